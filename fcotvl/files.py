@@ -1,0 +1,75 @@
+"""Publish by rename: a stage killed at any moment leaves its old output or its new one, never half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+QUEUE = "/.dvc/tmp/exps/"
+"""Where `dvc exp run --queue` and `--temp` put their working trees."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside ``path``; on success it replaces ``path``, file or folder.
+
+    Never writes through ``path``: DVC may have linked it into its cache.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield holder / path.name
+        _remove(path)
+        (holder / path.name).rename(path)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, in UTF-8."""
+    with atomic(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` to ``path`` as indented JSON, keys in the given order."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def digest(paths: Iterable[Path], values: Any) -> str:
+    """Sixteen hex digits that change with any byte of ``paths`` (folders whole) or of ``values``."""
+    total = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    for path in paths:
+        members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for member in members:
+            if "__pycache__" in member.parts:
+                continue
+            total.update(member.name.encode())
+            with member.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def scratch(stage: str, key: str) -> Path:
+    """The folder for ``stage``'s resume state: outside every output, so no engine deletes it.
+
+    ``key`` is the digest of inputs, params and code: a run finds only what it would have written
+    itself. Queued experiments share the workspace's folder.
+    """
+    home = Path(str(Path.cwd()).partition(QUEUE)[0])
+    folder = home / ".scratch" / f"{stage}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
