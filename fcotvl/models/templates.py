@@ -1,0 +1,49 @@
+"""Chat templates: the one of the tiny teacher and the two of InternVL2, all in Jinja."""
+
+from __future__ import annotations
+
+IMAGE_TOKEN = "<IMG_CONTEXT>"
+IMAGE_START = "<img>"
+IMAGE_END = "</img>"
+TURN_START = "<|im_start|>"
+TURN_END = "<|im_end|>"
+SPECIAL_TOKENS = (TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN)
+"""What every tokenizer of this project must know, looked up by name and never by id."""
+
+INTERNVL2_SYSTEM = (
+    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "  # noqa: RUF001
+    "是一个有用无害的人工智能助手。"
+)
+
+_CONTENT = (
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '" + IMAGE_TOKEN + "\n' }}"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+)
+
+
+def _chat(*, head: str = "", tail: str = "") -> str:
+    """A ChatML template with ``head`` before the first turn and ``tail`` after each turn."""
+    turn = "{{ '<|im_start|>' + message['role'] + '\n' }}" + _CONTENT + "{{ '<|im_end|>" + tail + "' }}"
+    reply = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    return head + "{% for message in messages %}" + turn + "{% endfor %}" + reply
+
+
+_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\n" + INTERNVL2_SYSTEM + "<|im_end|>' }}{% endif %}"
+)
+
+CHATML = _chat(tail="\n")
+"""One newline after each turn and no system message: what the tiny teacher is trained on."""
+
+HERMES2 = _chat(head=_SYSTEM)
+"""InternVL2-1B: a Chinese system message and **no** newline between turns.
+
+Source: InternVL 2410d1db, ``conversation.py``. InternVL2.5 has the newline; the same weights score differently with it.
+"""
+
+INTERNLM2 = "{{ bos_token }}" + HERMES2
+"""InternVL2-2B and 8B: as Hermes-2, after ``<s>``."""
