@@ -1,0 +1,1 @@
+"""Where records come from: sources, the renderer, mixing and collation."""

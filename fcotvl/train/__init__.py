@@ -1,0 +1,1 @@
+"""Training: the teacher's recipe, distillation, rejection sampling and fine-tuning."""
