@@ -1,0 +1,44 @@
+# `make repro` runs the chain, `make test` the tests, `make check` what a reviewer would look at first.
+# Needs Python 3.11 or newer and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(abspath $(BIN)):$(PATH)
+# Two OpenMP threads on busy cores wait for each other: one thread a process, and processes in parallel.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: repro test check lock clean
+
+repro: $(READY)  ## the whole chain at the scale of params.yaml
+	dvc repro
+	@echo "report: $(abspath reports/index.html)"
+
+test: $(READY)  ## unit, property, golden and workflow tests
+	python -m pytest -n 2 --dist loadgroup
+
+check: $(READY)  ## style, types, import directions, workflow lint
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	codespell
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --upgrade pip
+	python -m pip install --quiet -r requirements.lock
+	python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+lock:  ## write requirements.lock anew from pyproject.toml
+	python -m pip install --quiet pip-tools
+	pip-compile --quiet --strip-extras --extra dev --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+	sed -i.bak -E '/^(nvidia-|cuda-|triton|--)/d; s/^(torch==[0-9.]+)\+.*/\1/' requirements.lock && rm requirements.lock.bak
+
+clean:  ## logs and scratch; keeps results and caches
+	rm -rf logs .scratch
