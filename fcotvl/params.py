@@ -48,8 +48,8 @@ class DataParams(Section):
 class TeacherParams(Section):
     """Where the teacher comes from."""
 
-    source: Literal["bundled", "train", "hub"]
-    """``bundled``: shipped in the repository; ``train``: from nothing; ``hub``: the scale's id."""
+    source: Literal["pretrained", "train"]
+    """``pretrained``: the bundled one, or the scale's hub id; ``train``: from nothing (tiny only)."""
 
 
 class RecipeParams(Section):

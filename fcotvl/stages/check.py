@@ -1,0 +1,111 @@
+"""Stage ``check``: stop a wrong value before any other stage works.
+
+Its output is constant and an input of every stage, so a run starts with it and nothing reruns
+because of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from pkgutil import iter_modules
+
+from fcotvl import params as params_module
+from fcotvl.errors import DataError, ParamsError
+from fcotvl.files import write_text
+from fcotvl.models import compressors
+from fcotvl.params import Params
+
+log = logging.getLogger(__name__)
+
+ROOMS = Path(__file__).parents[1]
+
+
+def run(params: Params, *, output: Path) -> None:
+    """Validate the study and every scale, build every variant without memory, write ``output``."""
+    validate(params)
+    scales = sorted(path.stem for path in params_module.SCALES.glob("*.yaml"))
+    for name in scales:
+        validate_scale(params_module.load(scale=name))
+    built = build_variants(params)
+    log.info("%d scales are valid, %d variants build", len(scales), built)
+    write_text(output, "ok\n")
+
+
+def validate(params: Params) -> None:
+    """Check what the types alone cannot: names, ratios and folders. Needs no torch.
+
+    Raises:
+        ParamsError: a name is unknown, or a compressor does not offer a ratio.
+        DataError: ``data.raw`` is not a folder.
+    """
+    for recipe, values in params.recipes.items():
+        _known(f"recipes.{recipe}.resampling", values.resampling, "train/resampling")
+        _known(f"recipes.{recipe}.merge", values.merge, "merge/rules")
+    for name in params.compressors:
+        _known("compressors", name, "models/compressors")
+    for name, ratio in variants(params):
+        compressors.check(name, ratio=ratio, tokens=params.at.model.tokens)
+    if not Path(params.data.raw).is_dir():
+        raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
+    validate_scale(params)
+
+
+def validate_scale(params: Params) -> None:
+    """Check that the readers which the scale names exist, and that the teacher can be had.
+
+    Raises:
+        ParamsError: a reader is unknown, or ``teacher.source`` does not fit the scale.
+    """
+    scale = params.at
+    for source in (*scale.sources, *scale.benchmarks.values()):
+        _known(f"{params.scale}.yaml", source.reader, "data/sources")
+    if params.teacher.source == "train" and scale.model.layout != "tiny":
+        raise ParamsError(
+            f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained"
+        )
+
+
+def variants(params: Params) -> Iterator[tuple[str, float]]:
+    """The experiment's compressor and ratio, then those of the ablation grid."""
+    yield params.compressor, params.ratio
+    for compressor in params.ablation.compressor:
+        for ratio in params.ablation.ratio:
+            yield compressor, ratio
+
+
+def build_variants(params: Params) -> int:
+    """Build a student of every compressor at every ratio on the meta device; return how many.
+
+    Raises:
+        ParamsError: a compressor does not take its options.
+    """
+    import torch  # noqa: PLC0415 - the Snakefile imports this module for validate() alone
+
+    from fcotvl.models import layouts  # noqa: PLC0415
+    from fcotvl.models.student import FcotvlConfig, FcotvlForConditionalGeneration  # noqa: PLC0415
+
+    teacher = layouts.config(params.at.model.layout)
+    count = 0
+    for name in compressors.available():
+        for ratio in compressors.ratios(name):
+            options = params.compressors.get(name, {})
+            config = FcotvlConfig.from_teacher(
+                teacher, compressor=name, ratio=ratio, options=options
+            )
+            with torch.device("meta"):
+                FcotvlForConditionalGeneration(config)
+            count += 1
+    return count
+
+
+def _known(where: str, name: str, folder: str) -> None:
+    known = _names(ROOMS / folder)
+    if name not in known:
+        raise ParamsError(f"{where}: no {name!r}; there are {', '.join(known)}")
+
+
+def _names(folder: Path) -> list[str]:
+    found: Iterable[str] = (module.name.replace("_", "-") for module in iter_modules([str(folder)]))
+    return sorted(found)
