@@ -1,0 +1,39 @@
+"""Relaxed accuracy as its paper means it: relative to the reference; years are no quantities."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from fcotvl.evaluate.metrics import best, register
+from fcotvl.evaluate.metrics._relaxed import TOLERANCE, number
+
+_YEAR = re.compile(r"(19|20)\d\d")
+
+
+@register("relaxed_strict")
+def relaxed_strict(prediction: str, references: Sequence[str]) -> float:
+    """1 where the answer lies within 5 % of the reference, else 0; years must be equal.
+
+    A reference of four digits from 1900 to 2099 is taken for a year. Both sides are stripped.
+    Zero equals zero however it is written. ``nan`` and ``inf`` are words here, not numbers.
+
+    Raises:
+        ValueError: there is no reference.
+    """
+    return best(lambda reference: float(_match(prediction.strip(), reference.strip())), references)
+
+
+def _match(answer: str, target: str) -> bool:
+    value, goal = _finite(answer), _finite(target)
+    if value is None or goal is None:
+        return answer.lower() == target.lower()
+    if _YEAR.fullmatch(target):
+        return value == goal
+    return abs(value - goal) <= TOLERANCE * abs(goal)
+
+
+def _finite(text: str) -> float | None:
+    value = number(text)
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,58 @@
+"""What holds of a metric for any strings."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fcotvl.evaluate import metrics
+
+texts = st.text(max_size=12) | st.sampled_from(["5", "5%", "0", "2010", "-1e3", "nan", "[1, 2]"])
+lists = st.lists(texts, min_size=1, max_size=4)
+numbers = st.integers(-10_000, 10_000)
+EVERY = pytest.mark.parametrize("name", metrics.available())
+
+
+@EVERY
+@given(prediction=texts, references=lists)
+def test_a_score_is_between_nothing_and_one(name, prediction, references):
+    assert 0 <= metrics.get(name)(prediction, references) <= 1
+
+
+@EVERY
+@given(prediction=texts, references=lists, more=lists)
+def test_more_references_never_hurt(name, prediction, references, more):
+    score = metrics.get(name)
+    assert score(prediction, references + more) >= score(prediction, references)
+
+
+@EVERY
+@given(prediction=texts, references=lists)
+def test_the_order_of_references_does_not_matter(name, prediction, references):
+    score = metrics.get(name)
+    assert score(prediction, references) == score(prediction, references[::-1])
+
+
+@EVERY
+@given(word=st.text(alphabet="abcdefgh", min_size=1, max_size=12))
+def test_a_word_matches_itself(name, word):
+    assert metrics.get(name)(word, [word]) == 1
+
+
+@pytest.mark.parametrize("name", ["anls", "exact_match"])
+@given(one=texts, other=texts)
+def test_similarity_has_no_direction(name, one, other):
+    score = metrics.get(name)
+    assert score(one, [other]) == score(other, [one])
+
+
+@given(answer=numbers, reference=numbers)
+def test_internvl_is_lmms_with_its_arguments_swapped(answer, reference):
+    swapped = metrics.get("relaxed_lmms")(str(reference), [str(answer)])
+    assert metrics.get("relaxed_internvl")(str(answer), [str(reference)]) == swapped
+
+
+@given(answer=numbers, reference=numbers)
+def test_strict_accepts_no_number_that_others_refuse(answer, reference):
+    assume(reference)
+    strict = metrics.get("relaxed_strict")(str(answer), [str(reference)])
+    assert strict <= metrics.get("relaxed_vlmevalkit")(str(answer), [str(reference)])

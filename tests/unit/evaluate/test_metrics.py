@@ -1,0 +1,62 @@
+"""Every metric keeps one contract, and the published ones agree with their published scripts."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fcotvl.errors import ParamsError
+from fcotvl.evaluate import metrics
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "evaluate"
+ANLS = yaml.safe_load((GOLDEN / "anls.yaml").read_text(encoding="utf-8"))
+RELAXED = yaml.safe_load((GOLDEN / "relaxed.yaml").read_text(encoding="utf-8"))
+
+
+def test_finds_every_metric_of_the_folder():
+    assert metrics.available() == (
+        "anls",
+        "exact_match",
+        "relaxed_internvl",
+        "relaxed_lmms",
+        "relaxed_strict",
+        "relaxed_vlmevalkit",
+    )
+
+
+def test_an_unknown_metric_is_answered_with_the_known_ones():
+    with pytest.raises(ParamsError, match=r"no metric 'bleu'; there are anls, exact_match, "):
+        metrics.get("bleu")
+
+
+def test_a_second_metric_of_the_same_name_is_refused():
+    with pytest.raises(ValueError, match="two metrics are called 'anls'"):
+        metrics.register("anls")(metrics.get("exact_match"))
+
+
+@pytest.mark.parametrize("name", metrics.available())
+def test_no_references_means_no_score(name):
+    with pytest.raises(ValueError, match="no score"):
+        metrics.get(name)("a", [])
+
+
+@pytest.mark.parametrize("name", metrics.available())
+def test_the_best_reference_counts(name):
+    assert metrics.get(name)("north", ["south", "north", "east"]) == 1
+
+
+def test_all_published_vectors_are_here():
+    assert (len(ANLS), len(RELAXED)) == (9, 17)
+
+
+@pytest.mark.parametrize("case", ANLS, ids=lambda case: case["why"])
+def test_anls_agrees_with_the_official_script(case):
+    score = metrics.get("anls")(case["prediction"], case["references"])
+    assert score == pytest.approx(case["score"])
+
+
+@pytest.mark.parametrize("dialect", ["internvl", "vlmevalkit", "lmms"])
+@pytest.mark.parametrize("case", RELAXED, ids=lambda c: f"{c['reference']}-{c['prediction']}")
+def test_relaxed_accuracy_agrees_with_its_script(case, dialect):
+    score = metrics.get(f"relaxed_{dialect}")(case["prediction"], [case["reference"]])
+    assert score == case[dialect]

@@ -1,0 +1,74 @@
+"""Tables of scores from tables of predictions."""
+
+import pandas as pd
+import pytest
+
+from fcotvl.errors import DataError, ParamsError
+from fcotvl.evaluate.scoring import SCORE_COLUMNS, score_predictions
+
+
+def reply(question, prediction, references, **other):
+    return {
+        "system": "student",
+        "benchmark": "docvqa",
+        "prompt": "direct",
+        "kind": "extractive",
+        "image_id": question,
+        "question_id": question,
+        "prediction": prediction,
+        "references": references,
+    } | other
+
+
+def scored(*replies):
+    return score_predictions(pd.DataFrame(replies))
+
+
+def test_one_row_a_reply_and_metric():
+    scores = scored(reply("1", "paris", ["Paris"]), reply("2", "rome", ["Oslo"]))
+    assert list(scores.columns) == SCORE_COLUMNS
+    assert scores[["question_id", "metric", "score"]].values.tolist() == [
+        ["1", "anls", 1.0],
+        ["1", "exact_match", 1.0],
+        ["2", "anls", 0.0],
+        ["2", "exact_match", 0.0],
+    ]
+
+
+def test_a_chain_of_thought_is_scored_by_its_final_answer_and_a_direct_reply_as_it_stands():
+    text = "The city is Paris.\nAnswer: Paris"
+    scores = scored(
+        reply("1", text, ["Paris"], prompt="cot"), reply("1", text, ["Paris"], prompt="direct")
+    )
+    exact = scores[scores["metric"] == "exact_match"].set_index("prompt")["score"]
+    assert exact.to_dict() == {"cot": 1, "direct": 0}
+
+
+def test_hidden_answers_are_left_out():
+    hidden = reply("2", "x", []), reply("3", "x", None)
+    assert scored(reply("1", "x", ["x"]), *hidden)["question_id"].unique().tolist() == ["1"]
+    with pytest.raises(DataError, match="no prediction has references"):
+        scored(*hidden)
+
+
+def test_predictions_survive_parquet(tmp_path):
+    table = pd.DataFrame([reply("1", "paris", ["Paris", "París"]), reply("2", "a", [])])
+    table.to_parquet(tmp_path / "predictions.parquet")
+    back = pd.read_parquet(tmp_path / "predictions.parquet")
+    pd.testing.assert_frame_equal(score_predictions(back), score_predictions(table))
+
+
+def test_a_question_answered_twice_is_refused():
+    with pytest.raises(DataError, match="1 questions are answered twice, the first is student / "):
+        scored(reply("1", "a", ["a"]), reply("1", "b", ["a"]))
+
+
+def test_a_missing_column_is_named():
+    table = pd.DataFrame([reply("1", "a", ["a"])]).drop(columns="kind")
+    with pytest.raises(DataError, match="no column 'kind'"):
+        score_predictions(table)
+
+
+def test_an_unknown_benchmark_is_refused():
+    with pytest.raises(ParamsError, match="no benchmark 'other'"):
+        scored(reply("1", "a", ["a"], benchmark="other"))
