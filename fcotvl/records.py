@@ -98,7 +98,8 @@ def _row(record: Record) -> dict[str, Any]:
     return asdict(record) | {"image": {"bytes": record.image, "path": None}}
 
 
-def _record(row: dict[str, Any]) -> Record:
+def from_row(row: dict[str, Any]) -> Record:
+    """The record of one Parquet row, as ``to_pylist`` gives it."""
     turns = tuple(Turn(**{**turn, "answers": tuple(turn["answers"])}) for turn in row["turns"])
     return Record(**{**row, "image": row["image"]["bytes"], "turns": turns})
 
@@ -145,7 +146,7 @@ def read_records(folder: Path) -> Iterator[Record]:
         try:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=256):
-                    yield from map(_record, batch.to_pylist())
+                    yield from map(from_row, batch.to_pylist())
         except (pa.ArrowException, OSError, TypeError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(
