@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.image_processing_base import ImageProcessingMixin
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.image_processing_utils import BaseImageProcessor
 
 from fcotvl.errors import CheckpointError
+from fcotvl.models.config import FcotvlConfig
 from fcotvl.models.templates import (
     IMAGE_END,
     IMAGE_START,
@@ -25,7 +32,7 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
-class FcotvlImageProcessor(ImageProcessingMixin):
+class FcotvlImageProcessor(BaseImageProcessor):
     """Cuts pictures into normalised tiles with Pillow, as InternVL2's own evaluation does."""
 
     model_input_names = ["pixel_values"]  # noqa: RUF012 - the name and type transformers expects
@@ -202,3 +209,7 @@ def _flatten(images: Any) -> list[Image.Image]:
     if isinstance(images, Image.Image):
         return [images]
     return [picture for nested in images for picture in _flatten(nested)]
+
+
+AutoImageProcessor.register(FcotvlConfig, image_processor_classes={"pil": FcotvlImageProcessor})
+AutoProcessor.register(FcotvlConfig, FcotvlProcessor)
