@@ -1,7 +1,8 @@
 """Lets transformers' Auto classes know the student, without importing torch for it.
 
-``import fcotvl`` must stay light, since the engines do it at every dry run. So nothing is imported
-until someone imports the Auto classes themselves; then the module that registers with them follows.
+``import fcotvl`` must stay light, since the engines do it at every dry run, and importing our classes
+while transformers is importing its own would be circular. So the model type is offered by name, and
+our classes are imported when someone first asks for it, as the Auto classes do for their own.
 """
 
 from __future__ import annotations
@@ -12,22 +13,29 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import ClassVar
+from typing import Any
 
-FOLLOWERS = {
-    "transformers.models.auto.configuration_auto": "fcotvl.models.config",
-    "transformers.models.auto.modeling_auto": "fcotvl.models.student",
-    "transformers.models.auto.processing_auto": "fcotvl.models.processor",
-}
-"""After which module of transformers which of ours is imported; ours registers itself."""
+MODEL_TYPE = "fcotvl"
+REGISTRAR = "transformers.models.auto.configuration_auto"
 
 
-class _ThenFollow(Loader):
-    """Runs a module, then imports its follower."""
+class _Offer(dict[str, Any]):
+    """The Auto classes' registered configs; asking for ours makes it register itself."""
 
-    under_way = 0
-    """These modules import each other, and only the outermost is complete when it ends."""
-    waiting: ClassVar[list[str]] = []
+    def __contains__(self, key: object) -> bool:
+        if key == MODEL_TYPE and not super().__contains__(key):
+            import_module("fcotvl.models.student")
+            import_module("fcotvl.models.processor")
+        return super().__contains__(key)
+
+
+def _offer(registrar: ModuleType) -> None:
+    mapping = registrar.CONFIG_MAPPING
+    mapping._extra_content = _Offer(mapping._extra_content)
+
+
+class _ThenOffer(Loader):
+    """Runs the registrar as its own loader would, then puts the offer in."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -39,33 +47,27 @@ class _ThenFollow(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
-        _ThenFollow.under_way += 1
-        try:
-            self.loader.exec_module(module)
-        finally:
-            _ThenFollow.under_way -= 1
-        self.waiting.append(FOLLOWERS[module.__name__])
-        while self.waiting and not _ThenFollow.under_way:
-            import_module(self.waiting.pop())
+        self.loader.exec_module(module)
+        _offer(module)
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules named in ``FOLLOWERS`` and nothing else."""
+    """Finds the registrar and nothing else."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in FOLLOWERS:
+        if fullname != REGISTRAR:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenFollow(spec.loader)
+            spec.loader = _ThenOffer(spec.loader)
         return spec
 
 
 def announce() -> None:
-    """Register with transformers now where it is imported already, and later where it is not."""
-    sys.meta_path.insert(0, _Finder())
-    for module, follower in FOLLOWERS.items():
-        if module in sys.modules:
-            import_module(follower)
+    """Offer the student to transformers, now or, where it is not imported yet, once it is."""
+    if REGISTRAR in sys.modules:
+        _offer(sys.modules[REGISTRAR])
+    else:
+        sys.meta_path.insert(0, _Finder())
