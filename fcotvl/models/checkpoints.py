@@ -157,10 +157,13 @@ def save_trained(
 
 
 def write_trained(path: Path, tensors: Mapping[str, Tensor], trained: Trained) -> None:
-    """Write tensors and what they belong to as one safetensors file."""
+    """Write tensors and what they belong to as one safetensors file.
+
+    One key of metadata: safetensors writes several in random order, and files would differ in bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    save_file(kept, path, metadata={"format": "pt", HEADER: json.dumps(asdict(trained))})
+    save_file(kept, path, metadata={HEADER: json.dumps(asdict(trained))})
 
 
 def read_trained(path: Path) -> tuple[dict[str, Tensor], Trained]:
