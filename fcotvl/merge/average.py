@@ -1,0 +1,135 @@
+"""The weighted average of checkpoints, one tensor in memory at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fcotvl.errors import CheckpointError
+
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+"""Name -> (dtype, shape) of every tensor, in the order of the file."""
+
+
+def average_files(sources: Sequence[Path], weights: Sequence[float], output: Path) -> None:
+    """Write the weighted sum of safetensors files to ``output``.
+
+    Sums are taken in float32 (float64 for such tensors) and cast once. The header, and with it
+    names, order, dtypes, shapes and metadata, is that of the first file, so a weight of 1 gives
+    back its file byte by byte. Of a source with weight 0 not even NaN gets through.
+
+    Args:
+        sources: files with the same tensors.
+        weights: one for each; they are used as they are, so pass weights that sum to 1.
+        output: the file to write; must not be one of the sources.
+
+    Raises:
+        CheckpointError: a file cannot be read, differs in names, shapes or dtypes from the first,
+            or holds other values in a tensor that is not floating point.
+        ValueError: there is not one finite weight for each source, or all are 0.
+    """
+    if not sources or len(sources) != len(weights):
+        raise ValueError(f"{len(weights)} weights for {len(sources)} checkpoints")
+    if not any(weights) or not all(map(torch.isfinite, torch.tensor(list(weights)))):
+        raise ValueError(f"checkpoints cannot be averaged with weights {list(weights)}")
+    header, layout = _read_header(sources[0])
+    for other in sources[1:]:
+        _check_same(sources[0], layout, other, _read_header(other)[1])
+    with ExitStack() as stack, output.open("wb") as target:
+        files = [stack.enter_context(safe_open(path, framework="pt")) for path in sources]
+        target.write(header)
+        for name in layout:
+            try:
+                merged = _combine([file.get_tensor(name) for file in files], weights)
+            except ValueError as error:
+                raise CheckpointError(f"tensor {name!r} {error}, from {sources[0]} on") from error
+            target.write(_bytes(merged))
+
+
+def average_folders(sources: Sequence[Path], weights: Sequence[float], output: Path) -> None:
+    """Average every ``*.safetensors`` of the folders into ``output``, keeping the shards.
+
+    Files of other kinds are not copied. Arguments and errors otherwise as in ``average_files``.
+
+    Raises:
+        CheckpointError: the folders do not hold the same shards, or hold none.
+    """
+    shards = [sorted(path.name for path in folder.glob("*.safetensors")) for folder in sources]
+    for folder, names in zip(sources, shards, strict=True):
+        if not names or names != shards[0]:
+            found = ", ".join(names) or "no safetensors file"
+            expected = ", ".join(shards[0]) or "at least one"
+            raise CheckpointError(f"{folder} holds {found}, expected {expected}")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in shards[0] if shards else []:
+        average_files([folder / name for folder in sources], weights, output / name)
+
+
+def _combine(
+    tensors: Sequence[Shaped[Tensor, "*shape"]], weights: Sequence[float]
+) -> Shaped[Tensor, "*shape"]:
+    """The weighted sum of tensors that are equal in shape; equal values where not floating point.
+
+    Raises:
+        ValueError: tensors that cannot be averaged differ.
+    """
+    first = tensors[0]
+    if not first.is_floating_point():
+        if all(torch.equal(first, other) for other in tensors[1:]):
+            return first
+        raise ValueError(f"is {first.dtype}, which has no average, and differs between checkpoints")
+    wide = torch.float64 if first.dtype == torch.float64 else torch.float32
+    terms = [w * tensor.to(wide) for w, tensor in zip(weights, tensors, strict=True) if w]
+    total = terms[0]  # not 0 + ...: that would turn -0.0 into 0.0
+    for term in terms[1:]:
+        total = total + term
+    return total.to(first.dtype)
+
+
+def _bytes(tensor: Shaped[Tensor, "*shape"]) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _read_header(path: Path) -> tuple[bytes, Layout]:
+    """The raw header of a safetensors file and its tensors in the order of their data."""
+    try:
+        with safe_open(path, framework="pt"):  # checks the whole header against the file's size
+            pass
+        with path.open("rb") as file:
+            length = file.read(8)
+            header = file.read(int.from_bytes(length, "little"))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error})") from error
+    entries: dict[str, dict[str, Any]] = json.loads(header)
+    entries.pop("__metadata__", None)
+    ordered = sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
+    return length + header, {
+        name: (entry["dtype"], tuple(entry["shape"])) for name, entry in ordered
+    }
+
+
+def _check_same(path: Path, layout: Layout, other: Path, found: Layout) -> None:
+    if odd := sorted(set(layout) ^ set(found)):
+        where, where_not = (path, other) if odd[0] in layout else (other, path)
+        raise CheckpointError(
+            f"{len(odd)} tensors are not in both, the first is {odd[0]!r}: in {where}, "
+            f"not in {where_not}; merge checkpoints of one run"
+        )
+    for name, expected in layout.items():
+        if found[name] != expected:
+            raise CheckpointError(
+                f"{other}: tensor {name!r} is {_shown(found[name])}, expected "
+                f"{_shown(expected)} as in {path}; merge checkpoints of one run"
+            )
+
+
+def _shown(entry: tuple[str, tuple[int, ...]]) -> str:
+    return f"{entry[0]} {list(entry[1])}"

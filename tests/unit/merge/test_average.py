@@ -1,0 +1,123 @@
+"""Weighted averages of safetensors files."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from fcotvl.errors import CheckpointError
+from fcotvl.merge.average import average_files, average_folders
+
+
+def tensors(seed, dtype=torch.float32):
+    rng = torch.Generator().manual_seed(seed)
+    return {
+        "wide.weight": torch.randn(3, 5, generator=rng).to(dtype),
+        "bias": torch.randn(7, generator=rng).to(dtype),
+        "scale": torch.randn((), generator=rng).to(dtype),
+        "empty": torch.zeros(0, 4, dtype=dtype),
+        "steps": torch.tensor([3, 4]),
+    }
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(name, values, metadata=None):
+        path = tmp_path / f"{name}.safetensors"
+        save_file(values, path, metadata=metadata)
+        return path
+
+    return save
+
+
+def test_is_the_weighted_sum(tmp_path, saved):
+    one, other, output = tensors(1), tensors(2), tmp_path / "merged.safetensors"
+    average_files([saved("a", one), saved("b", other)], [0.25, 0.75], output)
+    merged = load_file(output)
+    assert list(merged) == list(load_file(tmp_path / "a.safetensors"))
+    for name in ("wide.weight", "bias", "scale"):
+        torch.testing.assert_close(merged[name], 0.25 * one[name] + 0.75 * other[name])
+    assert merged["steps"].tolist() == [3, 4]
+    assert merged["empty"].shape == (0, 4)
+
+
+def test_all_the_weight_on_one_gives_back_its_bytes(tmp_path, saved):
+    first = tensors(1, torch.bfloat16) | {"signed": torch.tensor([-0.0, 0.0, float("nan")])}
+    second = tensors(2, torch.bfloat16) | {"signed": torch.tensor([1.0, float("inf"), 0.0])}
+    a = saved("a", first, {"format": "pt", "base": "teacher"})
+    b = saved("b", second)
+    average_files([a, b], [1.0, 0.0], tmp_path / "merged.safetensors")
+    assert (tmp_path / "merged.safetensors").read_bytes() == a.read_bytes()
+
+
+def test_the_metadata_of_the_first_file_is_kept(tmp_path, saved):
+    a, b = saved("a", tensors(1), {"base": "teacher"}), saved("b", tensors(2))
+    average_files([a, b], [0.5, 0.5], tmp_path / "merged.safetensors")
+    with safe_open(tmp_path / "merged.safetensors", framework="pt") as merged:
+        assert merged.metadata() == {"base": "teacher"}
+
+
+def test_sums_are_taken_in_float32_and_rounded_once(tmp_path, saved):
+    """In bfloat16, 256 + 1 is 256: adding one after the other would lose all the ones."""
+    big, one = {"x": torch.tensor([256.0]).bfloat16()}, {"x": torch.tensor([1.0]).bfloat16()}
+    paths = [saved("big", big), *(saved(f"one{i}", one) for i in range(4))]
+    average_files(paths, [1.0] * 5, tmp_path / "merged.safetensors")
+    assert load_file(tmp_path / "merged.safetensors")["x"].tolist() == [260.0]
+
+
+def test_float64_is_not_summed_in_less(tmp_path, saved):
+    a = saved("a", {"x": torch.tensor([1 + 2**-40], dtype=torch.float64)})
+    average_files([a, a], [0.5, 0.5], tmp_path / "merged.safetensors")
+    assert load_file(tmp_path / "merged.safetensors")["x"].item() == 1 + 2**-40
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extra": torch.zeros(1)}, r"1 tensors are not in both, the first is 'extra': in .*b\.s"),
+        ({"bias": torch.zeros(8)}, r"'bias' is F32 \[8\], expected F32 \[7\]"),
+        ({"bias": torch.zeros(7).half()}, r"'bias' is F16 \[7\], expected F32 \[7\]"),
+        ({"steps": torch.tensor([3, 5])}, r"'steps' is torch\.int64, which has no average"),
+    ],
+)
+def test_checkpoints_of_different_models_are_refused(tmp_path, saved, change, message):
+    a, b = saved("a", tensors(1)), saved("b", tensors(2) | change)
+    with pytest.raises(CheckpointError, match=message):
+        average_files([a, b], [0.5, 0.5], tmp_path / "merged.safetensors")
+
+
+def test_a_truncated_or_missing_file_is_refused(tmp_path, saved):
+    a, b = saved("a", tensors(1)), saved("b", tensors(2))
+    b.write_bytes(b.read_bytes()[:-10])
+    for bad in (b, tmp_path / "absent.safetensors"):
+        with pytest.raises(CheckpointError, match=rf"{bad.name} is not a readable safetensors"):
+            average_files([a, bad], [0.5, 0.5], tmp_path / "merged.safetensors")
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.0, 0.0], [float("nan"), 1.0], []])
+def test_weights_that_make_no_average_are_refused(tmp_path, saved, weights):
+    paths = [saved("a", tensors(1)), saved("b", tensors(2))]
+    with pytest.raises(ValueError, match="checkpoints"):
+        average_files(paths, weights, tmp_path / "merged.safetensors")
+
+
+def folder(path, *shards):
+    path.mkdir()
+    for index, values in enumerate(shards):
+        save_file(values, path / f"model-{index}.safetensors")
+    return path
+
+
+def test_folders_keep_their_shards(tmp_path):
+    a = folder(tmp_path / "a", {"x": torch.zeros(2)}, {"y": torch.zeros(3)})
+    b = folder(tmp_path / "b", {"x": torch.ones(2)}, {"y": torch.ones(3)})
+    average_folders([a, b], [0.5, 0.5], tmp_path / "merged")
+    assert load_file(tmp_path / "merged/model-0.safetensors")["x"].tolist() == [0.5, 0.5]
+    assert load_file(tmp_path / "merged/model-1.safetensors")["y"].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_folders_with_other_shards_are_refused(tmp_path):
+    a = folder(tmp_path / "a", {"x": torch.zeros(2)})
+    b = folder(tmp_path / "b")
+    with pytest.raises(CheckpointError, match="holds no safetensors file, expected model-0"):
+        average_folders([a, b], [0.5, 0.5], tmp_path / "merged")

@@ -1,0 +1,179 @@
+"""Shapley values against games whose answer is known, and against another implementation."""
+
+from itertools import combinations
+from math import isnan
+
+import numpy as np
+import pytest
+import shapiq
+
+from fcotvl.errors import DataError
+from fcotvl.merge.shapley import (
+    bootstrap_values,
+    coalitions,
+    sampled_values,
+    shapley_values,
+)
+
+PLANES = {"a": 2.0, "b": 5.0, "c": 9.0}
+
+
+def game(players, worth):
+    return {members: float(worth(members)) for members in coalitions(players)}
+
+
+def glove(members):
+    """One left glove, two right gloves, a pair is worth 1 (Shapley & Shubik 1969)."""
+    return "left" in members and len(members) > 1
+
+
+def airport(members):
+    """A runway costs what its largest plane needs (Littlechild & Owen 1973)."""
+    return max((PLANES[name] for name in members), default=0)
+
+
+def random_game(n, seed):
+    rng = np.random.default_rng(seed)
+    return game("abcdefghijkl"[:n], lambda members: rng.normal())
+
+
+def test_coalitions_come_by_size_and_then_by_name():
+    assert ["".join(sorted(c)) for c in coalitions("bca")] == [
+        *("", "a", "b", "c"),
+        *("ab", "ac", "bc", "abc"),
+    ]
+
+
+def test_glove_game():
+    values = shapley_values(game(["left", "r1", "r2"], glove))
+    assert values == pytest.approx({"left": 2 / 3, "r1": 1 / 6, "r2": 1 / 6})
+
+
+def test_airport_game():
+    """Every stretch of the runway is shared by the planes that need it."""
+    values = shapley_values(game(PLANES, airport))
+    assert values == pytest.approx({"a": 2 / 3, "b": 2 / 3 + 3 / 2, "c": 2 / 3 + 3 / 2 + 4})
+
+
+def test_additive_game():
+    values = shapley_values(game(PLANES, lambda members: 7 + sum(PLANES[m] for m in members)))
+    assert values == pytest.approx(PLANES)
+
+
+def test_symmetric_game():
+    values = shapley_values(game("abcde", lambda members: len(members) ** 2))
+    assert values == pytest.approx(dict.fromkeys("abcde", 5.0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_agrees_with_shapiq(n):
+    utility = random_game(n, seed=n)
+    names = sorted(frozenset().union(*utility))
+
+    def worth(matrix):
+        return np.array([utility[frozenset(np.array(names)[row])] for row in matrix])
+
+    oracle = shapiq.ExactComputer(worth, n_players=n)("SV", order=1)
+    expected = [oracle[(player,)] for player in range(n)]
+    assert [shapley_values(utility)[name] for name in names] == pytest.approx(expected)
+
+
+def test_a_missing_coalition_is_named():
+    utility = game("abc", len)
+    del utility[frozenset("ac")], utility[frozenset()]
+    with pytest.raises(DataError, match=r"2 coalitions have no score, the first is \[\]"):
+        shapley_values(utility)
+    utility[frozenset()] = 0.0
+    with pytest.raises(DataError, match=r"1 coalitions have no score, the first is \['a', 'c'\]"):
+        shapley_values(utility)
+
+
+def test_antithetic_pairs_are_exact_where_only_two_interact():
+    rng = np.random.default_rng(0)
+    alone = dict(zip("abcdefghij", rng.normal(size=10), strict=True))
+    together = {pair: rng.normal() for pair in combinations("abcdefghij", 2)}
+
+    def worth(members):
+        pairs = sum(gain for pair, gain in together.items() if members.issuperset(pair))
+        return float(sum(alone[name] for name in members) + pairs)
+
+    found = sampled_values(worth, list(alone), pairs=2)
+    exact = {
+        name: alone[name] + sum(gain for pair, gain in together.items() if name in pair) / 2
+        for name in alone
+    }
+    assert {name: one.value for name, one in found.items()} == pytest.approx(exact)
+    assert all(one.error == pytest.approx(0, abs=1e-12) for one in found.values())
+
+
+def test_sampled_values_come_within_their_standard_errors():
+    utility = random_game(8, seed=3)
+    exact = shapley_values(utility)
+    found = sampled_values(utility.__getitem__, sorted(exact), pairs=400, seed=1)
+    off = [abs(found[name].value - exact[name]) / found[name].error for name in exact]
+    assert max(off) < 4
+    assert max(one.error for one in found.values()) < 0.1
+
+
+def test_sampled_values_share_out_everything_and_score_no_coalition_twice():
+    utility, asked = random_game(5, seed=4), []
+
+    def worth(members):
+        asked.append(members)
+        return utility[members]
+
+    found = sampled_values(worth, list("abcde"), pairs=60)
+    gain = utility[frozenset("abcde")] - utility[frozenset()]
+    assert sum(one.value for one in found.values()) == pytest.approx(gain)
+    assert len(asked) == len(set(asked)) == 32
+
+
+def test_one_pair_has_no_standard_error_and_none_no_estimate():
+    one = sampled_values(len, list("ab"), pairs=1)
+    assert isnan(one["a"].error)
+    with pytest.raises(ValueError, match="0 pairs"):
+        sampled_values(len, list("ab"), pairs=0)
+
+
+def questions(worth, n=200, seed=5):
+    """Right or wrong by question, with the mean of each coalition near its worth."""
+    rng = np.random.default_rng(seed)
+    luck = rng.random(n)
+    return {
+        members: (luck < worth(members)).astype(float).tolist() for members in coalitions("abc")
+    }
+
+
+def test_the_bootstrap_is_centred_on_the_values_of_the_means():
+    scores = questions(lambda members: 0.3 + 0.1 * len(members))
+    values, gaps = bootstrap_values(scores, range(200))
+    exact = shapley_values({members: float(np.mean(row)) for members, row in scores.items()})
+    assert {name: one.value for name, one in values.items()} == pytest.approx(exact)
+    assert all(one.low < one.value < one.high for one in values.values())
+    assert list(gaps) == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_equal_checkpoints_have_a_gap_of_noise_and_a_better_one_does_not():
+    scores = questions(lambda members: 0.2 + 0.3 * ("a" in members) + 0.1 * ("b" in members))
+    _, gaps = bootstrap_values(scores, range(200))
+    assert gaps["a", "b"].low > 0
+    rng = np.random.default_rng(6)
+    noise = {members: rng.integers(0, 2, 200).tolist() for members in coalitions("ab")}
+    _, gaps = bootstrap_values(noise, range(200))
+    assert gaps["a", "b"].low < 0 < gaps["a", "b"].high
+
+
+def test_many_questions_about_one_image_do_not_narrow_the_interval():
+    scores = questions(lambda members: 0.3 + 0.1 * len(members), n=60)
+    tenfold = {members: np.repeat(row, 10).tolist() for members, row in scores.items()}
+    once, _ = bootstrap_values(scores, range(60))
+    repeated, _ = bootstrap_values(tenfold, np.repeat(range(60), 10).tolist())
+    assert (repeated["a"].low, repeated["a"].high) == pytest.approx((once["a"].low, once["a"].high))
+
+
+def test_scores_and_images_must_be_of_the_same_questions():
+    scores = questions(lambda members: 0.5, n=4)
+    with pytest.raises(ValueError, match="each of 3 questions"):
+        bootstrap_values(scores, range(3))
+    with pytest.raises(ValueError, match="each of 0 questions"):
+        bootstrap_values({members: [] for members in coalitions("a")}, [])
