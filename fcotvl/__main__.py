@@ -1,8 +1,8 @@
 """``python -m fcotvl STAGE --flag value``: one stage of the chain, as dvc.yaml calls it.
 
-A stage is ``fcotvl.stages.<stage>.run(params, *, flag, ...)``; its flags are its keyword names. What
-names the experiment (``--scale``, ``--compressor``, ``--ratio``, ``--seed``, ``--recipe``) replaces the value
-of params.yaml. A mistake that the user can correct is one line and exit code 2.
+A stage is ``fcotvl.stages.<stage>.run(params, *, flag, ...)``; its flags are its keyword names.
+What names the experiment (``--scale``, ``--compressor``, ``--ratio``, ``--seed``, ``--recipe``)
+replaces the value of params.yaml. A mistake that the user can correct is one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 from fcotvl import params as params_module
 from fcotvl import stages
 from fcotvl.errors import FcotvlError
+
+log = logging.getLogger("fcotvl")
 
 OVERRIDES: dict[str, Callable[[str], Any]] = {
     "scale": str,
@@ -41,8 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _run(stage, run, arguments[1:])
     except FcotvlError as error:
-        logging.getLogger("fcotvl").error("%s: %s", stage, error)
+        log.error("%s: %s", stage, error)  # noqa: TRY400 - one line, without a traceback
         return 2
+    except Exception:
+        log.exception("%s: this is a bug, please report it", stage)
+        return 1
     return 0
 
 
@@ -66,7 +71,7 @@ def _run(stage: str, run: Callable[..., None], arguments: Sequence[str]) -> None
 
 
 def _log_path(stage: str, given: dict[str, Any]) -> Path:
-    """``logs/<where the stage's last file lies>/<stage>.log``, so that variants do not share one."""
+    """``logs/<where the stage's last file lies>/<stage>.log``: variants do not share one."""
     written = [value for value in given.values() if isinstance(value, Path)]
     place = written[-1].parent if written else Path()
     place = Path(*place.parts[1:]) if place.parts[:1] == ("data",) else Path()

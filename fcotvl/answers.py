@@ -21,7 +21,7 @@ _YEAR = re.compile(r"^(19|20)\d\d$")
 
 
 def final_answer(reply: str) -> str:
-    """What stands after the last ``Answer:`` up to the end of its line; all of a reply without one."""
+    """What stands after the last ``Answer:`` on its line; all of a reply that has none."""
     _, marker, tail = reply.rpartition(MARKER)
     return tail.strip().partition("\n")[0].strip() if marker else reply.strip()
 

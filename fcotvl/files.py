@@ -1,4 +1,4 @@
-"""Publish by rename: a stage killed at any moment leaves its old output or its new one, never half."""
+"""Publish by rename: a stage killed at any moment leaves its old output or its new one."""
 
 from __future__ import annotations
 
@@ -66,8 +66,7 @@ def digest(paths: Iterable[Path], values: Any) -> str:
 def scratch(stage: str, key: str) -> Path:
     """The folder for ``stage``'s resume state: outside every output, so no engine deletes it.
 
-    ``key`` is the digest of inputs, params and code: a run finds only what it would have written
-    itself. Queued experiments share the workspace's folder.
+    ``key`` is the digest of inputs, params and code: a run finds only what it would have written. Queued experiments share the workspace's folder.
     """
     home = Path(str(Path.cwd()).partition(QUEUE)[0])
     folder = home / ".scratch" / f"{stage}-{key}"

@@ -1,4 +1,4 @@
-"""How many visual tokens a tile becomes: the one place where prompt, connector and reports agree."""
+"""How many visual tokens a tile becomes: prompt, connector and reports agree on it here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def tokens_per_tile(image_size: int, patch_size: int, factor: int) -> int:
     """
     side, rest = divmod(image_size, patch_size * factor)
     if rest:
-        raise ValueError(f"{image_size} px tiles do not divide into {patch_size * factor} px tokens")
+        raise ValueError(
+            f"{image_size} px tiles do not divide into {patch_size * factor} px tokens"
+        )
     return side * side
 
 

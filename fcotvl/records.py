@@ -1,4 +1,4 @@
-"""The record that every stage reads and writes: one image, its questions, and where they come from."""
+"""The record that every stage reads and writes: an image, its questions, where they come from."""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ def run(params: Params, *, predictions: Path, scores: Path) -> None:  # noqa: AR
         answers = pd.read_parquet(predictions)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{predictions} is not a table of answers ({reason}); predict again") from error
+        raise DataError(
+            f"{predictions} is not a table of answers ({reason}); predict again"
+        ) from error
     with atomic(scores) as scratch:
         score_predictions(answers).to_parquet(scratch, index=False)
