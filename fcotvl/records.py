@@ -107,7 +107,8 @@ def from_row(row: dict[str, Any]) -> Record:
 def write_shards(folder: Path, records: Iterable[Record], *, shard_size: int) -> int:
     """Write ``records`` to ``folder/00000.parquet``, ... and return how many there were."""
     folder.mkdir(parents=True, exist_ok=True)
-    count, shard, rows = 0, 0, []
+    count, shard = 0, 0
+    rows: list[dict[str, Any]] = []
 
     def flush() -> None:
         nonlocal shard, rows

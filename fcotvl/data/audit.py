@@ -1,0 +1,121 @@
+"""The account of a corpus: what it is made of, what was dropped and why, in numbers that add up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fcotvl.data.mixture import Stream
+from fcotvl.errors import DataError
+from fcotvl.records import Record
+
+SIZES = (224, 448, 896, 1792, 3584)
+"""Upper bounds of the classes of an image's longer side, pixels."""
+PHRASE = 20
+"""Words up to which an answer is a phrase and no text."""
+
+
+class Composition:
+    """Counts over records as they pass by."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.turns = 0
+        self.by: dict[str, Counter[str]] = {
+            name: Counter() for name in ("source", "licence", "kind", "answer", "longer_side")
+        }
+
+    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Pass ``records`` on, counted."""
+        for record in records:
+            self._count(record)
+            yield record
+
+    def to_json(self) -> dict[str, Any]:
+        """All counts, the most frequent first."""
+        return {"records": self.records, "turns": self.turns} | {
+            f"by_{name}": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+            for name, counts in self.by.items()
+        }
+
+    def _count(self, record: Record) -> None:
+        self.records += 1
+        self.turns += len(record.turns)
+        self.by["source"][record.source] += 1
+        self.by["licence"][record.licence] += 1
+        self.by["longer_side"][_size_class(max(record.width, record.height))] += 1
+        for turn in record.turns:
+            self.by["kind"][turn.kind] += 1
+            self.by["answer"][answer_type(turn.answers)] += 1
+
+
+def answer_type(answers: Sequence[str]) -> str:
+    """``number``, ``yes/no``, ``word``, ``phrase``, ``text`` (longer) or ``hidden``."""
+    if not answers:
+        return "hidden"
+    answer = answers[0].strip().lower().rstrip(".")
+    if answer.strip("$€£%+-").replace(",", "").replace(".", "", 1).strip().isdecimal():
+        return "number"
+    if answer in ("yes", "no"):
+        return "yes/no"
+    words = len(answer.split())
+    return "word" if words <= 1 else "phrase" if words <= PHRASE else "text"
+
+
+def account(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
+    """What each source was asked for and gave to a split: a row per source.
+
+    Raises:
+        DataError: nothing came out, or numbers do not add up (a record was lost).
+    """
+    kept = sum(stream.kept for stream in streams)
+    if not kept:
+        raise DataError(f"no record is left of {_summary(streams)}")
+    weights = sum(stream.weight for stream in streams)
+    rows = {}
+    for stream in streams:
+        if not stream.is_accounted:
+            raise DataError(f"{stream.name}: {stream.read} records read, but not all accounted for")
+        rows[stream.name] = {
+            "share_asked": round(stream.weight / weights, 6),
+            "share_kept": round(stream.kept / kept, 6),
+            "read": stream.read,
+            "kept": stream.kept,
+            "duplicates": len(stream.duplicates),
+            "contaminated": len(stream.contaminated),
+            "quarantined": len(stream.quarantined),
+            "ran_dry": stream.is_dry,
+        }
+    return rows
+
+
+def dropped(streams: Sequence[Stream], split: str) -> list[dict[str, Any]]:
+    """Every record that ``split`` did not take: file, reader and reason, or what it repeats."""
+    return [
+        {"split": split, "as": kind, **asdict(item)}
+        for stream in streams
+        for kind in ("quarantined", "duplicates", "contaminated")
+        for item in getattr(stream, kind)
+    ]
+
+
+def _summary(streams: Sequence[Stream]) -> str:
+    parts = []
+    for stream in streams:
+        text = f"{stream.name} ({stream.read} read"
+        if stream.quarantined:
+            first = stream.quarantined[0]
+            text += f", {len(stream.quarantined)} quarantined, first {first.file}: {first.reason}"
+        if hits := len(stream.duplicates) + len(stream.contaminated):
+            text += f", {hits} seen before"
+        parts.append(text + ")")
+    return "; ".join(parts)
+
+
+def _size_class(side: int) -> str:
+    for bound in SIZES:
+        if side <= bound:
+            return f"<= {bound}"
+    return f"> {SIZES[-1]}"

@@ -1,0 +1,149 @@
+"""Which pictures are the same: by their pixels, or nearly so by their perceptual hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+from PIL import Image
+
+from fcotvl.records import Record, Turn
+
+BITS = 64
+WIDER = 3
+"""With a benchmark's very question, pictures count as one up to this many times the distance."""
+
+
+def perceptual_hash(picture: Image.Image) -> int:
+    """64 bits of the picture's coarse structure, as ``imagehash.phash`` has them."""
+    import imagehash  # noqa: PLC0415 - brings SciPy; only needed where near duplicates go
+
+    return int(str(imagehash.phash(picture)), 16)
+
+
+def question_key(question: str) -> str:
+    """A question without what does not change it: case, white space, closing marks."""
+    return " ".join(question.casefold().split()).rstrip(" ?.:\uff1f\u3002")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Two records that show the same."""
+
+    record: str
+    file: str
+    """Of the record that is dropped."""
+    same_as: str
+    """The id of the one that stays."""
+    distance: int
+    """Bits between their perceptual hashes; 0 for equal pixels."""
+
+
+class Near:
+    """Perceptual hashes, found again within ``distance`` bits without comparing all of them.
+
+    Cut into ``distance + 1`` bands, two hashes within ``distance`` bits agree in at least one band.
+    """
+
+    def __init__(self, distance: int) -> None:
+        self.distance = distance
+        edges = [BITS * index // (distance + 1) for index in range(distance + 2)]
+        self._cuts = [(low, (1 << high - low) - 1) for low, high in pairwise(edges)]
+        self._bands: list[dict[int, list[tuple[int, str]]]] = [{} for _ in self._cuts]
+
+    def add(self, value: int, name: str) -> None:
+        """Remember ``value`` under ``name``."""
+        for (low, mask), band in zip(self._cuts, self._bands, strict=True):
+            band.setdefault(value >> low & mask, []).append((value, name))
+
+    def find(self, value: int) -> tuple[int, str] | None:
+        """Distance and name of the nearest within reach; of equally near ones the first name."""
+        best: tuple[int, str] | None = None
+        for (low, mask), band in zip(self._cuts, self._bands, strict=True):
+            for other, name in band.get(value >> low & mask, ()):
+                found = ((value ^ other).bit_count(), name)
+                if found[0] <= self.distance and (best is None or found < best):
+                    best = found
+        return best
+
+
+@dataclass
+class Seen:
+    """The records kept so far, over all splits: none of them comes in twice.
+
+    Equal pixels in the same split may bring further questions; those alone are new then. In another
+    split they would leak, and are dropped.
+    """
+
+    distance: int
+    """Hamming distance up to which two pictures are the same; 0 means equal pixels only."""
+    _pixels: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+    _questions: set[bytes] = field(default_factory=set)
+    _near: Near | None = None
+
+    def __post_init__(self) -> None:
+        self._near = Near(self.distance) if self.distance else None
+
+    def admit(self, record: Record, value: int | None, file: str) -> Record | Hit:
+        """``record`` with the questions that are new, remembered; or what it repeats."""
+        pixels = bytes.fromhex(record.sha256)[:16]
+        split, name = self._pixels.get(pixels, (record.split, record.id))
+        if split != record.split:
+            return Hit(record.id, file, name, 0)
+        if pixels not in self._pixels and self._near is not None and value is not None:
+            if near := self._near.find(value):
+                return Hit(record.id, file, near[1], near[0])
+            self._near.add(value, record.id)
+        turns = self._fresh(pixels, record.turns)
+        if not turns:
+            return Hit(record.id, file, name, 0)
+        self._pixels[pixels] = (split, name)
+        return record if len(turns) == len(record.turns) else replace(record, turns=turns)
+
+    def _fresh(self, pixels: bytes, turns: Iterable[Turn]) -> tuple[Turn, ...]:
+        fresh = []
+        for turn in turns:
+            asked = question_key(turn.question).encode()
+            key = hashlib.blake2b(asked, digest_size=12, key=pixels).digest()
+            if key not in self._questions:
+                self._questions.add(key)
+                fresh.append(turn)
+        return tuple(fresh)
+
+
+class Benchmarks:
+    """What no training record may show: the pictures and questions of all benchmarks."""
+
+    def __init__(self, distance: int) -> None:
+        self.distance = distance
+        self.questions: set[str] = set()
+        self._pixels: dict[str, str] = {}
+        self._values: list[int] = []
+        self._names: list[tuple[str, frozenset[str]]] = []
+
+    def add(self, record: Record, value: int | None) -> None:
+        """Protect ``record``."""
+        asked = frozenset(question_key(turn.question) for turn in record.turns)
+        self.questions |= asked
+        self._pixels.setdefault(record.sha256, record.id)
+        if value is not None:
+            self._values.append(value)
+            self._names.append((record.id, asked))
+
+    def find(self, record: Record, value: int | None, file: str) -> Hit | None:
+        """The benchmark record that ``record`` would give away."""
+        if name := self._pixels.get(record.sha256):
+            return Hit(record.id, file, name, 0)
+        if value is None or not self._values:
+            return None
+        known = np.array(self._values, dtype=np.uint64)
+        distances = np.bitwise_count(known ^ np.uint64(value))
+        asked = {question_key(turn.question) for turn in record.turns}
+        for place in np.flatnonzero(distances <= self.distance * WIDER):
+            name, questions = self._names[place]
+            if distances[place] <= self.distance or questions & asked:
+                return Hit(record.id, file, name, int(distances[place]))
+        return None
