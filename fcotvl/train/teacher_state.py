@@ -1,0 +1,84 @@
+"""Scratch state of a training phase: tensors as safetensors, the step as JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from fcotvl.train.teacher_optim import Optimizers
+
+
+class Progress:
+    """Keeps a phase's modules and optimizers, so that a killed phase goes on where it was."""
+
+    def __init__(self, folder: Path, modules: dict[str, nn.Module], *, every_s: float = 60) -> None:
+        self.folder, self.modules, self.every_s = folder, modules, every_s
+        self._last = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Steps that are safely on disk."""
+        meta = self.folder / "progress.json"
+        return int(json.loads(meta.read_text())["step"]) if meta.exists() else 0
+
+    def resume(self, optimizers: Optimizers) -> int:
+        """Load what is there and return the number of steps taken."""
+        step = self.done
+        if step:
+            tensors = load_file(self.folder / f"{step}.safetensors")
+            for name, module in self.modules.items():
+                own = {
+                    k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")
+                }
+                module.load_state_dict(own, strict=False)
+            _fill(optimizers, tensors)
+        return step
+
+    def keep(self, step: int, optimizers: Optimizers, *, now: bool = False) -> None:
+        """Save, if the last time is long enough ago."""
+        if not now and time.monotonic() - self._last < self.every_s:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"{name}.{key}": value.detach().clone()
+            for name, module in self.modules.items()
+            for key, value in module.state_dict().items()
+        }
+        tensors |= _states(optimizers)
+        save_file(tensors, self.folder / f"{step}.safetensors")
+        draft = self.folder / "progress.tmp"
+        draft.write_text(json.dumps({"step": step}))
+        draft.replace(self.folder / "progress.json")
+        for old in self.folder.glob("*.safetensors"):
+            if old.stem != str(step):
+                old.unlink()
+        self._last = time.monotonic()
+
+
+def _states(optimizers: Optimizers) -> dict[str, Tensor]:
+    return {
+        f"optimizer.{index}.{key}": value.detach().clone()
+        for index, param in enumerate(optimizers.params)
+        for optimizer in optimizers.optimizers
+        for key, value in optimizer.state.get(param, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _fill(optimizers: Optimizers, tensors: dict[str, Tensor]) -> None:
+    for index, param in enumerate(optimizers.params):
+        prefix = f"optimizer.{index}."
+        state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        for optimizer in optimizers.optimizers:
+            if state and any(param is p for g in optimizer.param_groups for p in g["params"]):
+                optimizer.state[param] = dict(state)
+
+
+__all__ = ["Progress", "torch"]
