@@ -50,14 +50,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def digest(paths: Iterable[Path], values: Any) -> str:
-    """Sixteen hex digits that change with any byte of ``paths`` (folders whole) or of ``values``."""
+    """Sixteen hex digits that change with any byte of ``paths`` (folders whole) or ``values``."""
     total = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for path in paths:
         members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for member in members:
             if "__pycache__" in member.parts:
                 continue
-            total.update(member.name.encode())
+            total.update(f"\0{member.relative_to(path)}\0".encode())
             with member.open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
@@ -66,7 +66,8 @@ def digest(paths: Iterable[Path], values: Any) -> str:
 def scratch(stage: str, key: str) -> Path:
     """The folder for ``stage``'s resume state: outside every output, so no engine deletes it.
 
-    ``key`` is the digest of inputs, params and code: a run finds only what it would have written. Queued experiments share the workspace's folder.
+    ``key`` is the digest of inputs, params and code: a run finds only what it would have written.
+    Queued experiments share the workspace's folder.
     """
     home = Path(str(Path.cwd()).partition(QUEUE)[0])
     folder = home / ".scratch" / f"{stage}-{key}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,7 +44,7 @@ class PromptParams(Section):
     cot_tokens: Positive
 
     @model_validator(mode="after")
-    def _has_a_place_for_the_question(self) -> Self:
+    def _has_a_place_for_the_question(self) -> PromptParams:
         for name in ("direct", "cot"):
             if "{question}" not in getattr(self, name):
                 raise ValueError(f"prompts.{name} has no {{question}}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ class TeacherParams(Section):
     """Where the teacher comes from."""
 
     source: Literal["pretrained", "train"]
-    """``pretrained``: the bundled one or the scale's hub id; ``train``: from nothing (tiny only)."""
+    """``pretrained``: bundled or the scale's hub id; ``train``: from nothing (tiny only)."""
 
 
 class RecipeParams(Section):
@@ -129,7 +129,7 @@ class Params(Section):
     at: Scale
 
     @model_validator(mode="after")
-    def _names_and_ratios_are_known(self) -> Self:
+    def _names_and_ratios_are_known(self) -> Params:
         for ratio in (self.ratio, *self.baselines.ratios, *self.ablation.ratio):
             if ratio not in RATIOS:
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")

@@ -59,8 +59,9 @@ def validate_scale(params: Params) -> None:
         ParamsError: a reader is unknown, or ``teacher.source`` does not fit the scale.
     """
     scale = params.at
-    for source in (*scale.sources, *scale.benchmarks.values()):
-        _known(f"{params.scale}.yaml", source.reader, "data/sources")
+    readers = [s.reader for s in scale.sources] + [b.reader for b in scale.benchmarks.values()]
+    for reader in readers:
+        _known(f"{params.scale}.yaml", reader, "data/sources")
     if params.teacher.source == "train" and scale.model.layout != "tiny":
         raise ParamsError(
             f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained"
@@ -84,7 +85,8 @@ def build_variants(params: Params) -> int:
     import torch  # noqa: PLC0415 - the Snakefile imports this module for validate() alone
 
     from fcotvl.models import layouts  # noqa: PLC0415
-    from fcotvl.models.student import FcotvlConfig, FcotvlForConditionalGeneration  # noqa: PLC0415
+    from fcotvl.models.config import FcotvlConfig  # noqa: PLC0415
+    from fcotvl.models.student import FcotvlForConditionalGeneration  # noqa: PLC0415
 
     teacher = layouts.config(params.at.model.layout)
     count = 0

@@ -1,0 +1,58 @@
+"""Nothing half-written, and a fingerprint that notices."""
+
+import pytest
+
+from fcotvl import files
+
+
+def test_a_failure_keeps_the_old_file(tmp_path):
+    target = tmp_path / "out/a.txt"
+    files.write_text(target, "old")
+    with pytest.raises(RuntimeError), files.atomic(target) as scratch:
+        scratch.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [p.name for p in target.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    target = tmp_path / "folder"
+    for name in ("one", "two"):
+        with files.atomic(target) as scratch:
+            scratch.mkdir()
+            (scratch / name).write_text(name)
+    assert [p.name for p in target.iterdir()] == ["two"]
+
+
+def test_it_never_writes_through_a_link(tmp_path):
+    cached = tmp_path / "cache"
+    cached.write_text("kept")
+    link = tmp_path / "out"
+    link.symlink_to(cached)
+    files.write_text(link, "new")
+    assert (cached.read_text(), link.read_text(), link.is_symlink()) == ("kept", "new", False)
+
+
+def test_the_digest_notices_bytes_names_and_values(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a").write_text("1")
+    seen = {files.digest([tmp_path / "d"], 0), files.digest([tmp_path / "d"], 1)}
+    (tmp_path / "d/a").write_text("2")
+    seen.add(files.digest([tmp_path / "d"], 0))
+    (tmp_path / "d/a").rename(tmp_path / "d/b")
+    seen.add(files.digest([tmp_path / "d"], 0))
+    assert len(seen) == 4
+
+
+def test_the_digest_forgets_bytecode(tmp_path):
+    before = files.digest([tmp_path], None)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/a.pyc").write_text("x")
+    assert files.digest([tmp_path], None) == before
+
+
+def test_queued_experiments_share_the_scratch_of_the_workspace(tmp_path, monkeypatch):
+    queued = tmp_path / ".dvc/tmp/exps/x1"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    assert files.scratch("sft", "abc") == tmp_path / ".scratch/sft-abc"
