@@ -8,9 +8,14 @@ from fcotvl import files
 def test_a_failure_keeps_the_old_file(tmp_path):
     target = tmp_path / "out/a.txt"
     files.write_text(target, "old")
-    with pytest.raises(RuntimeError), files.atomic(target) as scratch:
-        scratch.write_text("half")
-        raise RuntimeError
+
+    def fail():
+        with files.atomic(target) as scratch:
+            scratch.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert target.read_text() == "old"
     assert [p.name for p in target.parent.iterdir()] == ["a.txt"]
 

@@ -99,7 +99,7 @@ def test_a_prompt_needs_a_place_for_the_question(study, tmp_path):
 def test_flags_replace_values_and_are_checked_too(study):
     assert study(ratio=0.75, seed=3).ratio == 0.75
     assert study(seed=None).seed == 0
-    with pytest.raises(ParamsError, match="ratio 0.3"):
+    with pytest.raises(ParamsError, match=r"ratio 0\.3"):
         study(ratio=0.3)
 
 
