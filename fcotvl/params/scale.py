@@ -93,7 +93,7 @@ class CorpusParams(Section):
     max_pixels: Positive
     """Larger images are quarantined before they are decoded."""
     near_duplicate: Count
-    """Hamming distance of perceptual hashes (64 bits) up to which two images are the same."""
+    """Hamming distance of perceptual hashes (256 bits) up to which images are the same; 0: pixels."""
 
 
 class OptimParams(Section):
