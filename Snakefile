@@ -1,0 +1,22 @@
+# HOW it is computed: parallelism, resources, logs, the sweep over variants, the Snakemake report.
+# WHAT is computed (commands, inputs, outputs, params) is in dvc.yaml; values are in params.yaml.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """The experiment that params.yaml describes: the same files as `dvc repro`."""
+    default_target: True
+    input:
+        experiment(),

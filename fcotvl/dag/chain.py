@@ -1,0 +1,201 @@
+"""dvc.yaml in Snakemake's notation: ``${ratio}`` becomes the wildcard ``{ratio}``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+WILDCARDS = ("compressor", "ratio", "seed", "recipe")
+VARIABLE = re.compile(r"\$\{([\w.]+)\}")
+QUIET = " > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
+"""Progress goes to the log; of a failure, the last line comes to the terminal."""
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One entry of dvc.yaml, its ``${...}`` untouched."""
+
+    name: str
+    cmd: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    params: tuple[tuple[str, str | None], ...]
+    """Pairs of a file and a key of it (none: every key)."""
+    items: str | None
+    """The key of params.yaml that a ``foreach`` runs over."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether the outputs differ between variants; those of ``report`` do not."""
+        names = {name for out in self.outs for name in VARIABLE.findall(out)}
+        return not names.isdisjoint({*WILDCARDS, "item"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A stage in Snakemake's notation; params are functions of the wildcards."""
+
+    input: list[str]
+    output: list[str]
+    params: list[Callable[[Values], str]]
+    shell: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage of one experiment, everything filled in."""
+
+    stage: str
+    cmd: str
+    inputs: list[str]
+    outs: list[str]
+    params: list[str]
+
+
+class Chain:
+    """The stages of dvc.yaml with the values of params.yaml and of its scale."""
+
+    def __init__(self, root: Path = Path()) -> None:
+        """Read dvc.yaml and params.yaml below ``root``, the current folder by default."""
+        self.root = root
+        self.stages = read_stages(root / "dvc.yaml")
+        self.values: dict[str, Any] = _read(root / "params.yaml")
+
+    def rule(self, name: str) -> Rule:
+        """Return stage ``name`` as a rule; one that does not vary is the current experiment's."""
+        stage = self.stages[name]
+        paths, command = self.values, self.values
+        if stage.varies:
+            paths = self.values | {key: f"{{{key}}}" for key in WILDCARDS} | {"item": "{recipe}"}
+            command = self.values | {key: f"{{wildcards.{key}}}" for key in WILDCARDS}
+            command["item"] = command["recipe"]
+        return Rule(
+            input=list(self._inputs(stage, paths)),
+            output=list(self._outs(stage, paths)),
+            params=[self._param(file, key) for file, key in self._keys(stage)],
+            shell=_fill(stage.cmd, command) + QUIET,
+        )
+
+    def jobs(self, **point: Any) -> dict[str, Job]:
+        """Return an experiment's jobs by DVC's names (``sft@full``); ``point`` replaces params."""
+        values = self.values | point
+        values["modules"] = list(dict.fromkeys([*values["modules"], values["recipe"]]))
+        jobs = {}
+        for stage in self.stages.values():
+            for item in _look(values, stage.items) if stage.items else [None]:
+                one = values if item is None else values | {"item": item, "recipe": item}
+                jobs[stage.name if item is None else f"{stage.name}@{item}"] = Job(
+                    stage=stage.name,
+                    cmd=_fill(stage.cmd, one),
+                    inputs=list(self._inputs(stage, one)),
+                    outs=list(self._outs(stage, one)),
+                    params=[self._param(*pair)(one) for pair in self._keys(stage)],
+                )
+        return jobs
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Return the points of the ablation: every combination of the lists in params.yaml."""
+        axes = self.values["ablation"]
+        return [dict(zip(axes, point, strict=True)) for point in product(*axes.values())]
+
+    def _outs(self, stage: Stage, values: Values) -> Iterator[str]:
+        several = stage.items and "item" not in values
+        for item in _look(values, str(stage.items)) if several else [values.get("item")]:
+            yield from (_fill(out, {**values, "item": item}) for out in stage.outs)
+
+    def _inputs(self, stage: Stage, values: Values) -> Iterator[str]:
+        """The deps; a folder of sources, or of several stages' outputs, as its files."""
+        made = [out for other in self.stages.values() for out in self._outs(other, values)]
+        for dep in stage.deps:
+            path = _fill(dep, values)
+            below = [out for out in made if out.startswith(f"{path}/")]
+            if path in made:
+                yield path
+            elif below:
+                yield from below
+            elif (self.root / path).is_dir():
+                yield from _members(self.root / path, self.root)
+            else:
+                yield path
+
+    def _keys(self, stage: Stage) -> Iterator[tuple[str, str]]:
+        for file, key in stage.params:
+            yield from ((file, name) for name in ([key] if key else self._source(file)))
+
+    def _param(self, file: str, key: str) -> Callable[[Values], str]:
+        """``key=value`` as a function of the wildcards: Snakemake compares only the texts."""
+
+        def param(wildcards: Values) -> str:
+            values = self.values | dict(wildcards.items())
+            name = _fill(key, values | {"item": values["recipe"]})
+            return f"{name}={json.dumps(_look(self._source(file), name), sort_keys=True)}"
+
+        return param
+
+    def _source(self, file: str) -> dict[str, Any]:
+        return _read(self.root / _fill(file, self.values))
+
+
+def read_stages(path: Path) -> dict[str, Stage]:
+    """Return the stages of ``path`` by name, in its order."""
+    stages = {}
+    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].items():
+        body = entry.get("do", entry)
+        items = VARIABLE.fullmatch(entry.get("foreach", ""))
+        stages[name] = Stage(
+            name=name,
+            cmd=body["cmd"],
+            deps=tuple(_names(body.get("deps", ()))),
+            outs=tuple(
+                o for kind in ("outs", "metrics", "plots") for o in _names(body.get(kind, ()))
+            ),
+            params=tuple(_pairs(body.get("params", ()))),
+            items=items[1] if items else None,
+        )
+    return stages
+
+
+def _names(entries: Iterable[Any]) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def _pairs(entries: Iterable[Any]) -> Iterator[tuple[str, str | None]]:
+    for entry in entries:
+        if isinstance(entry, str):
+            yield "params.yaml", entry
+        else:
+            for file, keys in entry.items():
+                yield from ((file, key) for key in keys or (None,))
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return values
+
+
+@cache
+def _members(folder: Path, root: Path) -> list[str]:
+    files = (path.relative_to(root) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in files if "__pycache__" not in path.parts)
+
+
+def _look(values: Values, key: str) -> Any:
+    found: Any = values
+    for part in key.split("."):
+        found = found[part]
+    return found
+
+
+def _fill(text: str, values: Values) -> str:
+    return VARIABLE.sub(lambda match: str(_look(values, match[1])), text)

@@ -1,0 +1,197 @@
+"""What DVC wrote, told to Snakemake; what Snakemake built, told to DVC.
+
+Snakemake trusts mtimes and its own records; DVC trusts checksums and dvc.lock. An output whose
+mtime is not the one in Snakemake's record was written by somebody else. The records are private to
+Snakemake, so it is pinned to its minor version and ``tests/workflow`` runs both engines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from base64 import urlsafe_b64encode
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from fcotvl.dag.chain import Chain, Job
+from fcotvl.errors import FcotvlError
+
+LOCK = Path("dvc.lock")
+AT_WORK_DVC = Path(".dvc/tmp/rwlock")
+AT_WORK_SNAKEMAKE = Path(".snakemake/locks")
+RECORDS = Path(".snakemake/metadata")
+STAMP = ".snakemake_timestamp"
+ADOPTING = "FCOTVL_ADOPTING"
+"""Set for the Snakemake run that only adopts: it must not start another."""
+
+
+class EngineError(FcotvlError):
+    """An engine failed, or the two would get in each other's way."""
+
+
+def sync(chain: Chain) -> None:
+    """Tell Snakemake what DVC wrote since its last run; called when the Snakefile is parsed.
+
+    Raises:
+        EngineError: DVC is at work in this folder.
+    """
+    if ADOPTING in os.environ or any(AT_WORK_SNAKEMAKE.glob("*")):
+        return  # outputs that a running Snakemake has not recorded yet are not foreign
+    _refuse_beside_dvc()
+    jobs = chain.jobs()
+    ours = {out for job in jobs.values() for out in job.outs}
+    for point in chain.grid():  # `dvc status` knows nothing of the other variants
+        for job in chain.jobs(**point).values():
+            if ours.isdisjoint(job.outs) and _is_foreign(job):
+                _disown(job)
+    foreign = {name for name, job in jobs.items() if _is_foreign(job)}
+    if foreign:
+        _adopt_or_disown(jobs, foreign)
+    told = _mtime(LOCK) if LOCK.exists() else 0
+    if any(_is_built(job) and max(map(_mtime, job.outs)) > told for job in jobs.values()):
+        commit(chain)  # the last Snakemake was killed before it could
+
+
+def commit(chain: Chain) -> None:
+    """Tell DVC what Snakemake built, where params and sources are still those it was built from."""
+    jobs, changed = chain.jobs(), _changed()
+    todo = [name for name, job in jobs.items() if name in changed and _is_built(job)]
+    if todo:
+        _call("dvc", "commit", "--quiet", "--force", "--no-relink", *todo)
+        _say(f"committed to DVC: {', '.join(todo)}")
+    if LOCK.exists():
+        os.utime(LOCK)
+
+
+def _adopt_or_disown(jobs: dict[str, Job], foreign: set[str]) -> None:
+    changed = _changed()
+    unsure: set[str] = set()  # outputs that will be made anew
+    fresh = {}
+    for name, job in jobs.items():  # in dvc.yaml's order, which is that of the chain
+        if name in changed or not unsure.isdisjoint(job.inputs):
+            unsure.update(job.outs)
+        else:
+            fresh[name] = job
+    if adopted := sorted(foreign & set(fresh)):
+        _adopt(fresh.values())
+        _say(f"adopted from DVC: {', '.join(adopted)}")
+    if stale := sorted(foreign & changed):
+        for name in stale:
+            _disown(jobs[name])
+        _say(f"changed since DVC wrote them, to be rebuilt: {', '.join(stale)}")
+
+
+def _adopt(jobs: Collection[Job]) -> None:
+    """Put the mtimes of these jobs' outputs in order and record their params; nothing is run."""
+    rules = sorted({job.stage for job in jobs})
+    files = [out for job in jobs for out in job.outs]
+    options = ["--touch", "--nolock", "--rerun-incomplete", "--cores", "1", "--quiet", "all"]
+    forced = ["--forcerun", *rules, "--allowed-rules", *rules, "--", *files]
+    _call("snakemake", *options, *forced, env={**os.environ, ADOPTING: "1"})
+    if LOCK.exists():
+        os.utime(LOCK)
+
+
+def _disown(job: Job) -> None:
+    """Make Snakemake rebuild: no record, and older than any input. Nothing is deleted."""
+    for out in map(Path, job.outs):
+        _record_path(out).unlink(missing_ok=True)
+        if out.is_dir():
+            (out / STAMP).unlink(missing_ok=True)
+        os.utime(out, (1, 1))  # 0 would read as no time at all
+
+
+def _is_foreign(job: Job) -> bool:
+    """Whether the outputs are there and somebody else than Snakemake wrote one last."""
+    outs = [Path(out) for out in job.outs]
+    return all(out.exists() for out in outs) and not all(_is_untouched(out) for out in outs)
+
+
+def _is_built(job: Job) -> bool:
+    """Whether Snakemake made the outputs with today's params, from sources older than its start."""
+    outs = [Path(out) for out in job.outs]
+    if not all(_is_untouched(out) for out in outs):
+        return False
+    sources = [Path(path) for path in job.inputs if not path.startswith("data/")]
+    youngest = max((_mtime(path) for path in sources if path.exists()), default=0)
+    wanted = sorted(map(repr, job.params))
+    records = [_record(out) for out in outs]
+    return all(r["params"] == wanted and youngest <= r["starttime"] for r in records)
+
+
+def _is_untouched(out: Path) -> bool:
+    """Whether ``out`` is as Snakemake recorded it; a folder's time is that of a stamp inside."""
+    record = _record(out)
+    if not record or not out.exists():
+        return False
+    if not out.is_dir():
+        return bool(_mtime(out) == record["endtime"])
+    stamp = out / STAMP
+    return (
+        stamp.exists()
+        and _mtime(stamp) == record["endtime"]
+        and all(_mtime(path) <= record["endtime"] for path in (out, *out.rglob("*")))
+    )
+
+
+def _record(out: Path) -> dict[str, Any]:
+    path = _record_path(out)
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return record
+
+
+def _record_path(out: Path) -> Path:
+    return RECORDS / urlsafe_b64encode(str(out).encode()).decode()
+
+
+def _mtime(path: Path | str) -> float:
+    return os.lstat(path).st_mtime
+
+
+def _changed() -> set[str]:
+    """The stages that DVC would run."""
+    return set(json.loads(_call("dvc", "status", "--json")))
+
+
+def _refuse_beside_dvc() -> None:
+    """DVC notes who reads and writes in a JSON file, by process id."""
+    if not AT_WORK_DVC.exists():
+        return
+    notes = json.loads(AT_WORK_DVC.read_text(encoding="utf-8") or "{}")
+    readers = [note for several in notes.get("read", {}).values() for note in several]
+    for note in [*notes.get("write", {}).values(), *readers]:
+        if _is_alive(int(note["pid"])):
+            raise EngineError(
+                f"{note['cmd']!r} (process {note['pid']}) is at work here: wait for it"
+            )
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _call(program: str, *arguments: str, env: dict[str, str] | None = None) -> str:
+    """Run ``program`` under this Python and return what it printed.
+
+    Raises:
+        EngineError: it failed.
+    """
+    command = [sys.executable, "-m", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)  # noqa: S603
+    if done.returncode:
+        last = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-1:]
+        raise EngineError(f"{program} {arguments[0]} failed: {''.join(last)}")
+    return done.stdout
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,104 @@
+# Reads dvc.yaml and params.yaml, and exchanges finished work with DVC. No rule is defined here.
+import os
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from fcotvl import dag
+from fcotvl import params as typed
+from fcotvl.errors import FcotvlError
+
+# Stages read params.yaml themselves: a value given here would be shown but not obeyed.
+if config:
+    raise WorkflowError(
+        "change params.yaml (or use `dvc exp run -S key=value`) instead of --config: the stages read the file"
+    )
+
+try:
+    typed.load()
+    CHAIN = dag.Chain()
+    if workflow.is_main_process:
+        dag.sync(CHAIN)
+except FcotvlError as error:
+    raise WorkflowError(str(error))
+
+config.update(CHAIN.values)  # for the captions of `snakemake --report`
+SCALE = CHAIN.values["scale"]
+VARIANT = "{compressor}-r{ratio}-s{seed}"
+LOGS = f"logs/snakemake/{SCALE}"
+TIMES = f"logs/benchmarks/{SCALE}"
+RULES = {name: CHAIN.rule(name) for name in CHAIN.stages}
+
+
+def inputs(stage):
+    """The stage's inputs. The constant output of `check` must be there; its age says nothing."""
+    return [
+        ancient(path) if path == "data/check.txt" else path
+        for path in RULES[stage].input
+    ]
+
+
+def outputs(stage):
+    """The stage's outputs; one without a suffix is a folder."""
+    return [
+        path if Path(path).suffix else directory(path) for path in RULES[stage].output
+    ]
+
+
+def experiment():
+    """Every file of the current experiment."""
+    return [path for job in CHAIN.jobs().values() for path in job.outs]
+
+
+def code(stage, *more):
+    """The source files that the stage depends on, its own left out for `more`."""
+    own = f"fcotvl/stages/{stage}.py"
+    return [
+        path
+        for path in RULES[stage].input
+        if path.startswith("fcotvl/") and path != own
+    ] + [*more]
+
+
+def variant_folders():
+    """The folder of each variant of the grid: `data/<scale>/<compressor>-r<ratio>-s<seed>/<recipe>`."""
+    return [
+        f"data/{SCALE}/{VARIANT}/{{recipe}}".format(**point) for point in CHAIN.grid()
+    ]
+
+
+def variant_scores():
+    """The scores of each variant of the grid, after distillation and after merging."""
+    wanted = [
+        path
+        for stage in ("score_distilled", "score_merged")
+        for path in RULES[stage].output
+    ]
+    return list(
+        dict.fromkeys(path.format(**point) for point in CHAIN.grid() for path in wanted)
+    )
+
+
+def commit():
+    """Tell DVC what was built. A failure is reported, and made up for at the next start."""
+    try:
+        dag.commit(dag.Chain())
+    except FcotvlError as error:
+        print(error, file=sys.stderr)
+
+
+onsuccess:
+    commit()
+
+
+onerror:
+    commit()
+
+
+wildcard_constraints:
+    compressor=r"[A-Za-z0-9][A-Za-z0-9_-]*",
+    ratio=r"0(\.\d+)?",
+    seed=r"\d+",
+    recipe="|".join(map(re.escape, CHAIN.values["recipes"])),

@@ -1,0 +1,175 @@
+rule predict_baselines:
+    """Answers of the teacher and of the training-free systems."""
+    input:
+        inputs("predict_baselines"),
+    output:
+        outputs("predict_baselines"),
+    log:
+        f"{LOGS}/predict.log",
+    benchmark:
+        f"{TIMES}/predict.tsv"
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        *RULES["predict_baselines"].params,
+    shell:
+        RULES["predict_baselines"].shell
+
+
+rule predict_distilled:
+    """Answers of the student after distillation."""
+    input:
+        inputs("predict_distilled"),
+    output:
+        outputs("predict_distilled"),
+    log:
+        f"{LOGS}/{VARIANT}/predict.log",
+    benchmark:
+        f"{TIMES}/{VARIANT}/predict.tsv"
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        *RULES["predict_distilled"].params,
+    shell:
+        RULES["predict_distilled"].shell
+
+
+rule predict_sft:
+    """Answers of the last checkpoint of a recipe."""
+    input:
+        inputs("predict_sft"),
+    output:
+        outputs("predict_sft"),
+    log:
+        f"{LOGS}/{VARIANT}/{{recipe}}/predict.log",
+    benchmark:
+        f"{TIMES}/{VARIANT}/{{recipe}}/predict.tsv"
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        *RULES["predict_sft"].params,
+    shell:
+        RULES["predict_sft"].shell
+
+
+rule predict_merged:
+    """Answers of the merged student, of the soups and of the best single checkpoint."""
+    input:
+        inputs("predict_merged"),
+    output:
+        outputs("predict_merged"),
+    log:
+        f"{LOGS}/{VARIANT}/{{recipe}}/predict-merged.log",
+    benchmark:
+        f"{TIMES}/{VARIANT}/{{recipe}}/predict-merged.tsv"
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        *RULES["predict_merged"].params,
+    shell:
+        RULES["predict_merged"].shell
+
+
+rule score_baselines:
+    """Scores of the teacher and of the training-free systems, per question."""
+    input:
+        inputs("score_baselines"),
+    output:
+        outputs("score_baselines"),
+    log:
+        f"{LOGS}/score.log",
+    benchmark:
+        f"{TIMES}/score.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=10,
+    params:
+        *RULES["score_baselines"].params,
+    shell:
+        RULES["score_baselines"].shell
+
+
+rule score_distilled:
+    """Scores of the student after distillation, per question."""
+    input:
+        inputs("score_distilled"),
+    output:
+        outputs("score_distilled"),
+    log:
+        f"{LOGS}/{VARIANT}/score.log",
+    benchmark:
+        f"{TIMES}/{VARIANT}/score.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=10,
+    params:
+        *RULES["score_distilled"].params,
+    shell:
+        RULES["score_distilled"].shell
+
+
+rule score_sft:
+    """Scores of the last checkpoint of a recipe, per question."""
+    input:
+        inputs("score_sft"),
+    output:
+        outputs("score_sft"),
+    log:
+        f"{LOGS}/{VARIANT}/{{recipe}}/score.log",
+    benchmark:
+        f"{TIMES}/{VARIANT}/{{recipe}}/score.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=10,
+    params:
+        *RULES["score_sft"].params,
+    shell:
+        RULES["score_sft"].shell
+
+
+rule score_merged:
+    """Scores of the merged student, of the soups and of the best single checkpoint."""
+    input:
+        inputs("score_merged"),
+    output:
+        outputs("score_merged"),
+    log:
+        f"{LOGS}/{VARIANT}/{{recipe}}/score-merged.log",
+    benchmark:
+        f"{TIMES}/{VARIANT}/{{recipe}}/score-merged.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=10,
+    params:
+        *RULES["score_merged"].params,
+    shell:
+        RULES["score_merged"].shell
+
+
+rule speed:
+    """Prefill and decoding of student and FastV against the teacher: alone on the machine, or it is noise."""
+    input:
+        inputs("speed"),
+    output:
+        outputs("speed"),
+    log:
+        f"{LOGS}/{VARIANT}/speed.log",
+    benchmark:
+        f"{TIMES}/{VARIANT}/speed.tsv"
+    threads: workflow.cores
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=30,
+    params:
+        *RULES["speed"].params,
+    shell:
+        RULES["speed"].shell
