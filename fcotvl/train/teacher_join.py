@@ -1,4 +1,4 @@
-"""Phase 3: ViT, projector and LLM together; first the projector learns to speak the oracle's language."""
+"""Phase 3: the projector learns the oracle's language, then all parts learn together."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+MATRIX = 2
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -36,7 +37,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Take one step; matrices of one shape are orthogonalised together."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
@@ -64,7 +65,12 @@ class Optimizers:
         for module in modules:
             for name, param in module.named_parameters():
                 if param.requires_grad:
-                    hidden = param.ndim == 2 and "embed" not in name and "head" not in name
+                    hidden = (
+                        param.ndim > 1
+                        and "conv" not in name
+                        and "embed" not in name
+                        and "head" not in name
+                    )
                     (matrices if hidden else others)[id(param)] = param
         self.params = [*matrices.values(), *others.values()]
         self.optimizers: list[torch.optim.Optimizer] = []

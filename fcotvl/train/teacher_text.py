@@ -1,9 +1,9 @@
 """Phase 2: the LLM alone learns to find and to reason, on pictures that are perfectly read.
 
-In place of the ViT stands a table: each visual token is the sum of learned vectors of the characters
-that its patches hold, one vector per (patch in the block, slot, character). So the LLM meets the true
-two-dimensional layout of 64 tokens from the start, at the price of text. Phase 3 then teaches the
-ViT and the projector to produce these very vectors.
+In place of the ViT stands a table: each visual token is the sum of learned vectors of the
+characters that its patches hold, one vector per (patch in the block, slot, character). So the LLM
+meets the true two-dimensional layout of 64 tokens from the start, at the price of text. Phase 3
+then teaches the ViT and the projector to produce these very vectors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The seeded renderer: documents, charts and infographics with questions, answers and glyphs.
 
-``render("chart", "train", 7, seed=0)`` gives the same picture everywhere and always. The value table
-decides the split, so two splits can never share a table, and with it no picture.
+``render("chart", "train", 7, seed=0)`` gives the same picture everywhere and always. The value
+table decides the split, so two splits can never share a table, and with it no picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 from PIL import Image
 
 from fcotvl.data.render import charts, documents, infographics
-from fcotvl.data.render.canvas import Canvas, RedrawError, Glyph, draw_style
+from fcotvl.data.render.canvas import Canvas, Glyph, RedrawError, draw_style
 from fcotvl.data.render.questions import turns
 from fcotvl.data.render.table import Table, bucket, canonical
 from fcotvl.records import Turn
@@ -66,6 +66,8 @@ def render(
     Args:
         family: one of ``FAMILIES``.
         split: one of ``SPLITS``.
+        index: any number; each has its own picture.
+        seed: another seed gives other pictures for the same indices.
         image_size: side in pixels; the layouts are made for 224 and scaled to other sizes.
         density: most values in the picture (1..FULL); fewer than 4 leaves out some questions.
         extractive: look-up questions.
@@ -87,26 +89,17 @@ def render(
         except RedrawError:
             continue
         if not {fact.key for fact in table.facts} & set(table.title.split()):
-            return _finish(
-                canvas, table, name, layout.__name__, rng, image_size, extractive, reason
-            )
+            text = canvas.reading_order()
+            asked = turns(table, text, name, rng, extractive=extractive, reason=reason)
+            image, glyphs = _resize(canvas, image_size)
+            facts = canonical(table.facts)
+            return Rendered(image, asked, text, glyphs, facts, layout.__name__)
     raise RuntimeError(f"{layout.__name__} found no room in {_ATTEMPTS} attempts")
 
 
-def _finish(
-    canvas: Canvas,
-    table: Table,
-    name: str,
-    layout: str,
-    rng: Random,
-    size: int,
-    extractive: int,
-    reason: int,
-) -> Rendered:
-    text = canvas.reading_order()
-    asked = turns(table, text, name, rng, extractive=extractive, reason=reason)
-    image, scale = canvas.image, size / canvas.side
-    if size != canvas.side:
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    glyphs = tuple(Glyph(g.char, g.x * scale, g.y * scale) for g in canvas.glyphs)
-    return Rendered(image, asked, text, glyphs, canonical(table.facts), layout)
+def _resize(canvas: Canvas, size: int) -> tuple[Image.Image, tuple[Glyph, ...]]:
+    if size == canvas.side:
+        return canvas.image, tuple(canvas.glyphs)
+    scale = size / canvas.side
+    image = canvas.image.resize((size, size), Image.Resampling.BICUBIC)
+    return image, tuple(Glyph(g.char, g.x * scale, g.y * scale) for g in canvas.glyphs)

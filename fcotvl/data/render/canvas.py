@@ -1,5 +1,7 @@
 """A canvas that remembers where it drew every character."""
 
+# ruff: noqa: PLR2004 - pixels, shares and odds explain themselves where they stand
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fcotvl.data.render.table import Fact
 
 Colour = tuple[int, int, int]
+Pixels = float | int
 
 FACES: tuple[str, ...] = ("DejaVuSans", "DejaVuSans-Bold")
 """Bundled with matplotlib, so that no system font is needed."""
@@ -51,8 +54,8 @@ class Glyph:
     """One drawn character and its centre in pixels."""
 
     char: str
-    x: float
-    y: float
+    x: Pixels
+    y: Pixels
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,11 @@ def font(face: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 @cache
-def _advance(face: str, size: int, char: str) -> float:
+def _advance(face: str, size: int, char: str) -> Pixels:
     return font(face, size).getlength(char)
 
 
-def text_width(text: str, face: str, size: int) -> float:
+def text_width(text: str, face: str, size: int) -> Pixels:
     """Width of ``text`` in pixels."""
     return sum(_advance(face, size, char) for char in text)
 
@@ -101,8 +104,8 @@ class Canvas:
         self.image = Image.new("RGB", (side, side), style.paper)
         self.draw = ImageDraw.Draw(self.image)
         self.glyphs: list[Glyph] = []
-        self.texts: list[tuple[int, float, str]] = []
-        self._boxes: list[tuple[float, float, float, float]] = []
+        self.texts: list[tuple[int, Pixels, str]] = []
+        self._boxes: list[tuple[Pixels, Pixels, Pixels, Pixels]] = []
 
     def claim(self, facts: Sequence[Fact]) -> None:
         """Ask, before drawing, whether this picture may say ``facts``.
@@ -113,7 +116,7 @@ class Canvas:
         if not self._admits(facts):
             raise RedrawError
 
-    def snap(self, y: float) -> int:
+    def snap(self, y: Pixels) -> int:
         """The nearest line centre to ``y`` that stays clear of the borders between rows."""
         row, offset = divmod(round(y), ROW)
         half = ROW // 2
@@ -121,19 +124,18 @@ class Canvas:
 
     def text(
         self,
-        x: float,
-        y: float,
+        x: Pixels,
+        y: Pixels,
         text: str,
         *,
         anchor: str = "l",
         size: int | None = None,
         face: str | None = None,
         ink: Colour | None = None,
-    ) -> float:
+    ) -> Pixels:
         """Draw one line centred vertically near ``y`` and return its right end.
 
-        Args:
-            anchor: where ``x`` is: ``l`` left end, ``m`` middle, ``r`` right end.
+        ``anchor`` says where ``x`` is: ``l`` left end, ``m`` middle, ``r`` right end.
 
         Raises:
             RedrawError: it would leave the picture or touch another text.
@@ -154,10 +156,10 @@ class Canvas:
         self.texts.append((centre, left, text))
         return left + width
 
-    def _reserve(self, left: float, right: float, top: float, bottom: float) -> None:
+    def _reserve(self, left: Pixels, right: Pixels, top: Pixels, bottom: Pixels) -> None:
         outside = left < 1 or right > self.side - 1 or top < 0 or bottom > self.side
         touches = any(
-            left < r + 5 and right > l - 5 and top < b and bottom > t for l, r, t, b in self._boxes
+            left < r + 5 and right > x - 5 and top < b and bottom > t for x, r, t, b in self._boxes
         )
         if outside or touches:
             raise RedrawError
@@ -165,12 +167,12 @@ class Canvas:
 
     def reading_order(self) -> str:
         """All texts, lines from top to bottom and left to right within a line."""
-        lines: dict[int, list[tuple[float, str]]] = {}
+        lines: dict[int, list[tuple[Pixels, str]]] = {}
         for centre, left, text in self.texts:
             lines.setdefault(centre // ROW, []).append((left, text))
         return "\n".join(" ".join(text for _, text in sorted(lines[row])) for row in sorted(lines))
 
-    def rows(self, count: int, top: float, bottom: float) -> Sequence[float]:
+    def rows(self, count: int, top: Pixels, bottom: Pixels) -> Sequence[Pixels]:
         """Centres of ``count`` lines spread over ``top..bottom`` with a common random shift."""
         pitch = min((bottom - top) / count, self.rng.uniform(23, 34))
         slack = (bottom - top) - pitch * count

@@ -1,5 +1,7 @@
 """Charts: vertical and horizontal bars, pies, lines and paired panels, all with labelled values."""
 
+# ruff: noqa: PLR2004 - pixels, shares and odds explain themselves where they stand
+
 from __future__ import annotations
 
 from random import Random
@@ -17,7 +19,7 @@ def _title(canvas: Canvas, rng: Random) -> str:
     return text
 
 
-def _height(fact: Fact, full: float) -> float:
+def _height(fact: Fact, full: int) -> float:
     return full * (0.1 + 0.9 * (fact.amount or 0) / 100)
 
 

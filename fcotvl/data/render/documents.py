@@ -1,5 +1,7 @@
 """Documents: forms, receipts, letters and tables."""
 
+# ruff: noqa: PLR2004 - pixels, shares and odds explain themselves where they stand
+
 from __future__ import annotations
 
 from random import Random

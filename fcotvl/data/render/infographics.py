@@ -1,11 +1,13 @@
 """Infographics: cards with icons, timelines, rankings and panels with big numbers."""
 
+# ruff: noqa: PLR2004 - pixels, shares and odds explain themselves where they stand
+
 from __future__ import annotations
 
 from random import Random
 
 from fcotvl.data.render import words
-from fcotvl.data.render.canvas import Canvas, Colour
+from fcotvl.data.render.canvas import Canvas, Colour, Pixels
 from fcotvl.data.render.table import Table, Unit, draw_keys, draw_numbers, draw_unit
 
 
@@ -15,7 +17,8 @@ def _title(canvas: Canvas, rng: Random) -> str:
     return text
 
 
-def _icon(canvas: Canvas, rng: Random, x: float, y: float, r: float, colour: Colour) -> None:
+def _icon(canvas: Canvas, rng: Random, centre: tuple[Pixels, Pixels], colour: Colour) -> None:
+    (x, y), r = centre, 9
     shape = rng.randrange(4)
     if shape == 0:
         canvas.draw.ellipse((x - r, y - r, x + r, y + r), colour)
@@ -41,7 +44,7 @@ def cards(canvas: Canvas, rng: Random, density: int) -> Table:
         colour = canvas.style.accents[index]
         canvas.draw.rounded_rectangle((x, y, x + 106, y + height - 4), 8, outline=colour, width=2)
         middle = y + height / 2
-        _icon(canvas, rng, x + 20, middle - 14, 9, colour)
+        _icon(canvas, rng, (x + 20, middle - 14), colour)
         canvas.text(x + 36, middle - 13, fact.value, size=canvas.style.size + rng.randint(0, 3))
         canvas.text(x + 10, middle + 13, fact.key)
     return Table(title, facts, unit)

@@ -1,5 +1,7 @@
 """Pages full of words, numbers and codes: to learn reading characters, not layouts."""
 
+# ruff: noqa: PLR2004 - pixels, shares and odds explain themselves where they stand
+
 from __future__ import annotations
 
 from random import Random

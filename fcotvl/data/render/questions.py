@@ -1,5 +1,7 @@
 """Questions about a table: what is written there, and what follows from it."""
 
+# ruff: noqa: PLR2004 - shares and odds explain themselves where they stand
+
 from __future__ import annotations
 
 from collections.abc import Callable

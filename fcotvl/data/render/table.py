@@ -1,5 +1,7 @@
 """What a picture says: a title and facts, each a key with its value."""
 
+# ruff: noqa: PLR2004 - shares and odds explain themselves where they stand
+
 from __future__ import annotations
 
 import hashlib
