@@ -62,7 +62,8 @@ def _run(stage: str, run: Callable[..., None], arguments: Sequence[str]) -> None
         required = flag.default is inspect.Parameter.empty
         kind = str if flag.annotation in (str, str | None) else Path
         option = f"--{flag.name.replace('_', '-')}"
-        parser.add_argument(option, type=kind, required=required, default=flag.default)
+        many = {"nargs": "*"} if flag.annotation == tuple[Path, ...] else {}
+        parser.add_argument(option, type=kind, required=required, default=flag.default, **many)
     parser.add_argument("--log", type=Path, help="log file (default: under logs/)")
     given = vars(parser.parse_args(arguments))
     overrides = {name: given.pop(name) for name in OVERRIDES}
