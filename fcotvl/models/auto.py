@@ -16,26 +16,39 @@ from types import ModuleType
 from typing import Any
 
 MODEL_TYPE = "fcotvl"
-REGISTRAR = "transformers.models.auto.configuration_auto"
+REGISTRARS = {
+    "transformers.models.auto.configuration_auto": "CONFIG_MAPPING",
+    "transformers.models.auto.processing_auto": "PROCESSOR_MAPPING",
+}
+"""Which mapping of which module is asked for a model type, or for a processor by its class."""
+
+
+def _register() -> None:
+    """Import what registers itself with the Auto classes: config, model and processor."""
+    import_module("fcotvl.models.student")
+    import_module("fcotvl.models.processor")
 
 
 class _Offer(dict[str, Any]):
-    """The Auto classes' registered configs; asking for ours makes it register itself."""
+    """What is registered with an Auto class beyond transformers' own; ours comes when asked for."""
 
     def __contains__(self, key: object) -> bool:
-        if key == MODEL_TYPE and not super().__contains__(key):
-            import_module("fcotvl.models.student")
-            import_module("fcotvl.models.processor")
+        if key == MODEL_TYPE:
+            _register()
         return super().__contains__(key)
+
+    def values(self) -> Any:
+        _register()
+        return super().values()
 
 
 def _offer(registrar: ModuleType) -> None:
-    mapping = registrar.CONFIG_MAPPING
+    mapping = getattr(registrar, REGISTRARS[registrar.__name__])
     mapping._extra_content = _Offer(mapping._extra_content)
 
 
 class _ThenOffer(Loader):
-    """Runs the registrar as its own loader would, then puts the offer in."""
+    """Runs a registrar as its own loader would, then puts the offer in."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -52,12 +65,12 @@ class _ThenOffer(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds the registrar and nothing else."""
+    """Finds the registrars and nothing else."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != REGISTRAR:
+        if fullname not in REGISTRARS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -67,7 +80,7 @@ class _Finder(MetaPathFinder):
 
 def announce() -> None:
     """Offer the student to transformers, now or, where it is not imported yet, once it is."""
-    if REGISTRAR in sys.modules:
-        _offer(sys.modules[REGISTRAR])
-    else:
-        sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, _Finder())
+    for name in REGISTRARS:
+        if name in sys.modules:
+            _offer(sys.modules[name])
