@@ -1,0 +1,242 @@
+"""Answers to questions about pictures, in batches, greedy or sampled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from transformers import InternVLForConditionalGeneration
+
+from fcotvl.models.decoding import Decoder, Logits
+from fcotvl.models.fastv import Prune, PrunedDecoder
+from fcotvl.models.processor import FcotvlProcessor
+from fcotvl.models.student import Features
+from fcotvl.models.templates import TURN_END
+
+WINDOW = 8
+"""Batches that are sorted by length together; their pictures are in memory at the same time."""
+PICTURE_BATCH = 16
+"""Pictures that are cut into tiles together."""
+TILE_BATCH = 32
+"""Tiles that pass the ViT together."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One prompt about one picture."""
+
+    picture: Callable[[], Image.Image]
+    """Opens the picture; ``Record.decode`` is one."""
+    picture_id: str
+    """Queries with the same id share the picture and its features."""
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How replies are chosen."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_k: int | None = None
+    samples: int = 1
+    """Replies per query."""
+    seed: int = 0
+
+    def dice(self, query: Query, sample: int) -> Float[Tensor, " step"]:
+        """Random numbers of one reply, which do not depend on the batch it is made in."""
+        name = f"{self.seed}\0{query.picture_id}\0{query.prompt}\0{sample}"
+        digest = hashlib.sha256(name.encode()).digest()
+        source = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        return torch.rand(self.max_new_tokens, generator=source, dtype=torch.float64)
+
+
+def generate(
+    model: InternVLForConditionalGeneration,
+    processor: FcotvlProcessor,
+    queries: Sequence[Query],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    max_tiles: int | None = None,
+    prune: Prune | None = None,
+    label: str = "generate",
+) -> list[str]:
+    """The greedy reply to each query, in the order of the queries.
+
+    Args:
+        model: teacher or student.
+        processor: with the number of visual tokens of that model, see ``processor_for``.
+        queries: prompts and their pictures.
+        max_new_tokens: where a reply is cut off.
+        batch_size: rows that are decoded together.
+        max_tiles: of a picture, where the processor's own cap is not wanted.
+        prune: drop visual tokens at prefill, without training.
+        label: of the progress bar.
+    """
+    decoding = Decoding(max_new_tokens)
+    replies = _reply(model, processor, queries, decoding, batch_size, max_tiles, prune, label)
+    return [first for first, *_ in replies]
+
+
+def sample(
+    model: InternVLForConditionalGeneration,
+    processor: FcotvlProcessor,
+    queries: Sequence[Query],
+    *,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int,
+    top_k: int | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    max_tiles: int | None = None,
+    label: str = "sample",
+) -> list[list[str]]:
+    """``samples`` replies to each query; a query's draws depend on nothing but it and ``seed``.
+
+    Raises:
+        ValueError: ``temperature`` is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature {temperature} does not sample; use generate for greedy")
+    decoding = Decoding(max_new_tokens, temperature, top_k, samples, seed)
+    return _reply(model, processor, queries, decoding, batch_size, max_tiles, None, label)
+
+
+def choose(
+    logits: Logits, decoding: Decoding, dice: Float[Tensor, " row"]
+) -> Int[Tensor, " row"]:
+    """The next token of each row: the likeliest, or the one its number in [0, 1) falls on."""
+    if not decoding.temperature:
+        return logits.argmax(dim=-1)
+    scaled = logits.double() / decoding.temperature
+    if decoding.top_k is not None and decoding.top_k < scaled.shape[-1]:
+        least = scaled.topk(decoding.top_k).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+    reached = scaled.softmax(dim=-1).cumsum(dim=-1)
+    found = torch.searchsorted(reached, dice.to(reached)[:, None] * reached[:, -1:], right=True)
+    return found[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _reply(
+    model: InternVLForConditionalGeneration,
+    processor: FcotvlProcessor,
+    queries: Sequence[Query],
+    decoding: Decoding,
+    batch_size: int,
+    max_tiles: int | None,
+    prune: Prune | None,
+    label: str,
+) -> list[list[str]]:
+    """All replies to each query."""
+    replies: list[list[str]] = [[] for _ in queries]
+    at_once = max(1, batch_size // decoding.samples)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), tqdm(total=len(queries), desc=label, disable=None) as bar:
+            for window in _windows(queries, at_once * WINDOW):
+                asked = [queries[i] for i in window]
+                features = _features(model, processor, asked, max_tiles)
+                tiles = [len(features[query.picture_id]) for query in asked]
+                chats = processor.expand([processor.render(q.prompt) for q in asked], tiles)
+                order = sorted(range(len(asked)), key=lambda i: (len(chats[i]), i))
+                for start in range(0, len(order), at_once):
+                    batch = order[start : start + at_once]
+                    names = [f"{asked[i].picture_id}\0{asked[i].prompt}" for i in batch]
+                    decoder = PrunedDecoder(model, prune, names) if prune else Decoder(model)
+                    texts = _decode(
+                        decoder,
+                        processor,
+                        [chats[i] for i in batch],
+                        torch.cat([features[asked[i].picture_id] for i in batch]),
+                        [asked[i] for i in batch],
+                        decoding,
+                    )
+                    for i, text in zip(batch, texts, strict=True):
+                        replies[window[i]] = text
+                    bar.update(len(batch))
+    finally:
+        model.train(was_training)
+    return replies
+
+
+def _windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
+    """Indices of the queries, those of a picture together, in groups of ``size``."""
+    first: dict[str, int] = {}
+    for index, query in enumerate(queries):
+        first.setdefault(query.picture_id, index)
+    order = sorted(range(len(queries)), key=lambda i: (first[queries[i].picture_id], i))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _features(
+    model: InternVLForConditionalGeneration,
+    processor: FcotvlProcessor,
+    queries: Sequence[Query],
+    max_tiles: int | None,
+) -> dict[str, Features]:
+    """What the LLM reads of each picture, by picture id."""
+    pictures = {query.picture_id: query.picture for query in queries}
+    features: dict[str, Features] = {}
+    ids = list(pictures)
+    for start in range(0, len(ids), PICTURE_BATCH):
+        names = ids[start : start + PICTURE_BATCH]
+        seen = processor.image_processor(
+            [pictures[name]() for name in names], max_tiles=max_tiles, return_tensors="pt"
+        )
+        parts = [
+            model.get_image_features(tiles.to(model.device)).pooler_output
+            for tiles in seen["pixel_values"].split(TILE_BATCH)
+        ]
+        features.update(zip(names, torch.cat(parts).split(seen["num_tiles"]), strict=True))
+    return features
+
+
+def _decode(
+    decoder: Decoder,
+    processor: FcotvlProcessor,
+    chats: Sequence[str],
+    features: Features,
+    queries: Sequence[Query],
+    decoding: Decoding,
+) -> list[list[str]]:
+    """The replies to a batch of queries whose chats are rendered already."""
+    tokens = processor.tokenizer(
+        list(chats), padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
+    ).to(decoder.model.device)
+    stop = processor.tokenizer.convert_tokens_to_ids(TURN_END)
+    logits = decoder.prefill(tokens["input_ids"], tokens["attention_mask"], features)
+    copies = torch.arange(len(chats), device=logits.device).repeat_interleave(decoding.samples)
+    if decoding.samples > 1:
+        decoder.select(copies)
+        logits = logits[copies]
+    dice = torch.stack([decoding.dice(q, i) for q in queries for i in range(decoding.samples)])
+    said: list[list[int]] = [[] for _ in copies]
+    live = list(range(len(copies)))
+    for step in range(decoding.max_new_tokens):
+        chosen = choose(logits, decoding, dice[live, step])
+        ended = chosen.eq(stop).tolist()
+        for row, token, end in zip(live, chosen.tolist(), ended, strict=True):
+            if not end:
+                said[row].append(token)
+        if any(ended):
+            on = [i for i, end in enumerate(ended) if not end]
+            live, chosen = [live[i] for i in on], chosen[on]
+            if live:
+                decoder.select(torch.tensor(on, device=logits.device))
+        if not live or step + 1 == decoding.max_new_tokens:
+            break
+        logits = decoder.step(chosen)
+    texts = processor.tokenizer.batch_decode(said, skip_special_tokens=True)
+    count = decoding.samples
+    return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
