@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fcotvl.data.images import intake
 from fcotvl.errors import DataError
@@ -47,6 +47,7 @@ class Opened:
     file: str
 
 
+@runtime_checkable
 class Draft(Protocol):
     """A record before its picture is opened. Picklable, so that workers can open it."""
 

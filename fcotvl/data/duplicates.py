@@ -15,8 +15,8 @@ from fcotvl.records import Record, Turn
 
 SIDE = 16
 BITS = SIDE * SIDE
-"""Of a hash. The usual 64 take charts of one style for the same: 13 of 90 training charts of
-ChartQA lie within 4 bits of another chart. Of 256 bits those differ in 16 to 98; JPEG at quality 40,
+"""In a hash. Just 64 take charts of one style for the same: 13 of 90 training charts of
+ChartQA lie within 4 bits of another one. Of 256 bits those differ in 16 to 98; JPEG at quality 40,
 half the size and grey change 10 at most, a crop by 1 % up to 52."""
 WIDER = 3
 """With a benchmark's very question, pictures count as one up to this many times the distance."""

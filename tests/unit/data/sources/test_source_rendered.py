@@ -1,0 +1,58 @@
+"""Renders never share a picture or a table between splits, and a seed repeats them."""
+
+from itertools import islice
+
+import pytest
+
+from fcotvl.data.render import FAMILIES, render
+from fcotvl.data.sources.rendered import read
+from fcotvl.errors import ParamsError
+from tests.support.datasets import request
+
+SPLITS = ("align", "instruct", "val", "test")
+PICTURES = 8
+
+
+def records(family, split, count, seed=0):
+    drafts = islice(read(request(None, split, seed), family=family), count)
+    return [d.open(split=split, licence="Apache-2.0", max_pixels=1) for d in drafts]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_splits_share_no_picture_and_no_table(family):
+    pixels, tables, names = [], [], []
+    for split in SPLITS:
+        drafts = list(islice(read(request(None, split), family=family), PICTURES))
+        tables += [render(family, d.split, d.index, d.seed).table for d in drafts]
+        made = records(family, split, PICTURES)
+        pixels += [record.sha256 for record in made]
+        names += [turn.id for record in made for turn in record.turns]
+    assert len(set(pixels)) == len(set(tables)) == PICTURES * len(SPLITS)
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_test_picture_has_one_question_of_either_kind_in_turns(family):
+    made = records(family, "test", 10)
+    assert all(len(record.turns) == 1 for record in made)
+    kinds = [record.turns[0].kind for record in made]
+    assert kinds.count("extractive") >= 4
+    assert kinds.count("reason") >= 4
+    assert "transcribe" not in kinds
+
+
+def test_a_training_picture_has_all_kinds():
+    (made,) = records("chart", "align", 1)
+    assert {turn.kind for turn in made.turns} == {"transcribe", "extractive", "reason"}
+    assert made.source == "rendered/chart"
+    assert made.decode().size == (made.width, made.height) == (224, 224)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
+    assert records("document", "align", 3) == records("document", "align", 3)
+    assert records("document", "align", 3) != records("document", "align", 3, seed=1)
+
+
+def test_an_unknown_family_is_answered_with_the_known_ones():
+    with pytest.raises(ParamsError, match="no family 'map'; there are document, chart"):
+        read(request(None), family="map")

@@ -1,0 +1,91 @@
+"""The account of a corpus: counts that add up, and one clear line where nothing is left."""
+
+import pytest
+
+from fcotvl.data.audit import Composition, account, answer_type, dropped
+from fcotvl.data.drafts import Opened, Quarantined
+from fcotvl.data.duplicates import Benchmarks, Seen
+from fcotvl.data.mixture import Stream, mix
+from fcotvl.errors import DataError
+from tests.support.datasets import record
+
+
+def run(*items):
+    stream = Stream("charts", 1.0, iter(items))
+    list(mix([stream], 10, Seen(0), Benchmarks(0)))
+    return stream
+
+
+def good(seed):
+    return Opened(record(seed), None, f"{seed}.png")
+
+
+BAD = Quarantined("x.png", "test", "damaged")
+
+
+def test_the_account_adds_up():
+    row = account([run(good(1), good(1), good(2), BAD)])["charts"]
+    assert row["read"] == row["kept"] + row["duplicates"] + row["contaminated"] + row["quarantined"]
+    assert (row["kept"], row["duplicates"], row["quarantined"]) == (2, 1, 1)
+
+
+def test_a_lost_record_is_noticed():
+    stream = run(good(1), BAD)
+    stream.quarantined.clear()
+    with pytest.raises(DataError, match="2 records read, but not all accounted for"):
+        account([stream])
+
+
+def test_an_empty_split_says_why():
+    with pytest.raises(DataError, match=r"charts \(1 read, 1 quarantined, first x.png: damaged\)"):
+        account([run(BAD)])
+
+
+def test_every_dropped_record_has_its_reason():
+    rows = dropped([run(good(1), good(1), BAD)], "align")
+    assert rows == [
+        {
+            "split": "align",
+            "as": "quarantined",
+            "file": "x.png",
+            "reader": "test",
+            "reason": "damaged",
+        },
+        {
+            "split": "align",
+            "as": "duplicates",
+            "record": "r1",
+            "file": "1.png",
+            "same_as": "r1",
+            "distance": 0,
+        },
+    ]
+
+
+def test_the_composition_counts_what_passes():
+    composition = Composition()
+    records = [record(1), record(2, "Who?", "When?")]
+    assert list(composition.watch(records)) == records
+    counts = composition.to_json()
+    assert (counts["records"], counts["turns"]) == (2, 3)
+    assert counts["by_source"] == {"test": 2}
+    assert counts["by_longer_side"] == {"<= 224": 2}
+    assert counts["by_answer"] == {"yes/no": 3}
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["12"], "number"),
+        (["$1,200.50"], "number"),
+        (["-3.5%"], "number"),
+        (["Yes"], "yes/no"),
+        (["Fiji"], "word"),
+        (["United States"], "phrase"),
+        ([" ".join("word" for _ in range(21))], "text"),
+        (["12-05-1998"], "word"),
+        ([], "hidden"),
+    ],
+)
+def test_answers_are_sorted_by_what_they_look_like(answers, expected):
+    assert answer_type(answers) == expected
