@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice, zip_longest
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +18,10 @@ from fcotvl.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Item = TypeVar("Item")
+Naming = Callable[[Item], tuple[str, str]]
+"""Source and id of an item."""
 
 KINDS: tuple[str, ...] = ("transcribe", "extractive", "reason")
 """What a question asks for: the whole text, a value that is written there, or one to work out."""
@@ -153,3 +159,22 @@ def read_records(folder: Path) -> Iterator[Record]:
             raise DataError(
                 f"{path} is not a readable shard ({reason}); delete it and run curate again"
             ) from error
+
+
+def balanced(items: Iterable[Item], count: int, seed: int, named: Naming[Item]) -> list[Item]:
+    """Up to ``count`` items, as many of each source as there are, in an order of chance.
+
+    Args:
+        items: to choose from.
+        count: how many to take.
+        seed: of the order, which depends on nothing but seed and ids.
+        named: source and id of an item.
+    """
+    by_source: dict[str, list[tuple[bytes, Item]]] = {}
+    for item in items:
+        source, name = named(item)
+        key = hashlib.sha256(f"{seed}-{name}".encode()).digest()
+        by_source.setdefault(source, []).append((key, item))
+    columns = [sorted(by_source[source], key=itemgetter(0)) for source in sorted(by_source)]
+    rounds = (found for row in zip_longest(*columns) for found in row if found is not None)
+    return [item for _, item in islice(rounds, count)]

@@ -1,0 +1,80 @@
+"""Losses on answer tokens: what the student learns from, in nats."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+IGNORE = -100
+"""The label of a token that is no answer token."""
+
+
+def answer_positions(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, "answer 2"]:
+    """Row and column of each position whose next token is an answer token, row by row.
+
+    Sequences of teacher and student differ in length, but their answer tokens are the same and in
+    the same order: logits picked at these positions line up.
+
+    Raises:
+        ValueError: there is no answer token, so there is nothing to learn.
+    """
+    found = (labels[:, 1:] != IGNORE).nonzero()
+    if not len(found):
+        raise ValueError("this batch has no answer token; check the labels of its turns")
+    return found
+
+
+def distillation_kl(
+    student_logits: Float[Tensor, "answer vocab"],
+    teacher_logits: Float[Tensor, "answer vocab"],
+    temperature: float = 1.0,
+) -> Float[Tensor, " answer"]:
+    """KL(teacher || student) of each answer token, zero exactly where the logits are equal.
+
+    Computed in float32 and scaled by ``temperature**2``, which keeps gradients comparable (Hinton
+    et al. 2015).
+
+    Raises:
+        ValueError: there is no answer token.
+    """
+    if not len(student_logits):
+        raise ValueError("no answer token to compare; pick logits at answer_positions")
+    student = F.log_softmax(student_logits.float() / temperature, dim=-1)
+    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "answer vocab"], targets: Int[Tensor, " answer"]
+) -> Float[Tensor, " answer"]:
+    """Negative log-likelihood of each answer token, in float32.
+
+    Raises:
+        ValueError: there is no answer token.
+    """
+    if not len(targets):
+        raise ValueError("no answer token to predict; pick logits at answer_positions")
+    return F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def turn_weights(turns: Int[Tensor, " answer"]) -> Float[Tensor, " answer"]:
+    """Weight of each answer token: 1 / sqrt(answer tokens of its turn); turns are numbers.
+
+    Between counting all tokens alike, where a transcription drowns a short answer, and counting all
+    turns alike (InternVL2.5's square averaging, arXiv 2412.05271, section 3.2).
+    """
+    return turns.bincount()[turns].float().rsqrt()
+
+
+def item_losses(
+    losses: Float[Tensor, " answer"],
+    weights: Float[Tensor, " answer"],
+    items: Int[Tensor, " answer"],
+    count: int,
+) -> Float[Tensor, " item"]:
+    """Weighted mean loss of each of ``count`` items; NaN for one without an answer token."""
+    zeros = torch.zeros(count, dtype=torch.float32, device=losses.device)
+    total = zeros.index_add(0, items, losses.float() * weights)
+    return total / zeros.index_add(0, items, weights)

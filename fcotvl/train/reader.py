@@ -1,0 +1,27 @@
+"""From places in a corpus to batches: what every training task does with its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fcotvl.models.processor import FcotvlProcessor
+from fcotvl.prompts import Prompts
+from fcotvl.train.corpus import Corpus, Place
+from fcotvl.train.pack import Batch, Chat, collate
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A corpus, and how the model wants to see it."""
+
+    corpus: Corpus
+    processor: FcotvlProcessor
+    prompts: Prompts
+    max_tiles: int
+    """Per picture, thumbnail not counted."""
+
+    def batch(self, places: Sequence[Place], chats: Sequence[Sequence[Chat]]) -> Batch:
+        """The pictures at ``places``, each with its chats."""
+        pictures = [self.corpus[place].decode() for place in places]
+        return collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
