@@ -7,6 +7,6 @@ Only the standard library and yaml: this runs whenever Snakemake starts.
 """
 
 from fcotvl.dag.chain import Chain
-from fcotvl.dag.exchange import commit, sync
+from fcotvl.dag.exchange import CONSTANT, commit, sync
 
-__all__ = ["Chain", "commit", "sync"]
+__all__ = ["CONSTANT", "Chain", "commit", "sync"]

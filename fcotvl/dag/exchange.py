@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Collection
@@ -17,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.dag.chain import Chain, Job
-from fcotvl.errors import FcotvlError
+from fcotvl.dag.programs import EngineError, run
 
 LOCK = Path("dvc.lock")
 AT_WORK_DVC = Path(".dvc/tmp/rwlock")
 AT_WORK_SNAKEMAKE = Path(".snakemake/locks")
 RECORDS = Path(".snakemake/metadata")
+CONSTANT = "data/check.txt"
+"""Made again with every changed param, always the same: its age says nothing."""
 STAMP = ".snakemake_timestamp"
 ADOPTING = "FCOTVL_ADOPTING"
 """Set for the Snakemake run that only adopts: it must not start another."""
-
-
-class EngineError(FcotvlError):
-    """An engine failed, or the two would get in each other's way."""
 
 
 def sync(chain: Chain) -> None:
@@ -60,7 +57,7 @@ def commit(chain: Chain) -> None:
     jobs, changed = chain.jobs(), _changed()
     todo = [name for name, job in jobs.items() if name in changed and _is_built(job)]
     if todo:
-        _call("dvc", "commit", "--quiet", "--force", "--no-relink", *todo)
+        run("dvc", "commit", "--force", "--no-relink", *todo)
         _say(f"committed to DVC: {', '.join(todo)}")
     if LOCK.exists():
         os.utime(LOCK)
@@ -90,7 +87,7 @@ def _adopt(jobs: Collection[Job]) -> None:
     files = [out for job in jobs for out in job.outs]
     options = ["--touch", "--nolock", "--rerun-incomplete", "--cores", "1", "--quiet", "all"]
     forced = ["--forcerun", *rules, "--allowed-rules", *rules, "--", *files]
-    _call("snakemake", *options, *forced, env={**os.environ, ADOPTING: "1"})
+    run("snakemake", *options, *forced, env={**os.environ, ADOPTING: "1"})
     if LOCK.exists():
         os.utime(LOCK)
 
@@ -111,12 +108,12 @@ def _is_foreign(job: Job) -> bool:
 
 
 def _is_built(job: Job) -> bool:
-    """Whether Snakemake made the outputs with today's params, from sources older than its start."""
+    """Whether Snakemake made the outputs with today's params, and no input is younger than that."""
     outs = [Path(out) for out in job.outs]
-    if not all(_is_untouched(out) for out in outs):
+    inputs = [Path(path) for path in job.inputs if path != CONSTANT]
+    if not all(path.exists() for path in inputs) or not all(_is_untouched(out) for out in outs):
         return False
-    sources = [Path(path) for path in job.inputs if not path.startswith("data/")]
-    youngest = max((_mtime(path) for path in sources if path.exists()), default=0)
+    youngest = max(map(_mtime, inputs))
     wanted = sorted(map(repr, job.params))
     records = [_record(out) for out in outs]
     return all(r["params"] == wanted and youngest <= r["starttime"] for r in records)
@@ -153,7 +150,7 @@ def _mtime(path: Path | str) -> float:
 
 def _changed() -> set[str]:
     """The stages that DVC would run."""
-    return set(json.loads(_call("dvc", "status", "--json")))
+    return set(json.loads(run("dvc", "status", "--json")))
 
 
 def _refuse_beside_dvc() -> None:
@@ -177,20 +174,6 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _call(program: str, *arguments: str, env: dict[str, str] | None = None) -> str:
-    """Run ``program`` under this Python and return what it printed.
-
-    Raises:
-        EngineError: it failed.
-    """
-    command = [sys.executable, "-m", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)  # noqa: S603
-    if done.returncode:
-        last = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-1:]
-        raise EngineError(f"{program} {arguments[0]} failed: {''.join(last)}")
-    return done.stdout
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ sys.path.insert(0, workflow.basedir)
 from fcotvl import dag
 from fcotvl import params as typed
 from fcotvl.errors import FcotvlError
+from fcotvl.stages.check import validate
 
 # Stages read params.yaml themselves: a value given here would be shown but not obeyed.
 if config:
@@ -17,7 +18,7 @@ if config:
     )
 
 try:
-    typed.load()
+    validate(typed.load())
     CHAIN = dag.Chain()
     if workflow.is_main_process:
         dag.sync(CHAIN)
@@ -33,11 +34,10 @@ RULES = {name: CHAIN.rule(name) for name in CHAIN.stages}
 
 
 def inputs(stage):
-    """The stage's inputs. The constant output of `check` must be there; its age says nothing."""
-    return [
-        ancient(path) if path == "data/check.txt" else path
-        for path in RULES[stage].input
-    ]
+    """The stage's inputs, but for the constant output of `check`: what it validates stops this file
+    from being parsed, and a job behind `ancient(...)` would miss its own changed params.
+    """
+    return [path for path in RULES[stage].input if path != dag.CONSTANT]
 
 
 def outputs(stage):
@@ -47,19 +47,15 @@ def outputs(stage):
     ]
 
 
+def shown(paths, caption):
+    """The outputs as entries of `snakemake --report`, with a caption of workflow/report."""
+    caption = f"../report/{caption}.rst"
+    return [report(path, caption=caption, patterns=["{name}.md"]) for path in paths]
+
+
 def experiment():
     """Every file of the current experiment."""
     return [path for job in CHAIN.jobs().values() for path in job.outs]
-
-
-def code(stage, *more):
-    """The source files that the stage depends on, its own left out for `more`."""
-    own = f"fcotvl/stages/{stage}.py"
-    return [
-        path
-        for path in RULES[stage].input
-        if path.startswith("fcotvl/") and path != own
-    ] + [*more]
 
 
 def variant_folders():

@@ -3,11 +3,7 @@ rule report:
     input:
         inputs("report"),
     output:
-        report(
-            outputs("report"),
-            caption="../report/experiment.rst",
-            category="Experiment",
-        ),
+        shown(outputs("report"), "experiment"),
     log:
         "logs/snakemake/report.log",
     benchmark:
@@ -22,26 +18,14 @@ rule report:
 
 
 rule ablation:
-    """The grid of params.yaml (`snakemake --cores 2 ablation`); what variants share is computed once."""
+    """The report with the grid of params.yaml beside the experiment; what variants share is computed once."""
     input:
-        code=code("report", "fcotvl/stages/ablation.py"),
-        shared=f"data/{SCALE}/scores.parquet",
+        inputs("report"),
         variants=variant_scores(),
     output:
-        report(
-            multiext(
-                "reports/ablation/ablation",
-                ".md",
-                ".csv",
-                ".tex",
-            ),
-            caption="../report/ablation.rst",
-            category="Ablation",
-        ),
-        report(
-            "reports/ablation/index.html",
-            caption="../report/ablation.rst",
-            category="Ablation",
+        shown(
+            ["reports/ablation/index.html", directory("reports/ablation/tables")],
+            "ablation",
         ),
     log:
         "logs/snakemake/ablation.log",
@@ -51,11 +35,12 @@ rule ablation:
         mem_mb=2000,
         runtime=10,
     params:
-        scale=SCALE,
+        *RULES["report"].params,
+        command=CHAIN.jobs()["report"].cmd,
         variants=variant_folders(),
     shell:
-        "python -m fcotvl ablation --scale {params.scale} --shared data/{params.scale}"
-        " --variants {params.variants} --output reports/ablation > {log} 2>&1"
+        # of two --output the last one counts
+        "{params.command} --variants {params.variants} --output reports/ablation > {log} 2>&1"
         " || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 

@@ -1,0 +1,100 @@
+"""Who wrote an output last, told by Snakemake's records."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fcotvl.dag import exchange
+from fcotvl.dag.chain import Job
+from fcotvl.dag.programs import EngineError, run
+
+PARAMS = ["distill=1"]
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job that Snakemake has just run: one file, one folder."""
+    monkeypatch.chdir(tmp_path)
+    for name, time in {
+        "code.py": 100,
+        "out.bin": 200,
+        "folder/a.bin": 200,
+        f"folder/{exchange.STAMP}": 200,
+    }.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(name)
+        os.utime(name, (time, time))
+    os.utime("folder", (200, 200))
+    exchange.RECORDS.mkdir(parents=True)
+    record = {"params": [repr(param) for param in PARAMS], "starttime": 150.0, "endtime": 200.0}
+    for out in ("out.bin", "folder"):
+        exchange._record_path(Path(out)).write_text(json.dumps(record))
+    return Job("distill", "", ["code.py"], ["out.bin", "folder"], PARAMS)
+
+
+def test_what_snakemake_built_is_its_own(job):
+    assert exchange._is_built(job)
+    assert not exchange._is_foreign(job)
+
+
+@pytest.mark.parametrize("touched", ["out.bin", "folder/a.bin"])
+def test_what_somebody_else_wrote_is_foreign(job, touched):
+    os.utime(touched, (300, 300))
+    assert exchange._is_foreign(job)
+    assert not exchange._is_built(job)
+
+
+def test_a_folder_without_its_stamp_is_foreign(job):
+    Path("folder", exchange.STAMP).unlink()
+    assert exchange._is_foreign(job)
+
+
+def test_a_missing_output_is_nobodys(job):
+    Path("out.bin").unlink()
+    assert not exchange._is_foreign(job)
+    assert not exchange._is_built(job)
+
+
+def test_a_source_edited_while_the_job_ran_is_not_told_to_dvc(job):
+    os.utime("code.py", (160, 160))
+    assert not exchange._is_built(job)
+
+
+def test_params_edited_since_are_not_told_to_dvc(job):
+    assert not exchange._is_built(Job("distill", "", job.inputs, job.outs, ["distill=2"]))
+
+
+def test_an_input_that_is_gone_is_not_told_to_dvc(job):
+    Path("code.py").unlink()
+    assert not exchange._is_built(job)
+
+
+def test_what_is_disowned_is_older_than_any_input_and_still_there(job):
+    exchange._disown(job)
+    assert Path("out.bin").stat().st_mtime == Path("folder").stat().st_mtime == 1
+    assert Path("folder/a.bin").read_text() == "folder/a.bin"
+    assert not exchange._is_built(job)
+
+
+def test_a_dvc_at_work_here_is_refused(job):
+    _note(os.getpid())
+    with pytest.raises(EngineError, match=r"'dvc repro' .* is at work here"):
+        exchange._refuse_beside_dvc()
+
+
+def test_a_dvc_that_was_killed_is_not_in_the_way(job):
+    _note(2**22 + 1)  # above the largest process id of Linux
+    exchange._refuse_beside_dvc()
+
+
+def test_a_failing_program_is_one_line(tmp_path):
+    with pytest.raises(EngineError, match=r"^`python -c .*` failed: why$"):
+        run("python", "-c", "import sys; print('more', file=sys.stderr); sys.exit('why')")
+
+
+def _note(process: int) -> None:
+    exchange.AT_WORK_DVC.parent.mkdir(parents=True)
+    note = {"pid": process, "cmd": "dvc repro"}
+    exchange.AT_WORK_DVC.write_text(json.dumps({"read": {}, "write": {"out.bin": note}}))
