@@ -24,7 +24,7 @@ _CELLS = 2_000_000  # drawn at once, so that memory stays at some 50 MB for any 
 class Bootstrap:
     """How intervals are made."""
 
-    replicates: int = 2000
+    resamples: int = 2000
     level: float = 0.95
     seed: int = 0
 
@@ -119,7 +119,7 @@ def _interval(
 
     rng = np.random.default_rng(bootstrap.seed)
     tail = (1 - bootstrap.level) / 2
-    resampled = value(_resample(sums, bootstrap.replicates, rng))
+    resampled = value(_resample(sums, bootstrap.resamples, rng))
     low, high = _quantiles(resampled, [tail, 1 - tail])
     return Interval(float(value(sums.sum(axis=0)[None])[0]), low, high, count)
 
@@ -138,13 +138,13 @@ def _sums(table: Floats, questions: Questions) -> Floats:
     return sums
 
 
-def _resample(sums: Floats, replicates: int, rng: np.random.Generator) -> Floats:
-    """Totals of ``replicates`` draws, with replacement, of as many images as there are."""
+def _resample(sums: Floats, count: int, rng: np.random.Generator) -> Floats:
+    """Totals of ``count`` draws, with replacement, of as many images as there are."""
     images = len(sums)
     step = max(1, _CELLS // sums.size)
     blocks = [
-        sums[rng.integers(images, size=(min(step, replicates - start), images))].sum(axis=1)
-        for start in range(0, replicates, step)
+        sums[rng.integers(images, size=(min(step, count - start), images))].sum(axis=1)
+        for start in range(0, count, step)
     ]
     return np.concatenate(blocks)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -51,9 +52,14 @@ def register(benchmark: Benchmark) -> Benchmark:
 
 def available() -> tuple[str, ...]:
     """Names of all benchmarks in this folder, sorted."""
+    _import_folder()
+    return tuple(sorted(_BENCHMARKS))
+
+
+@cache
+def _import_folder() -> None:
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    return tuple(sorted(_BENCHMARKS))
 
 
 def get(name: str) -> Benchmark:

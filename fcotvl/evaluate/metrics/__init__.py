@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -31,9 +32,14 @@ def register(name: str) -> Callable[[Metric], Metric]:
 
 def available() -> tuple[str, ...]:
     """Names of all metrics in this folder, sorted."""
+    _import_folder()
+    return tuple(sorted(_METRICS))
+
+
+@cache
+def _import_folder() -> None:
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    return tuple(sorted(_METRICS))
 
 
 def get(name: str) -> Metric:

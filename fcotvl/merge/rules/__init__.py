@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -50,9 +51,14 @@ def register(name: str) -> Callable[[Rule], Rule]:
 
 def available() -> tuple[str, ...]:
     """Names of all rules in this folder, sorted."""
+    _import_folder()
+    return tuple(sorted(_RULES))
+
+
+@cache
+def _import_folder() -> None:
     for module in iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    return tuple(sorted(_RULES))
 
 
 def get(name: str) -> Rule:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fcotvl.evaluate.intervals import Bootstrap, Questions, difference_interval, mean_interval
 
-QUICK = Bootstrap(replicates=50)
+QUICK = Bootstrap(resamples=50)
 tables = st.lists(
     st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5), st.sampled_from("ab")),
     min_size=1,

@@ -1,0 +1,118 @@
+"""What a report is made of. The stage reads it from files; everything in this room is pure.
+
+Scores, retentions and differences are in percent or percentage points, with the ends of a 95 %
+interval in ``low`` and ``high`` and the number of questions in ``n``, as
+``fcotvl.evaluate.summary`` returns them. What a run does not have is ``None`` (or no row), and the
+report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+ROLES = ("teacher", "distilled", "sft", "merged", "fastv", "random", "pooled")
+"""What a system is; tables list systems in this order."""
+
+_LABELS = {
+    "teacher": "Teacher",
+    "distilled": "Distilled student",
+    "sft": "Fine-tuned, {detail}",
+    "merged": "Merged, {detail}",
+    "fastv": "FastV",
+    "random": "Random pruning",
+    "pooled": "Pooling, untrained",
+}
+
+
+def system(name: str, role: str, *, ratio: float, tokens: int, detail: str = "") -> dict[str, Any]:
+    """One row of ``Inputs.systems``.
+
+    Args:
+        name: the system's name in the tables of scores.
+        role: one of ``ROLES``.
+        ratio: share of visual tokens removed.
+        tokens: visual tokens left of a tile (for FastV and random pruning: behind layer K).
+        detail: the recipe of ``sft``, the rule of ``merged``.
+
+    Raises:
+        ValueError: the role is unknown.
+    """
+    if role not in ROLES:
+        raise ValueError(f"role {role!r} is not one of {', '.join(ROLES)}")
+    label = _LABELS[role].format(detail=detail)
+    label += f", {100 * ratio:g} % removed" if role in ("fastv", "random", "pooled") else ""
+    return {"system": name, "role": role, "label": label, "ratio": ratio, "tokens": tokens}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that one report shows."""
+
+    facts: Mapping[str, Any]
+    """What was run, shown at the top: scale, compressor, ratio, seed, commit, ..."""
+    params: str
+    """The params of the run, as text."""
+    benchmarks: Mapping[str, str]
+    """Title of each benchmark, by name, in the order of the tables."""
+    metrics: Mapping[str, str]
+    """Headline metric of each benchmark, in words."""
+    student: str
+    """The headline system; ``teacher`` is what it is measured against."""
+    systems: pd.DataFrame
+    """system, role, label, ratio, tokens: one row each, made by ``system``."""
+    scores: pd.DataFrame
+    """system, benchmark, prompt, metric, headline, n, score, low, high."""
+    retention: pd.DataFrame
+    """system, baseline (the teacher), benchmark, prompt, metric, headline, n, retention, low,
+    high."""
+    differences: pd.DataFrame
+    """system, baseline, benchmark, prompt, metric, headline, n, difference, low, high (paired)."""
+    teacher: str = "teacher"
+    kinds: pd.DataFrame | None = None
+    """``scores`` split by a further column ``kind``."""
+    grid: pd.DataFrame | None = None
+    """The ablation: compressor, ratio, seed, stage (``distilled`` or a recipe), benchmark, prompt,
+    n, score, low, high, by each benchmark's headline metric."""
+    grid_differences: pd.DataFrame | None = None
+    """Paired, within one ratio, seed and stage: compressor, baseline (a compressor), ratio, seed,
+    stage, benchmark, prompt, n, difference, low, high."""
+    rules: pd.DataFrame | None = None
+    """Merge rules: rule, utility (share of right validation answers, in percent), system."""
+    shapley: pd.DataFrame | None = None
+    """checkpoint, value, low, high (points of utility), and ``weight_<rule>`` for each rule."""
+    gaps: pd.DataFrame | None = None
+    """one, other (checkpoints), value, low, high: differences of Shapley values."""
+    speed: pd.DataFrame | None = None
+    """system, part (``prefill``, ``decode``, ``total``, ...), time (ratio to the teacher in the
+    same run), low, high (least and greatest), flops (ratio to the teacher), pairs (turns)."""
+    audit: Mapping[str, Any] | None = None
+    """The account that ``curate`` wrote."""
+    acceptance: pd.DataFrame | None = None
+    """Rejection sampling, one row a source; columns are shown as they are."""
+    distill: pd.DataFrame | None = None
+    """step, loss, and further losses (kl, ce)."""
+    sft: pd.DataFrame | None = None
+    """step, dataset, loss."""
+    sampling: pd.DataFrame | None = None
+    """step, dataset, weight."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Words of the run's own to put under a table, by the table's name."""
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts that were used, direct first."""
+        return sorted(self.scores["prompt"].unique(), key=lambda prompt: prompt != "direct")
+
+    def role(self, *roles: str) -> list[str]:
+        """Names of the systems of these roles, in order."""
+        table = self.systems
+        return [name for role in roles for name in table.loc[table["role"] == role, "system"]]
+
+    def label(self, name: str) -> str:
+        """What a system is called in tables: its own name where ``systems`` has none."""
+        labels = dict(zip(self.systems["system"], self.systems["label"], strict=True))
+        return str(labels.get(name, name))

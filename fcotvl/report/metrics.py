@@ -1,0 +1,31 @@
+"""The numbers that experiments are compared by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fcotvl.report.cells import headline
+from fcotvl.report.inputs import Inputs
+
+
+def metrics(inputs: Inputs) -> dict[str, Any]:
+    """The headline student's: benchmark -> prompt -> score, low, high, retention, in percent."""
+    return {
+        benchmark: {
+            prompt: _measures(inputs, benchmark, prompt)
+            for prompt in inputs.prompts
+            if _measures(inputs, benchmark, prompt)
+        }
+        for benchmark in inputs.benchmarks
+    }
+
+
+def _measures(inputs: Inputs, benchmark: str, prompt: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for table, value in ((inputs.scores, "score"), (inputs.retention, "retention")):
+        data = headline(table, prompt)
+        data = data[(data["system"] == inputs.student) & (data["benchmark"] == benchmark)]
+        for row in data.to_dict("records"):
+            names = {"score": ("score", "low", "high")}.get(value, (value,))
+            found |= {name: round(float(row[name]), 2) for name in names}
+    return found

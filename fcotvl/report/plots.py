@@ -1,0 +1,242 @@
+"""Plots as SVG for the page: small, in the page's own colours, readable in light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fcotvl.report.cells import headline, titled
+from fcotvl.report.inputs import Inputs
+
+INK, FAINT = "#010101", "#020202"  # stand for the page's text colours until the SVG is written
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's, told apart with any colour vision; the page lightens them in the dark."""
+MARKERS = "osD^vP"
+
+_STYLE = {
+    "axes.edgecolor": FAINT,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "font.size": 9,
+    "grid.color": FAINT,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure for the page."""
+
+    title: str
+    svg: str
+
+
+def all_plots(inputs: Inputs) -> dict[str, Plot]:
+    """By name, every plot that these inputs have data for."""
+    plots = {f"ratio-{prompt}": score_by_ratio(inputs, prompt) for prompt in inputs.prompts}
+    for prompt in inputs.prompts:
+        if plot := compressors(inputs, prompt):
+            plots[f"compressors-{prompt}"] = plot
+    tables: dict[str, tuple[Callable[[pd.DataFrame], Plot], pd.DataFrame | None]] = {
+        "distill": (distillation, inputs.distill),
+        "sft": (fine_tuning, inputs.sft),
+        "sampling": (sampling, inputs.sampling),
+        "shapley": (shapley, inputs.shapley),
+    }
+    for name, (draw, table) in tables.items():
+        if table is not None and not table.empty:
+            plots[name] = draw(table)
+    return {name: _own_ids(name, plot) for name, plot in plots.items()}
+
+
+def score_by_ratio(inputs: Inputs, prompt: str) -> Plot:
+    """Scores against the share of visual tokens removed, a panel for each benchmark."""
+    data = headline(inputs.scores, prompt).merge(inputs.systems, on="system")
+    series = {
+        "Student, distilled": data["role"] == "distilled",
+        "Student, post-trained": data["system"] == inputs.student,
+        "FastV": data["role"] == "fastv",
+        "Random pruning": data["role"] == "random",
+        "Pooling, untrained": data["role"] == "pooled",
+    }
+    with mpl.rc_context(_STYLE):
+        figure, panels = _panels(len(inputs.benchmarks), height=3.0)
+        for axes, (name, title) in zip(panels, inputs.benchmarks.items(), strict=True):
+            here = data["benchmark"] == name
+            _teacher_line(axes, data[here & (data["role"] == "teacher")])
+            for index, (label, chosen) in enumerate(series.items()):
+                _ratio_points(axes, data[here & chosen], label, index)
+            axes.set(title=title, xlabel="visual tokens removed, %", ylim=(0, None))
+        panels[0].set_ylabel("headline score, %")
+        _legend(figure, panels[0])
+        return _svg(figure, titled("Score by share of visual tokens removed", prompt))
+
+
+def _teacher_line(axes: Axes, rows: pd.DataFrame) -> None:
+    for row in rows.to_dict("records"):
+        axes.axhspan(row["low"], row["high"], color=FAINT, alpha=0.15, lw=0)
+        axes.axhline(row["score"], color=FAINT, lw=1.2, ls="--", label="Teacher")
+
+
+def _ratio_points(axes: Axes, rows: pd.DataFrame, label: str, index: int) -> None:
+    if rows.empty:
+        return
+    axes.errorbar(
+        100 * rows["ratio"] + 1.6 * (index - 2),  # beside each other, not on top
+        rows["score"],
+        yerr=[rows["score"] - rows["low"], rows["high"] - rows["score"]],
+        fmt=MARKERS[index],
+        color=SERIES[index],
+        ms=4.5,
+        elinewidth=1.1,
+        label=label,
+    )
+
+
+def compressors(inputs: Inputs, prompt: str) -> Plot | None:
+    """The ablation grid: scores by ratio of each compressor, seeds averaged, last stage."""
+    if inputs.grid is None or (data := inputs.grid[inputs.grid["prompt"] == prompt]).empty:
+        return None
+    stage = max(data["stage"].unique(), key=lambda name: (name != "distilled", name))
+    data = data[data["stage"] == stage]
+    means = data.groupby(["benchmark", "compressor", "ratio"], as_index=False)["score"].mean()
+    with mpl.rc_context(_STYLE):
+        figure, panels = _panels(len(inputs.benchmarks), height=3.0)
+        for axes, (name, title) in zip(panels, inputs.benchmarks.items(), strict=True):
+            here = means[means["benchmark"] == name]
+            for index, (label, rows) in enumerate(here.groupby("compressor", sort=True)):
+                (line,) = axes.plot(100 * rows["ratio"], rows["score"], label=str(label))
+                line.set(color=SERIES[index % 6], marker=MARKERS[index % 6])
+            axes.set(title=title, xlabel="visual tokens removed, %", ylim=(0, None))
+        panels[0].set_ylabel("headline score, %")
+        _legend(figure, panels[0])
+        return _svg(figure, titled(f"Compressors, {stage}", prompt))
+
+
+def distillation(table: pd.DataFrame) -> Plot:
+    """The losses of distillation by step."""
+    names = [name for name in ("loss", "kl", "ce") if name in table]
+    words = {"loss": "total", "kl": "KL(teacher || student)", "ce": "cross-entropy"}
+    series = [(words[name], table["step"], table[name]) for name in names]
+    return _curves(series, "Distillation loss", "nats per answer token")
+
+
+def fine_tuning(table: pd.DataFrame) -> Plot:
+    """The loss of each data set by step."""
+    return _curves(_by_dataset(table, "loss"), "Fine-tuning loss by data set", "nats per token")
+
+
+def sampling(table: pd.DataFrame) -> Plot:
+    """The sampling weight of each data set by step."""
+    series = _by_dataset(table, "weight")
+    return _curves(series, "Sampling weight by data set", "share of samples", smooth=1, low=0)
+
+
+def shapley(table: pd.DataFrame) -> Plot:
+    """Shapley values of the checkpoints with their intervals."""
+    with mpl.rc_context(_STYLE):
+        figure, (axes,) = _panels(1, height=2.6)
+        errors = [table["value"] - table["low"], table["high"] - table["value"]]
+        names = table["checkpoint"].astype(str).tolist()
+        axes.bar(names, table["value"], width=0.55, color=SERIES[0], alpha=0.85)
+        axes.errorbar(names, table["value"], yerr=errors, fmt="none", ecolor=INK, elinewidth=1.2)
+        axes.axhline(0, color=FAINT, lw=1)
+        axes.grid(visible=False, axis="x")
+        axes.set(ylabel="points of validation utility")
+        return _svg(figure, "Shapley values of the checkpoints")
+
+
+Curve = tuple[str, "pd.Series[float]", "pd.Series[float]"]
+
+
+def _by_dataset(table: pd.DataFrame, value: str) -> list[Curve]:
+    groups = table.groupby("dataset", sort=True)
+    return [(str(name), part["step"], part[value]) for name, part in groups]
+
+
+def _curves(
+    series: Iterable[Curve], title: str, label: str, *, smooth: int = 9, low: float | None = None
+) -> Plot:
+    """Lines by step: the running mean of ``smooth`` points over the faint points themselves."""
+    with mpl.rc_context(_STYLE):
+        figure, (axes,) = _panels(1, height=2.8)
+        for index, (name, steps, values) in enumerate(series):
+            color = SERIES[index % len(SERIES)]
+            if smooth > 1:
+                axes.plot(steps, values, color=color, alpha=0.25, lw=0.8)
+            mean = values.rolling(smooth, min_periods=1, center=True).mean()
+            axes.plot(steps, mean, color=color, label=name, ls="-" if index < len(SERIES) else "--")
+        axes.set(xlabel="step", ylabel=label, ylim=(low, None))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        return _svg(figure, title)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """One for all panels, with room for wider fonts than matplotlib knows of."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(6, len(labels))),
+        fontsize=8,
+        columnspacing=1.6,
+        handletextpad=0.3,
+        handlelength=1.4,
+    )
+
+
+def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(8.6, height), layout="constrained")
+    grid = figure.subplots(1, count, sharey=True, squeeze=False)
+    return figure, list(grid[0])
+
+
+def _svg(figure: Figure, title: str) -> Plot:
+    """The figure as an element to put into a page, the same bytes for the same data."""
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": title}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(
+        r' width="[^"]*" height="[^"]*"|<metadata>.*?</metadata>', "", svg, flags=re.DOTALL
+    )
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    svg = re.sub(r"'DejaVu Sans'.*?(?=[;\"])", "inherit", svg)
+    for color, name in ((INK, "ink"), (FAINT, "faint"), *((c, c[1:]) for c in SERIES)):
+        svg = svg.replace(color, f"var(--{name})" if color in (INK, FAINT) else f"var(--c-{name})")
+    return Plot(title, svg)
+
+
+def _own_ids(name: str, plot: Plot) -> Plot:
+    """Ids that no other figure of the page has."""
+    svg = re.sub(r'\bid="', f'id="{name}-', plot.svg)
+    return Plot(plot.title, re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{name}-", svg))
