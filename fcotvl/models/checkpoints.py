@@ -19,11 +19,14 @@ from transformers import (
     InternVLForConditionalGeneration,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from fcotvl.errors import CheckpointError
 from fcotvl.models.config import FcotvlConfig, visual_tokens
 from fcotvl.models.processor import FcotvlProcessor
 from fcotvl.models.student import FcotvlForConditionalGeneration, build_compressor
+
+logging.disable_progress_bar()  # of loading weights; a stage's own bars are about its work
 
 HEADER = "fcotvl"
 """Key of the safetensors header that says what a file of trained tensors belongs to."""

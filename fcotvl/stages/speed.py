@@ -1,0 +1,46 @@
+"""Stage ``speed``: how long student and FastV take, as ratios to the teacher in the same run."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from fcotvl.evaluate.speed import Contender, race
+from fcotvl.files import atomic
+from fcotvl.models.checkpoints import load_processor, load_student, load_teacher
+from fcotvl.models.fastv import Prune
+from fcotvl.params import Params
+from fcotvl.prompts import Prompts
+from fcotvl.records import Record, read_records
+
+
+def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed: Path) -> None:
+    """Race teacher, student and FastV at the student's ratio, and write ``speed`` as CSV."""
+    at = params.at
+    whole = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(PartialState().device)
+    distilled = load_student(whole, [student], share=True)
+    ratio = distilled.config.ratio
+    contenders = [Contender("teacher", whole), Contender("distilled", distilled)]
+    if ratio:
+        prune = Prune("fastv", ratio, params.baselines.fastv_layer)
+        contenders.append(Contender(f"fastv-r{ratio}", whole, prune))
+    name, benchmark = next(iter(at.benchmarks.items()))
+    records = list(islice(read_records(benchmarks / name), at.evaluate.speed_batch))
+    prompts = Prompts(at.prompts.direct, at.prompts.cot)
+
+    def question(record: Record) -> str:
+        return prompts.ask(record.turns[0], "direct")
+
+    table = race(
+        contenders,
+        load_processor(teacher),
+        records,
+        question,
+        max_tiles=benchmark.max_tiles,
+        pairs=at.evaluate.speed_pairs,
+    )
+    with atomic(speed) as scratch:
+        table.to_csv(scratch, index=False, float_format="%.6g")
