@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fcotvl.dag.chain import Stage, read_stages
 from tests.support.imports import PACKAGE, ROOT, closure
@@ -98,7 +100,8 @@ def _used(file: Path) -> set[tuple[str, ...]]:
         if isinstance(node, CHAIN) and id(node) not in inner
     }
     used = {chain for chain in chains if chain}
-    used |= {part for part in names.values() if not any(_within(chain, part) for chain in used)}
+    named = {part for part in names.values() if part}
+    used |= {part for part in named if not any(_within(chain, part) for chain in used)}
     return {chain for chain in used if chain[0] not in POINT}
 
 
@@ -117,3 +120,15 @@ def _chain(node: ast.AST, names: dict[str, tuple[str, ...]]) -> tuple[str, ...] 
 def _within(key: tuple[str, ...], section: tuple[str, ...]) -> bool:
     """Whether ``key`` names something in ``section`` or a section around it."""
     return key[: len(section)] == section
+
+
+def test_the_conda_environment_is_that_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (pip,) = [
+        entry["pip"]
+        for entry in yaml.safe_load((ROOT / "workflow/envs/fcotvl.yaml").read_text())[
+            "dependencies"
+        ]
+        if isinstance(entry, dict)
+    ]
+    assert pip == project["dependencies"]

@@ -26,6 +26,7 @@ except FcotvlError as error:
     raise WorkflowError(str(error))
 
 config.update(CHAIN.values)  # for the captions of `snakemake --report`
+ENVIRONMENT = "../envs/fcotvl.yaml"  # with `--sdm conda`; otherwise the one that Snakemake runs in
 SCALE = CHAIN.values["scale"]
 VARIANT = "{compressor}-r{ratio}-s{seed}"
 LOGS = f"logs/snakemake/{SCALE}"
@@ -75,6 +76,14 @@ def variant_scores():
     return list(
         dict.fromkeys(path.format(**point) for point in CHAIN.grid() for path in wanted)
     )
+
+
+def variant_files():
+    """Every file of each variant of the grid, its own recipe alone fine-tuned; the report left out."""
+    points = [point | {"modules": [point["recipe"]]} for point in CHAIN.grid()]
+    jobs = [job for point in points for job in CHAIN.jobs(**point).values()]
+    wanted = [path for job in jobs if job.stage != "report" for path in job.outs]
+    return list(dict.fromkeys(wanted))
 
 
 def commit():

@@ -6,6 +6,8 @@ rule check:
         outputs("check"),
     log:
         "logs/snakemake/check.log",
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=5,
@@ -25,6 +27,8 @@ rule curate:
         f"{LOGS}/curate.log",
     benchmark:
         f"{TIMES}/curate.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,

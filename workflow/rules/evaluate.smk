@@ -8,6 +8,8 @@ rule predict_baselines:
         f"{LOGS}/predict.log",
     benchmark:
         f"{TIMES}/predict.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -28,6 +30,8 @@ rule predict_distilled:
         f"{LOGS}/{VARIANT}/predict.log",
     benchmark:
         f"{TIMES}/{VARIANT}/predict.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -48,6 +52,8 @@ rule predict_sft:
         f"{LOGS}/{VARIANT}/{{recipe}}/predict.log",
     benchmark:
         f"{TIMES}/{VARIANT}/{{recipe}}/predict.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -68,6 +74,8 @@ rule predict_merged:
         f"{LOGS}/{VARIANT}/{{recipe}}/predict-merged.log",
     benchmark:
         f"{TIMES}/{VARIANT}/{{recipe}}/predict-merged.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -88,6 +96,8 @@ rule score_baselines:
         f"{LOGS}/score.log",
     benchmark:
         f"{TIMES}/score.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=10,
@@ -107,6 +117,8 @@ rule score_distilled:
         f"{LOGS}/{VARIANT}/score.log",
     benchmark:
         f"{TIMES}/{VARIANT}/score.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=10,
@@ -126,6 +138,8 @@ rule score_sft:
         f"{LOGS}/{VARIANT}/{{recipe}}/score.log",
     benchmark:
         f"{TIMES}/{VARIANT}/{{recipe}}/score.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=10,
@@ -145,6 +159,8 @@ rule score_merged:
         f"{LOGS}/{VARIANT}/{{recipe}}/score-merged.log",
     benchmark:
         f"{TIMES}/{VARIANT}/{{recipe}}/score-merged.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=10,
@@ -164,6 +180,8 @@ rule speed:
         f"{LOGS}/{VARIANT}/speed.log",
     benchmark:
         f"{TIMES}/{VARIANT}/speed.tsv"
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     resources:
         gpu=1,

@@ -8,6 +8,8 @@ rule report:
         "logs/snakemake/report.log",
     benchmark:
         "logs/benchmarks/report.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=10,
@@ -31,6 +33,8 @@ rule ablation:
         "logs/snakemake/ablation.log",
     benchmark:
         "logs/benchmarks/ablation.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=10,
@@ -44,8 +48,15 @@ rule ablation:
         " || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
+rule variants:
+    """Every file of every point of the grid, as `python -m fcotvl.dag publish` wants them."""
+    input:
+        variant_files(),
+
+
 localrules:
     all,
+    variants,
     check,
     report,
     ablation,

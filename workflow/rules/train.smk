@@ -10,6 +10,8 @@ rule teacher:
         f"{LOGS}/teacher.log",
     benchmark:
         f"{TIMES}/teacher.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -30,6 +32,8 @@ rule distill:
         f"{LOGS}/{VARIANT}/distill.log",
     benchmark:
         f"{TIMES}/{VARIANT}/distill.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -50,6 +54,8 @@ rule rscot:
         f"{LOGS}/rscot.log",
     benchmark:
         f"{TIMES}/rscot.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -70,6 +76,8 @@ rule sft:
         f"{LOGS}/{VARIANT}/{{recipe}}/sft.log",
     benchmark:
         f"{TIMES}/{VARIANT}/{{recipe}}/sft.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -90,6 +98,8 @@ rule merge:
         f"{LOGS}/{VARIANT}/{{recipe}}/merge.log",
     benchmark:
         f"{TIMES}/{VARIANT}/{{recipe}}/merge.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

@@ -1,0 +1,115 @@
+"""A fresh clone of the project in which the real engines run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.imports import ROOT
+
+STAGE = re.compile(r"^Running stage '([^']+)'|^(?:local)?rule (\w+):", re.MULTILINE)
+IDENTITY = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in {"NAME": "fcotvl", "EMAIL": "fcotvl@example.org"}.items()
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One command: how it ended, what it said, which stages it ran."""
+
+    code: int
+    text: str
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages that were run, sorted; ``all`` is no stage."""
+        names = ("".join(groups) for groups in STAGE.findall(self.text))
+        return sorted(name for name in names if name != "all")
+
+
+class Workspace:
+    """The committed and the new files of this checkout, as the first commit of a repository."""
+
+    def __init__(self, folder: Path) -> None:
+        """Copy them to ``folder``, at test size and with one recipe."""
+        self.folder = folder
+        self.environment = _environment(folder)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            source, target = ROOT / name, folder / name
+            if source.is_symlink() or source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target, follow_symlinks=False)
+        (folder / "dvc.lock").unlink(missing_ok=True)
+        shutil.rmtree(folder / "reports", ignore_errors=True)
+        self.edit("params.yaml", r"^scale: \w+", "scale: smoke")
+        self.edit("params.yaml", r"^modules:.*\n(- .*\n)+", "modules:\n- full\n")
+        self.edit(
+            "params.yaml",
+            r"^  compressor:\n(  - .*\n)+  ratio:\n(  - .*\n)+",
+            "  compressor:\n  - cnn\n  - pool\n  ratio:\n  - 0.5\n",
+        )
+        self.run("git", "init", "--quiet", "--initial-branch=main")
+        self.commit()
+
+    def run(self, *command: str) -> Ran:
+        """Run ``command`` here, without a terminal."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        return Ran(done.returncode, done.stdout)
+
+    def ok(self, *command: str) -> Ran:
+        """Run ``command``, which must succeed."""
+        ran = self.run(*command)
+        assert ran.code == 0, f"{' '.join(command)}\n{ran.text[-4000:]}"
+        return ran
+
+    def edit(self, name: str, pattern: str, replacement: str) -> None:
+        """Replace the one place in a file that matches."""
+        path = self.folder / name
+        text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
+        assert count == 1, f"{pattern!r} is {count} times in {name}"
+        path.write_text(text)
+
+    def commit(self) -> None:
+        """Commit everything that Git does not ignore."""
+        self.ok("git", "add", "--all")
+        self.ok("git", "commit", "--quiet", "--message", "state")
+
+    def is_idle(self) -> None:
+        """Assert that neither engine has anything to do."""
+        assert "Nothing to be done" in self.ok("snakemake", "--dry-run").text
+        assert "up to date" in self.ok("dvc", "status").text
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    mine = {
+        "PATH": path,
+        "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
+        "COLUMNS": "1000",
+    }
+    mine |= {"OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(folder.parent / "bytecode")}
+    dropped = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "DVC_STAGE", "DVC_ROOT"}
+    return {k: v for k, v in os.environ.items() if k not in dropped} | IDENTITY | mine

@@ -1,0 +1,236 @@
+"""DVC and Snakemake on one chain, really run at scale smoke: the tests tell one story, in order.
+
+What ran is counted from the engines' own logs. A stage that failed would make each later test fail
+too: read the first one.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from tests.support.workspace import Workspace
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("engines"), pytest.mark.timeout(900)]
+
+SHARED = ["curate", "predict_baselines", "rscot", "score_baselines", "teacher"]
+STUDENT = ["distill", "predict_distilled", "score_distilled", "speed"]
+RECIPE = ["merge", "predict_merged", "predict_sft", "score_merged", "score_sft", "sft"]
+EVERY = sorted([*SHARED, *STUDENT, *RECIPE, "check", "report"])
+VARIANT = "data/smoke/cnn-r0.5-s0"
+
+
+def names(stages: list[str]) -> list[str]:
+    """DVC's ``sft@full`` as Snakemake's ``sft``."""
+    return sorted(stage.partition("@")[0] for stage in stages)
+
+
+def test_both_engines_plan_the_same_work(clone: Workspace):
+    with Repo(clone.folder) as repo:
+        dvc = {
+            stage.cmd: (
+                {dep.def_path for dep in stage.deps if "yaml" not in dep.def_path},
+                {out.def_path for out in stage.outs},
+            )
+            for stage in repo.index.stages
+        }
+    table = clone.ok("snakemake", "--detailed-summary").text
+    lines = table[table.index("output_file\t") :].splitlines()
+    inputs: dict[str, set[str]] = {}
+    outputs: dict[str, set[str]] = {}
+    for row in csv.DictReader(lines, delimiter="\t"):
+        command = (row["shellcmd"] or "").partition(" > logs/")[0]
+        outputs.setdefault(command, set()).add(row["output_file"])
+        inputs[command] = set(row["input-file(s)"].split(","))
+    assert {command: outs for command, (_, outs) in dvc.items()} == outputs
+    for command, (deps, _) in dvc.items():
+        read = {path for path in inputs[command] if path != "-"}
+        uncovered = {p for p in read if not any(Path(p).is_relative_to(dep) for dep in deps)}
+        unread = {dep for dep in deps if not any(Path(p).is_relative_to(dep) for p in read)}
+        assert (uncovered, unread - {"data/check.txt"}) == (set(), set()), command
+
+
+def test_snakemake_runs_every_stage_once(clone: Workspace):
+    assert clone.ok("snakemake", "--cores", "2").stages == EVERY
+    clone.commit()
+
+
+def test_dvc_has_nothing_left_to_do(clone: Workspace):
+    assert "up to date" in clone.ok("dvc", "status").text
+    assert clone.ok("dvc", "repro").stages == []
+    clone.is_idle()
+
+
+def test_the_lock_names_no_place_of_this_machine(clone: Workspace):
+    lock = (clone.folder / "dvc.lock").read_text()
+    assert str(clone.folder) not in lock
+    assert "path: /" not in lock
+
+
+def test_after_a_checkout_neither_engine_has_anything_to_do(clone: Workspace):
+    shutil.rmtree(clone.folder / "data/smoke")
+    clone.ok("dvc", "checkout")
+    clone.is_idle()
+
+
+def test_a_clone_gets_the_artifacts_from_a_remote(clone: Workspace):
+    remote = clone.folder.parent / "remote"
+    clone.ok("dvc", "remote", "add", "--local", "--default", "folder", str(remote))
+    clone.ok("dvc", "push")
+    shutil.rmtree(clone.folder / "data/smoke")
+    shutil.rmtree(clone.folder / ".dvc/cache")
+    clone.ok("dvc", "pull")
+    clone.is_idle()
+
+
+def test_another_ratio_keeps_what_variants_share(clone: Workspace):
+    before = yaml.safe_load((clone.folder / "reports/metrics.json").read_text())
+    ran = clone.ok("dvc", "exp", "run", "--name", "three-quarters", "--set-param", "ratio=0.75")
+    assert names(ran.stages) == sorted([*STUDENT, *RECIPE, "check", "report"])
+    clone.is_idle()
+    after = yaml.safe_load((clone.folder / "reports/metrics.json").read_text())
+    assert set(after) == set(before)
+    assert "0.75" in (clone.folder / "reports/index.html").read_text()
+    shown = clone.ok("dvc", "exp", "show", "--csv").text
+    assert "three-quarters" in shown
+    assert "Path" in clone.ok("dvc", "metrics", "diff").text
+    assert "file://" in clone.ok("dvc", "plots", "show").text
+
+
+def test_going_back_runs_nothing(clone: Workspace):
+    clone.ok("git", "checkout", "--quiet", ".")
+    clone.ok("dvc", "checkout")
+    clone.is_idle()
+
+
+def test_another_merge_rule_runs_what_follows_the_merge(clone: Workspace):
+    clone.edit("params.yaml", r"(^  full:\n(    .*\n)*?    merge:) \w+", r"\1 uniform")
+    ran = clone.ok("snakemake")
+    assert ran.stages == ["check", "merge", "predict_merged", "report", "score_merged"]
+    clone.is_idle()
+
+
+def test_a_metrics_code_runs_scores_and_report_but_no_prediction(clone: Workspace):
+    path = clone.folder / "fcotvl/evaluate/metrics/anls.py"
+    path.write_text(path.read_text() + "\n# touched\n")
+    scores = [stage for stage in EVERY if stage.startswith("score_")]
+    assert clone.ok("snakemake").stages == sorted([*scores, "report"])
+    clone.is_idle()
+
+
+def test_reverting_both_runs_nothing_in_either_engine(clone: Workspace):
+    clone.ok("git", "checkout", "--quiet", ".")
+    assert clone.ok("dvc", "repro").stages == []
+    clone.is_idle()
+
+
+def test_the_ablation_computes_what_variants_share_once(clone: Workspace):
+    ran = clone.ok("snakemake", "--cores", "2", "ablation")
+    grid = ["distill", "merge", "predict_distilled", "predict_merged", "score_distilled"]
+    assert ran.stages == sorted([*grid, "score_merged", "sft", "speed", "ablation"])
+    table = (clone.folder / "reports/ablation/index.html").read_text()
+    assert "pool" in table
+    assert "Nothing to be done" in clone.ok("snakemake", "--dry-run", "ablation").text
+    clone.is_idle()
+
+
+def test_finished_variants_become_experiments_without_running_a_stage(clone: Workspace):
+    assert clone.ok("python", "-m", "fcotvl.dag", "publish").text.split() == [
+        "cnn-r0.5-s0-full",
+        "pool-r0.5-s0-full",
+    ]
+    assert "pool-r0.5-s0-full" in clone.ok("dvc", "exp", "list").text
+
+
+def test_a_queue_of_published_variants_runs_no_stage(clone: Workspace):
+    clone.ok(
+        "dvc",
+        "exp",
+        "run",
+        "--queue",
+        "--name",
+        "again",
+        "-S",
+        "compressor=cnn,pool",
+        "-S",
+        "seed=0",
+    )
+    clone.ok("dvc", "queue", "start", "--jobs", "1")
+    deadline = time.monotonic() + 300
+    while {"Queued", "Running"} & set(clone.ok("dvc", "queue", "status").text.split()):
+        assert time.monotonic() < deadline, clone.run("dvc", "queue", "status").text
+        time.sleep(2)
+    for name in ("again-1", "again-2"):
+        assert clone.ok("dvc", "queue", "logs", name).stages == []
+
+
+def test_a_killed_stage_leaves_nothing_half_written_and_the_other_engine_goes_on(clone: Workspace):
+    clone.edit("params.yaml", r"^  ce_weight: [\d.]+", "  ce_weight: 0.25")
+    log = clone.folder / f"logs/snakemake/smoke/{Path(VARIANT).name}/distill.log"
+    log.unlink()
+    engine = subprocess.Popen(
+        ["snakemake"],
+        cwd=clone.folder,
+        env=clone.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not log.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(engine.pid, signal.SIGKILL)
+    engine.wait()
+    assert not (clone.folder / VARIANT / "student.safetensors").exists()
+    assert clone.run("snakemake").code == 1  # locked
+    clone.ok("snakemake", "--unlock")
+    assert clone.ok("dvc", "repro", "distill").stages[-1:] == ["distill"]
+    planned = clone.ok("snakemake", "--dry-run").stages
+    assert "distill" not in planned
+    assert "sft" in planned
+    clone.ok("git", "checkout", "--quiet", ".")
+    assert clone.ok("dvc", "repro").stages == []
+    clone.is_idle()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong", "said"),
+    [
+        (r"^ratio: 0.5", "ratio: 0.6", "0.6"),
+        (r"^seed: 0", "sead: 0", "sead"),
+        (r"^  raw: .*", "  raw: data/nowhere", "data/nowhere"),
+    ],
+)
+def test_a_wrong_value_stops_both_engines_with_one_line(clone: Workspace, pattern, wrong, said):
+    clone.edit("params.yaml", pattern, wrong)
+    for engine in (["snakemake"], ["dvc", "repro"]):
+        ran = clone.run(*engine)
+        assert ran.code != 0
+        assert set(ran.stages) <= {"check"}
+        assert said in ran.text
+        assert "Traceback" not in ran.text
+    clone.ok("git", "checkout", "--quiet", ".")
+    clone.is_idle()
+
+
+def test_values_on_snakemakes_command_line_are_refused(clone: Workspace):
+    ran = clone.run("snakemake", "--dry-run", "--config", "ratio=0.75")
+    assert ran.code == 1
+    assert "change params.yaml" in ran.text
+
+
+def test_the_snakemake_report_and_lint(clone: Workspace):
+    clone.ok("snakemake", "--report", "report.html")
+    assert (clone.folder / "report.html").stat().st_size > 10_000
+    assert "Congratulations" in clone.ok("snakemake", "--lint").text
