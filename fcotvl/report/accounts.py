@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fcotvl.report.cells import INTERVALS, cells, percent
+from fcotvl.report.cells import INTERVALS, cells, headline, percent, titled
 from fcotvl.report.inputs import Inputs
 from fcotvl.report.table import Table, interval, number
 
 
-def rules(inputs: Inputs) -> Table | None:
-    """Merge rules beside each other."""
+def rules(inputs: Inputs, prompt: str) -> Table | None:
+    """Merge rules beside each other, under one prompt."""
     if inputs.rules is None or inputs.rules.empty:
         return None
+    data = headline(inputs.scores, prompt)
     rows, tidy = [], []
     for rule in inputs.rules.to_dict("records"):
-        scored = inputs.scores[
-            inputs.scores["headline"] & (inputs.scores["system"] == rule["system"])
-        ]
-        row = {"Rule": rule["rule"], "Validation utility": number(rule["utility"])}
-        for prompt in inputs.prompts:
-            found = cells(inputs, scored[scored["prompt"] == prompt], "score")
-            row |= {f"{title}, {prompt}": text for title, text in found.items()}
-        rows.append(row)
+        scored = data[data["system"] == rule["system"]]
+        head = {"Rule": rule["rule"], "Validation utility": number(rule["utility"])}
+        rows.append(head | cells(inputs, scored, "score"))
         tidy.append(scored.assign(rule=rule["rule"], utility=rule["utility"]))
     return Table(
-        "merge",
-        "Merge rules",
+        f"merge-{prompt}",
+        titled("Merge rules", prompt),
         "The same checkpoints, weighed by Shapley values, uniformly, by a greedy soup, or the best "
         "one alone. Utility: share of validation questions answered rightly, in percent (the one "
         "that weights were chosen on, so no estimate of quality).",

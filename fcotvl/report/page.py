@@ -25,7 +25,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("data", "Data", (), ("audit",)),
 )
 """Of each section: id, title, stems of its plots, stems of its tables."""
-_OPEN = {"results", "differences", "modules", "ablation", "merge", "shapley", "speed"}
+_OPEN = {"results", "differences", "modules", "ablation", "merge", "shapley", "speed", "acceptance"}
 _INTERVAL = re.compile(r"^(.+?) (\[.+\])$")
 
 

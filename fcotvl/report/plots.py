@@ -91,6 +91,7 @@ def score_by_ratio(inputs: Inputs, prompt: str) -> Plot:
             for index, (label, chosen) in enumerate(series.items()):
                 _ratio_points(axes, data[here & chosen], label, index)
             axes.set(title=title, xlabel="visual tokens removed, %", ylim=(0, None))
+            axes.set_xticks(sorted({100 * ratio for ratio in data["ratio"] if ratio}))
         panels[0].set_ylabel("headline score, %")
         _legend(figure, panels[0])
         return _svg(figure, titled("Score by share of visual tokens removed", prompt))
@@ -132,6 +133,7 @@ def compressors(inputs: Inputs, prompt: str) -> Plot | None:
                 (line,) = axes.plot(100 * rows["ratio"], rows["score"], label=str(label))
                 line.set(color=SERIES[index % 6], marker=MARKERS[index % 6])
             axes.set(title=title, xlabel="visual tokens removed, %", ylim=(0, None))
+            axes.set_xticks(sorted({100 * ratio for ratio in means["ratio"]}))
         panels[0].set_ylabel("headline score, %")
         _legend(figure, panels[0])
         return _svg(figure, titled(f"Compressors, {stage}", prompt))
@@ -226,9 +228,8 @@ def _svg(figure: Figure, title: str) -> Plot:
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(
-        r' width="[^"]*" height="[^"]*"|<metadata>.*?</metadata>', "", svg, flags=re.DOTALL
-    )
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' width="[^"]*" height="[^"]*"', "", svg, count=1)  # the page decides
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
     svg = re.sub(r"'DejaVu Sans'.*?(?=[;\"])", "inherit", svg)
     for color, name in ((INK, "ink"), (FAINT, "faint"), *((c, c[1:]) for c in SERIES)):

@@ -19,9 +19,9 @@ def all_tables(inputs: Inputs) -> list[Table]:
         scores.grid,
         scores.dialects,
         scores.kinds,
+        accounts.rules,
     ]
     alone: list[Callable[[Inputs], Table | None]] = [
-        accounts.rules,
         accounts.shapley,
         accounts.speed,
         accounts.composition,
