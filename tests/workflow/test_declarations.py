@@ -108,6 +108,8 @@ def _used(file: Path) -> set[tuple[str, ...]]:
 def _chain(node: ast.AST, names: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:
     if isinstance(node, ast.Name):
         return names.get(node.id)
+    if isinstance(node, ast.Attribute) and node.attr == "params":
+        return ()
     if isinstance(node, ast.Attribute):
         inner = _chain(node.value, names)
         return None if inner is None else (*inner, node.attr)
