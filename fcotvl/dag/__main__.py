@@ -1,4 +1,9 @@
-"""``python -m fcotvl.dag commit`` after a killed Snakemake; ``publish`` after an ablation."""
+"""``python -m fcotvl.dag ...``: what the engines do not tell each other by themselves.
+
+* ``commit``: tell DVC what a killed Snakemake had finished.
+* ``publish``: make a DVC experiment of each finished point of the ablation grid.
+* ``restore``: bring what a DVC queue finished of the grid into this folder, for Snakemake.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,22 @@ import argparse
 import sys
 
 from fcotvl.dag import Chain, commit
-from fcotvl.dag.publish import publish
+from fcotvl.dag.variants import publish, restore
 from fcotvl.errors import FcotvlError
 
 
 def main() -> int:
     """Run one of the two and return the exit code."""
-    parser = argparse.ArgumentParser(prog="fcotvl.dag", description=__doc__)
-    parser.add_argument("what", choices=["commit", "publish"])
+    parser = argparse.ArgumentParser(
+        prog="fcotvl.dag", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", choices=["commit", "publish", "restore"])
+    what = parser.parse_args().what
     try:
-        if parser.parse_args().what == "commit":
+        if what == "commit":
             commit(Chain())
         else:
-            for name in publish(Chain()):
-                print(name)
+            print("\n".join((publish if what == "publish" else restore)(Chain())))
     except FcotvlError as error:
         print(f"fcotvl.dag: {error}", file=sys.stderr)
         return 2

@@ -39,6 +39,9 @@ def sync(chain: Chain) -> None:
         return  # outputs that a running Snakemake has not recorded yet are not foreign
     _refuse_beside_dvc()
     jobs = chain.jobs()
+    told = _mtime(LOCK) if LOCK.exists() else 0
+    if any(is_built(job) and max(map(_mtime, job.outs)) > told for job in jobs.values()):
+        commit(chain)  # the last Snakemake was killed before it could
     ours = {out for job in jobs.values() for out in job.outs}
     for point in chain.grid():  # `dvc status` knows nothing of the other variants
         for job in chain.jobs(**point).values():
@@ -47,15 +50,12 @@ def sync(chain: Chain) -> None:
     foreign = {name for name, job in jobs.items() if _is_foreign(job)}
     if foreign:
         _adopt_or_disown(jobs, foreign)
-    told = _mtime(LOCK) if LOCK.exists() else 0
-    if any(_is_built(job) and max(map(_mtime, job.outs)) > told for job in jobs.values()):
-        commit(chain)  # the last Snakemake was killed before it could
 
 
 def commit(chain: Chain) -> None:
     """Tell DVC what Snakemake built, where params and sources are still those it was built from."""
     jobs, changed = chain.jobs(), _changed()
-    todo = [name for name, job in jobs.items() if name in changed and _is_built(job)]
+    todo = [name for name, job in jobs.items() if name in changed and is_built(job)]
     if todo:
         run("dvc", "commit", "--force", "--no-relink", *todo)
         _say(f"committed to DVC: {', '.join(todo)}")
@@ -66,22 +66,24 @@ def commit(chain: Chain) -> None:
 def _adopt_or_disown(jobs: dict[str, Job], foreign: set[str]) -> None:
     changed = _changed()
     unsure: set[str] = set()  # outputs that will be made anew
-    fresh = {}
+    younger: set[str] = set()  # outputs that are adopted: what was made of them follows
+    adopted = []
     for name, job in jobs.items():  # in dvc.yaml's order, which is that of the chain
         if name in changed or not unsure.isdisjoint(job.inputs):
             unsure.update(job.outs)
-        else:
-            fresh[name] = job
-    if adopted := sorted(foreign & set(fresh)):
-        _adopt(fresh.values())
-        _say(f"adopted from DVC: {', '.join(adopted)}")
+        elif name in foreign or not younger.isdisjoint(job.inputs):
+            younger.update(job.outs)
+            adopted.append(name)
+    if adopted:
+        adopt([jobs[name] for name in adopted])
+        _say(f"adopted from DVC: {', '.join(sorted(foreign.intersection(adopted)))}")
     if stale := sorted(foreign & changed):
         for name in stale:
             _disown(jobs[name])
         _say(f"changed since DVC wrote them, to be rebuilt: {', '.join(stale)}")
 
 
-def _adopt(jobs: Collection[Job]) -> None:
+def adopt(jobs: Collection[Job]) -> None:
     """Put the mtimes of these jobs' outputs in order and record their params; nothing is run."""
     rules = sorted({job.stage for job in jobs})
     files = [out for job in jobs for out in job.outs]
@@ -101,21 +103,25 @@ def _disown(job: Job) -> None:
         os.utime(out, (1, 1))  # 0 would read as no time at all
 
 
+def is_kept(job: Job) -> bool:
+    """Whether the outputs are there and Snakemake knows them."""
+    return all(_is_untouched(Path(out)) for out in job.outs)
+
+
 def _is_foreign(job: Job) -> bool:
     """Whether the outputs are there and somebody else than Snakemake wrote one last."""
     outs = [Path(out) for out in job.outs]
-    return all(out.exists() for out in outs) and not all(_is_untouched(out) for out in outs)
+    return all(out.exists() for out in outs) and not is_kept(job)
 
 
-def _is_built(job: Job) -> bool:
+def is_built(job: Job) -> bool:
     """Whether Snakemake made the outputs with today's params, and no input is younger than that."""
-    outs = [Path(out) for out in job.outs]
     inputs = [Path(path) for path in job.inputs if path != CONSTANT]
-    if not all(path.exists() for path in inputs) or not all(_is_untouched(out) for out in outs):
+    if not all(path.exists() for path in inputs) or not is_kept(job):
         return False
     youngest = max(map(_mtime, inputs))
     wanted = sorted(map(repr, job.params))
-    records = [_record(out) for out in outs]
+    records = [_record(Path(out)) for out in job.outs]
     return all(r["params"] == wanted and youngest <= r["starttime"] for r in records)
 
 

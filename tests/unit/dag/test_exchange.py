@@ -35,7 +35,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def test_what_snakemake_built_is_its_own(job):
-    assert exchange._is_built(job)
+    assert exchange.is_built(job)
     assert not exchange._is_foreign(job)
 
 
@@ -43,7 +43,7 @@ def test_what_snakemake_built_is_its_own(job):
 def test_what_somebody_else_wrote_is_foreign(job, touched):
     os.utime(touched, (300, 300))
     assert exchange._is_foreign(job)
-    assert not exchange._is_built(job)
+    assert not exchange.is_built(job)
 
 
 def test_a_folder_without_its_stamp_is_foreign(job):
@@ -54,28 +54,28 @@ def test_a_folder_without_its_stamp_is_foreign(job):
 def test_a_missing_output_is_nobodys(job):
     Path("out.bin").unlink()
     assert not exchange._is_foreign(job)
-    assert not exchange._is_built(job)
+    assert not exchange.is_built(job)
 
 
 def test_a_source_edited_while_the_job_ran_is_not_told_to_dvc(job):
     os.utime("code.py", (160, 160))
-    assert not exchange._is_built(job)
+    assert not exchange.is_built(job)
 
 
 def test_params_edited_since_are_not_told_to_dvc(job):
-    assert not exchange._is_built(Job("distill", "", job.inputs, job.outs, ["distill=2"]))
+    assert not exchange.is_built(Job("distill", "", job.inputs, job.outs, ["distill=2"]))
 
 
 def test_an_input_that_is_gone_is_not_told_to_dvc(job):
     Path("code.py").unlink()
-    assert not exchange._is_built(job)
+    assert not exchange.is_built(job)
 
 
 def test_what_is_disowned_is_older_than_any_input_and_still_there(job):
     exchange._disown(job)
     assert Path("out.bin").stat().st_mtime == Path("folder").stat().st_mtime == 1
     assert Path("folder/a.bin").read_text() == "folder/a.bin"
-    assert not exchange._is_built(job)
+    assert not exchange.is_built(job)
 
 
 def test_a_dvc_at_work_here_is_refused(job):
