@@ -7,6 +7,6 @@ Only the standard library and yaml: this runs whenever Snakemake starts.
 """
 
 from fcotvl.dag.chain import Chain
-from fcotvl.dag.exchange import CONSTANT, commit, sync
+from fcotvl.dag.exchange import CONSTANT, begin, commit, end, sync
 
-__all__ = ["CONSTANT", "Chain", "commit", "sync"]
+__all__ = ["CONSTANT", "Chain", "begin", "commit", "end", "sync"]

@@ -67,6 +67,8 @@ class Chain:
 
     def __init__(self, root: Path = Path()) -> None:
         """Read dvc.yaml and params.yaml below ``root``, the current folder by default."""
+        for remembered in (_read, _members):  # files may have changed since the last chain
+            remembered.cache_clear()
         self.root = root
         self.stages = read_stages(root / "dvc.yaml")
         self.values: dict[str, Any] = _read(root / "params.yaml")

@@ -17,6 +17,7 @@ from typing import Any
 
 from fcotvl.dag.chain import Chain, Job
 from fcotvl.dag.programs import EngineError, run
+from fcotvl.files import write_json
 
 LOCK = Path("dvc.lock")
 AT_WORK_DVC = Path(".dvc/tmp/rwlock")
@@ -87,7 +88,16 @@ def adopt(jobs: Collection[Job]) -> None:
     """Put the mtimes of these jobs' outputs in order and record their params; nothing is run."""
     rules = sorted({job.stage for job in jobs})
     files = [out for job in jobs for out in job.outs]
-    options = ["--touch", "--nolock", "--rerun-incomplete", "--cores", "1", "--quiet", "all"]
+    options = [
+        "--touch",
+        "--nolock",
+        "--no-hooks",
+        "--rerun-incomplete",
+        "--cores",
+        "1",
+        "--quiet",
+        "all",
+    ]
     forced = ["--forcerun", *rules, "--allowed-rules", *rules, "--", *files]
     run("snakemake", *options, *forced, env={**os.environ, ADOPTING: "1"})
     if LOCK.exists():
@@ -159,13 +169,31 @@ def _changed() -> set[str]:
     return set(json.loads(run("dvc", "status", "--json")))
 
 
+def begin() -> None:
+    """Note for DVC that this Snakemake is at work: until it ends, DVC refuses to run a stage."""
+    notes = _notes()
+    here = {"pid": os.getpid(), "cmd": "snakemake"}
+    notes["write"][str(Path("data").resolve())] = here
+    write_json(AT_WORK_DVC, notes)
+
+
+def end() -> None:
+    """Withdraw the note of ``begin``; that of a killed Snakemake DVC withdraws itself."""
+    notes = _notes()
+    others = {path: note for path, note in notes["write"].items() if note["pid"] != os.getpid()}
+    write_json(AT_WORK_DVC, notes | {"write": others})
+
+
+def _notes() -> dict[str, Any]:
+    """DVC's notes of who reads and writes what, by process id."""
+    text = AT_WORK_DVC.read_text(encoding="utf-8") if AT_WORK_DVC.exists() else ""
+    return {"read": {}, "write": {}} | json.loads(text or "{}")
+
+
 def _refuse_beside_dvc() -> None:
-    """DVC notes who reads and writes in a JSON file, by process id."""
-    if not AT_WORK_DVC.exists():
-        return
-    notes = json.loads(AT_WORK_DVC.read_text(encoding="utf-8") or "{}")
-    readers = [note for several in notes.get("read", {}).values() for note in several]
-    for note in [*notes.get("write", {}).values(), *readers]:
+    notes = _notes()
+    readers = [note for several in notes["read"].values() for note in several]
+    for note in [*notes["write"].values(), *readers]:
         if _is_alive(int(note["pid"])):
             raise EngineError(
                 f"{note['cmd']!r} (process {note['pid']}) is at work here: wait for it"

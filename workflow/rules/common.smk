@@ -86,20 +86,25 @@ def variant_files():
     return list(dict.fromkeys(wanted))
 
 
-def commit():
+def finish():
     """Tell DVC what was built. A failure is reported, and made up for at the next start."""
+    dag.end()
     try:
         dag.commit(dag.Chain())
     except FcotvlError as error:
         print(error, file=sys.stderr)
 
 
+onstart:
+    dag.begin()
+
+
 onsuccess:
-    commit()
+    finish()
 
 
 onerror:
-    commit()
+    finish()
 
 
 wildcard_constraints:

@@ -120,6 +120,12 @@ def test_a_whole_file_of_params_is_one_text_per_key(chain):
     assert "ratio=0.5" in texts
 
 
+def test_a_new_chain_reads_the_files_anew(chain):
+    params = chain.root / "params.yaml"
+    params.write_text(params.read_text().replace("a: 2", "a: 3"))
+    assert Chain(chain.root).jobs()["distill"].params[0] == 'distill={"a": 3, "b": 1}'
+
+
 def test_jobs_are_named_as_dvc_names_them(chain):
     assert list(chain.jobs()) == ["distill", "sft@direct", "sft@full", "report"]
 

@@ -2,9 +2,13 @@
 
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from dvc.fs import localfs
+from dvc.lock import LockError
+from dvc.rwlock import rwlock
 
 from fcotvl.dag import exchange
 from fcotvl.dag.chain import Job
@@ -92,6 +96,25 @@ def test_a_dvc_that_was_killed_is_not_in_the_way(job):
 def test_a_failing_program_is_one_line(tmp_path):
     with pytest.raises(EngineError, match=r"^`python -c .*` failed: why$"):
         run("python", "-c", "import sys; print('more', file=sys.stderr); sys.exit('why')")
+
+
+def test_dvc_is_refused_while_snakemake_works(job):
+    out = str(Path("data/tiny/student.safetensors").resolve())
+    with _as_dvc(out):
+        pass
+    exchange.begin()
+    with pytest.raises(LockError, match="snakemake"), _as_dvc(out):
+        pass
+    exchange.end()
+    with _as_dvc(out):
+        pass
+
+
+def _as_dvc(out: str) -> AbstractContextManager[None]:
+    folder = str(exchange.AT_WORK_DVC.parent.resolve())
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    held: AbstractContextManager[None] = rwlock(folder, localfs, "dvc repro", [], [out], False)
+    return held
 
 
 def _note(process: int) -> None:
