@@ -21,7 +21,7 @@ from fcotvl.params.study import DistillParams
 from fcotvl.prompts import MODES, Prompts, reply
 from fcotvl.records import Turn
 from fcotvl.train.corpus import Place, Shuffled
-from fcotvl.train.losses import cross_entropy, distillation_kl, turn_weights
+from fcotvl.train.losses import cross_entropy, distillation_kl, item_sums, turn_weights
 from fcotvl.train.pack import Answers, Batch, Chat, answers, pack
 from fcotvl.train.reader import Reader
 from fcotvl.train.state import Log
@@ -57,8 +57,7 @@ class Distillation(nn.Module):
         ce = weight * cross_entropy(said.logits, said.targets)
         share = self.settings.ce_weight
         terms = {"loss": (1 - share) * kl + share * ce, "kl": kl, "ce": ce, "weight": weight}
-        zeros = torch.zeros(len(batch), device=weight.device)
-        return {name: zeros.index_add(0, said.items, term) for name, term in terms.items()}
+        return item_sums(terms, said.items, len(batch))
 
 
 def _answers(model: InternVLForConditionalGeneration, batch: Batch, visual: Tensor) -> Answers:

@@ -66,7 +66,7 @@ def train(
     seed: int,
     folder: Path,
     dtype: str = "float32",
-    save_seconds: float = SAVE_SECONDS,
+    save_seconds: float | None = None,
 ) -> Log:
     """Train ``task`` for ``optim.steps`` steps and return the log of all of them.
 
@@ -76,13 +76,14 @@ def train(
         seed: of the run.
         folder: where the state of a stopped run is kept and looked for.
         dtype: ``bfloat16`` computes in mixed precision; what is trained stays in float32.
-        save_seconds: time between two saves of the state.
+        save_seconds: time between two saves of the state (default: ``SAVE_SECONDS``).
     """
     accelerator = _accelerator(dtype)
     learning = _learning(task.objective)
     optimizer = torch.optim.AdamW(_groups(learning, optim.weight_decay), lr=optim.lr)
     objective, prepared = accelerator.prepare(task.objective, optimizer)
     done, log = load_state(folder, learning, optimizer)
+    pause = SAVE_SECONDS if save_seconds is None else save_seconds
     saved = time.monotonic()
     main = accelerator.is_main_process
     steps = range(done + 1, optim.steps + 1)
@@ -99,7 +100,7 @@ def train(
         log += task.record(step, items, sums, lr)
         if main:
             task.finished(step)
-            if time.monotonic() - saved >= save_seconds:
+            if time.monotonic() - saved >= pause:
                 save_state(folder, learning, optimizer, step, log)
                 saved = time.monotonic()
     accelerator.wait_for_everyone()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -68,13 +70,9 @@ def turn_weights(turns: Int[Tensor, " answer"]) -> Float[Tensor, " answer"]:
     return turns.bincount()[turns].float().rsqrt()
 
 
-def item_losses(
-    losses: Float[Tensor, " answer"],
-    weights: Float[Tensor, " answer"],
-    items: Int[Tensor, " answer"],
-    count: int,
-) -> Float[Tensor, " item"]:
-    """Weighted mean loss of each of ``count`` items; NaN for one without an answer token."""
-    zeros = torch.zeros(count, dtype=torch.float32, device=losses.device)
-    total = zeros.index_add(0, items, losses.float() * weights)
-    return total / zeros.index_add(0, items, weights)
+def item_sums(
+    terms: Mapping[str, Float[Tensor, " answer"]], items: Int[Tensor, " answer"], count: int
+) -> dict[str, Float[Tensor, " item"]]:
+    """Each term, summed over the answer tokens of each of ``count`` items."""
+    zeros = torch.zeros(count, dtype=torch.float32, device=items.device)
+    return {name: zeros.index_add(0, items, term.float()) for name, term in terms.items()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.models.student import FcotvlForConditionalGeneration, connect, encode_tiles
-from fcotvl.train.losses import cross_entropy, turn_weights
+from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
 from fcotvl.train.mixture import Drawn, Mixture, choose_replies, spread
 from fcotvl.train.pack import Batch, answers, pack
 from fcotvl.train.reader import Reader
@@ -48,8 +48,7 @@ def answer_losses(model: InternVLForConditionalGeneration, batch: Batch) -> dict
     said = answers(model, pack(batch, visual.shape[1], visual.device), visual)
     weight = turn_weights(said.turns)
     terms = {"loss": weight * cross_entropy(said.logits, said.targets), "weight": weight}
-    zeros = torch.zeros(len(batch), device=weight.device)
-    return {name: zeros.index_add(0, said.items, term) for name, term in terms.items()}
+    return item_sums(terms, said.items, len(batch))
 
 
 @dataclass

@@ -1,0 +1,41 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcotvl.train.losses import cross_entropy, distillation_kl
+
+seeds = st.integers(0, 2**31)
+temperatures = st.floats(0.25, 8)
+
+
+def logits(seed: int, scale: float = 3.0) -> torch.Tensor:
+    return torch.randn(5, 17, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+@given(seeds, temperatures)
+def test_kl_is_exactly_zero_where_logits_are_equal(seed, temperature):
+    one = logits(seed)
+    assert distillation_kl(one, one.clone(), temperature).eq(0).all()
+
+
+@given(seeds, temperatures)
+def test_kl_is_never_negative(seed, temperature):
+    found = distillation_kl(logits(seed), logits(seed + 1), temperature)
+    assert (found >= -1e-5).all()
+
+
+@given(seeds, st.floats(-5, 5))
+def test_kl_does_not_see_a_constant_added_to_all_logits(seed, constant):
+    one, other = logits(seed), logits(seed + 1)
+    torch.testing.assert_close(
+        distillation_kl(one + constant, other), distillation_kl(one, other), rtol=1e-3, atol=1e-4
+    )
+
+
+@given(seeds)
+def test_cross_entropy_is_kl_from_a_sure_teacher(seed):
+    """Of a teacher that puts everything on one token, nothing but that token is learned."""
+    said, targets = logits(seed), torch.arange(5)
+    sure = torch.full((5, 17), -1e4)
+    sure[torch.arange(5), targets] = 0.0
+    torch.testing.assert_close(distillation_kl(said, sure), cross_entropy(said, targets))

@@ -1,0 +1,72 @@
+"""What holds for every resampling rule, whatever was recorded."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcotvl.train import resampling
+from fcotvl.train.resampling import Mean, Settings, bounded
+
+NAMES = ("a", "b", "c", "d")
+losses = st.floats(0, 20)
+means = st.builds(Mean, losses, losses)
+records = st.lists(st.dictionaries(st.sampled_from(NAMES), means, min_size=1), max_size=6)
+settings = st.builds(
+    Settings,
+    eta=st.floats(0.01, 10),
+    alpha=st.floats(0.1, 4),
+    floor=st.floats(0, 1),
+    cap=st.floats(1, 4),
+)
+positive = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4)
+
+
+def starts(values):
+    total = math.fsum(values)
+    return {name: value / total for name, value in zip(NAMES, values, strict=True)}
+
+
+driven = [name for name in resampling.available() if name != "static"]
+
+
+@pytest.mark.parametrize("name", driven)
+@given(start=positive.map(starts), record=records, bounds=settings)
+def test_weights_sum_to_one_and_keep_their_bounds(name, start, record, bounds):
+    weights = resampling.rule(name)(start, record, bounds)
+    assert list(weights) == list(start)
+    assert math.fsum(weights.values()) == 1
+    for weight in weights.values():
+        assert bounds.floor / 4 - 1e-12 <= weight <= bounds.cap / 4 + 1e-12
+
+
+@pytest.mark.parametrize("name", resampling.available())
+@given(start=positive.map(starts), record=records, bounds=settings)
+def test_a_rule_is_a_pure_function_of_the_record(name, start, record, bounds):
+    before = dict(start)
+    first = resampling.rule(name)(start, record, bounds)
+    assert resampling.rule(name)(start, record, bounds) == first
+    assert start == before
+
+
+@pytest.mark.parametrize("name", driven)
+@given(low=losses, more=losses, bounds=settings)
+def test_the_data_set_with_the_higher_loss_gets_no_less(name, low, more, bounds):
+    window = {"a": Mean(low, 1.0), "b": Mean(low + more, 1.0)}
+    weights = resampling.rule(name)({"a": 0.5, "b": 0.5}, [window], bounds)
+    assert weights["b"] >= weights["a"] - 1e-12
+
+
+@given(positive, settings)
+def test_bounding_keeps_the_order(values, bounds):
+    weights = bounded(dict(zip(NAMES, values, strict=True)), bounds)
+    ranked = sorted(NAMES, key=dict(zip(NAMES, values, strict=True)).__getitem__)
+    for one, other in zip(ranked, ranked[1:], strict=False):
+        assert weights[one] <= weights[other] + 1e-12
+
+
+@given(positive.map(starts))
+def test_weights_within_their_bounds_stay(start):
+    wide = Settings(eta=1.0, alpha=1.0, floor=0.0, cap=4.0)
+    assert bounded(start, wide) == pytest.approx(start)

@@ -1,0 +1,271 @@
+"""Stages distill, rscot, sft and merge on a random teacher: what they write, and resuming."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from fcotvl import params as params_module
+from fcotvl.errors import ParamsError
+from fcotvl.models.checkpoints import read_trained
+from fcotvl.stages import distill, merge, rscot, sft
+from fcotvl.train import loop, resampling
+from fcotvl.train.resampling import Row, Settings, windows
+from fcotvl.train.rscot import Sampled, write_rationales
+from tests.support import corpora
+
+STUDY = Path(__file__).parents[3] / "params.yaml"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Corpus, teacher and rationales."""
+    folder = tmp_path_factory.mktemp("inputs")
+    corpus = corpora.write(folder / "corpus")
+    rationales = [
+        Sampled(f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, [f"So\nAnswer: {i}"])
+        for i in range(6)
+    ]
+    write_rationales(folder / "rationales.parquet", rationales)
+    return SimpleNamespace(
+        corpus=corpus,
+        teacher=corpora.write_teacher(folder / "teacher"),
+        rationales=folder / "rationales.parquet",
+    )
+
+
+@pytest.fixture(scope="module")
+def study():
+    return params_module.load(STUDY, scale="smoke")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Resume state goes into the test's own folder, after every step."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+
+
+def run_distill(study, inputs, out):
+    student, losses = out / "student.safetensors", out / "distill.csv"
+    distill.run(study, corpus=inputs.corpus, teacher=inputs.teacher, student=student, losses=losses)
+    return student
+
+
+def run_sft(study, inputs, student, out):
+    sft.run(
+        study,
+        corpus=inputs.corpus,
+        rationales=inputs.rationales,
+        teacher=inputs.teacher,
+        student=student,
+        checkpoints=out / "checkpoints",
+        losses=out / "sft.csv",
+        sampling=out / "sampling.csv",
+    )
+
+
+def run_merge(study, inputs, student, checkpoints, out):
+    merge.run(
+        study,
+        corpus=inputs.corpus,
+        teacher=inputs.teacher,
+        student=student,
+        checkpoints=checkpoints,
+        merged=out / "merged",
+        coalitions=out / "coalitions.csv",
+        weights=out / "weights.json",
+    )
+
+
+def digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def stop_after(monkeypatch, module, name, calls):
+    """Make ``module.name`` raise at call ``calls + 1``, as a kill would stop it."""
+    original, count = getattr(module, name), iter(range(calls))
+
+    def stopped(*args, **kwargs):
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, stopped)
+
+
+@pytest.fixture(scope="module")
+def student(study, inputs, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("distill"))
+        return run_distill(study, inputs, Path.cwd())
+
+
+@pytest.fixture(scope="module")
+def pool(study, inputs, student, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("sft"))
+        run_sft(study, inputs, student, Path.cwd())
+        return Path.cwd()
+
+
+def test_distill_writes_what_learned_and_its_losses(study, student):
+    tensors, trained = read_trained(student)
+    assert (trained.stage, trained.compressor, trained.ratio) == ("distill", "cnn", 0.5)
+    assert all("compressor" in name or "multi_modal_projector" in name for name in tensors)
+    table = pd.read_csv(student.parent / "distill.csv")
+    assert list(table) == ["step", "loss", "kl", "ce", "lr"]
+    assert list(table["step"]) == list(range(1, study.at.distill.steps + 1))
+
+
+def test_distill_leaves_nothing_in_scratch(student):
+    assert not list((student.parent / ".scratch").iterdir())
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_distill_stopped_and_run_again_writes_the_same_bytes(
+    study, inputs, student, tmp_path, monkeypatch, steps
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, loop, "_step", steps)
+        run_distill(study, inputs, out)
+    assert not out.exists()
+    run_distill(study, inputs, out)
+    for name in ("student.safetensors", "distill.csv"):
+        assert (out / name).read_bytes() == (student.parent / name).read_bytes()
+
+
+def test_distill_does_not_resume_from_another_setting(
+    study, inputs, student, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, loop, "_step", 2)
+        run_distill(study.model_copy(update={"seed": 5}), inputs, tmp_path / "out")
+    run_distill(study, inputs, tmp_path / "out")
+    assert (tmp_path / "out/student.safetensors").read_bytes() == student.read_bytes()
+
+
+def test_sft_keeps_a_pool_of_checkpoints(study, pool):
+    names = sorted(path.name for path in (pool / "checkpoints").iterdir())
+    assert names == ["step-00002.safetensors", "step-00004.safetensors"]
+    tensors, trained = read_trained(pool / "checkpoints/step-00004.safetensors")
+    assert trained.stage == "sft"
+    assert not any("vision_tower" in name for name in tensors)
+    for part in ("compressor", "multi_modal_projector", "language_model"):
+        assert any(part in name for name in tensors)
+
+
+def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
+    losses, sampling = pd.read_csv(pool / "sft.csv"), pd.read_csv(pool / "sampling.csv")
+    assert set(losses.groupby("step")["n"].sum()) == {study.at.sft.batch_size}
+    first = sampling[sampling["step"] == 1].set_index("dataset")["weight"].to_dict()
+    rows = [Row(**row) for row in losses[losses["step"] <= 2].to_dict("records")]
+    weigh = resampling.rule(study.recipes[study.recipe].resampling)
+    expected = weigh(first, windows(rows, 2), Settings(**study.resampling.model_dump()))
+    second = sampling[sampling["step"] == 3].set_index("dataset")["weight"].to_dict()
+    assert second == pytest.approx(expected, abs=1e-5)
+    assert second != first
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_sft_stopped_and_run_again_writes_the_same_bytes(
+    study, inputs, student, pool, tmp_path, monkeypatch, steps
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, loop, "_step", steps)
+        run_sft(study, inputs, student, out)
+    run_sft(study, inputs, student, out)
+    assert digests(out) == {k: v for k, v in digests(pool).items() if not k.startswith(".")}
+
+
+def test_too_few_steps_for_the_checkpoints_is_one_line():
+    with pytest.raises(ParamsError, match=r"sft\.steps is 3, too few for 4 checkpoints"):
+        sft.due_steps(3, 4)
+    assert sft.due_steps(120, 4) == (30, 60, 90, 120)
+
+
+def test_merge_scores_every_coalition_once(study, inputs, student, pool, tmp_path):
+    run_merge(study, inputs, student, pool / "checkpoints", tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/coalitions.csv", keep_default_na=False)
+    sizes = table.groupby("coalition").size()
+    assert set(sizes.index) == {"", "step-00002", "step-00004", "step-00002+step-00004"}
+    assert set(sizes) == {study.at.merge.questions}
+    account = json.loads((tmp_path / "out/weights.json").read_text())
+    for rule, found in account["rules"].items():
+        assert sum(found["weights"].values()) == pytest.approx(1), rule
+    merged = tmp_path / "out/merged"
+    headline = study.recipes[study.recipe].merge
+    files = {path.stem for path in merged.iterdir()}
+    assert files == {"merged", "best", "greedy", "shapley", "uniform"}
+    assert (merged / "merged.safetensors").read_bytes() == (
+        merged / f"{headline}.safetensors"
+    ).read_bytes()
+
+
+def test_merge_stopped_and_run_again_scores_only_what_is_missing(
+    study, inputs, student, pool, tmp_path, monkeypatch
+):
+    checkpoints = pool / "checkpoints"
+    run_merge(study, inputs, student, checkpoints, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, merge, "generate", 3)
+        run_merge(study, inputs, student, checkpoints, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        stop_after(patch, merge, "generate", 1)
+        run_merge(study, inputs, student, checkpoints, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def run_rscot(study, inputs, out):
+    rscot.run(
+        study,
+        corpus=inputs.corpus,
+        teacher=inputs.teacher,
+        rationales=out / "rationales.parquet",
+        acceptance=out / "acceptance.csv",
+    )
+
+
+def test_rscot_with_a_teacher_that_is_never_right_says_so(study, inputs, tmp_path, caplog):
+    run_rscot(study, inputs, tmp_path / "out")
+    assert "direct answers only" in caplog.text
+    assert pq.read_table(tmp_path / "out/rationales.parquet").num_rows == 0
+    table = pd.read_csv(tmp_path / "out/acceptance.csv")
+    assert table["questions"].sum() == study.at.rscot.questions
+    assert table["samples"].sum() == study.at.rscot.questions * study.rscot.samples
+    assert (table["all_wrong"] == table["questions"]).all()
+
+
+def test_rscot_keeps_what_ends_right_and_resumes(study, inputs, tmp_path, monkeypatch):
+    def knowing(_model, _processor, queries, *, samples, **_):
+        """Says that the value is 4, in as many words as there are samples."""
+        asked.extend(query.prompt for query in queries)
+        return [[f"{'so ' * i}\nAnswer: 4" for i in range(samples)] for _ in queries]
+
+    asked: list[str] = []
+    monkeypatch.setattr(rscot, "sample", knowing)
+    monkeypatch.setattr(rscot, "CHUNK", 5)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, rscot, "select", 7)
+        run_rscot(study, inputs, tmp_path / "out")
+    assert len(asked) == 10
+    run_rscot(study, inputs, tmp_path / "out")
+    assert len(asked) == 10 + 7  # the first chunk of five was not asked again
+    rows = pq.read_table(tmp_path / "out/rationales.parquet").to_pylist()
+    assert rows
+    assert {row["record_id"] for row in rows} <= {"instruct-2", "instruct-4"}
+    assert all(row["rationale"].startswith("so") for row in rows)
+    per_question = pd.DataFrame(rows).groupby("question_id").size()
+    assert set(per_question) == {study.rscot.cap}

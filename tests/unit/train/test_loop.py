@@ -1,0 +1,119 @@
+"""The loop on a task of two numbers: its schedule, its record, and resuming to the byte."""
+
+import pytest
+import torch
+from torch import nn
+
+from fcotvl.errors import ParamsError
+from fcotvl.params import OptimParams
+from fcotvl.train.loop import learning_rate, train
+
+OPTIM = OptimParams(steps=9, batch_size=4, lr=0.05, warmup=0.2, weight_decay=0.01)
+
+
+class Line(nn.Module):
+    """Fits y = 3 x; noise from torch's generator stands for dropout."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.line = nn.Linear(1, 1)
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, batch):
+        x = batch.x + 0.01 * torch.randn_like(batch.x)
+        return {"loss": (self.line(x) - 3 * x).square().sum(1), "weight": torch.ones(len(x))}
+
+
+class Points:
+    def __init__(self, x):
+        self.x = x
+
+    def to(self, device):
+        return Points(self.x.to(device))
+
+
+class Task:
+    name = "line"
+
+    def __init__(self, stop_at=None):
+        self.objective = Line()
+        self.stop_at = stop_at
+        self.seen = []
+
+    def draw(self, step, log):
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        assert len(log) == step - 1
+        return [0.5 * i + 0.01 * step for i in range(4)]
+
+    def collate(self, items):
+        return Points(torch.tensor(items)[:, None])
+
+    def record(self, step, items, sums, lr):
+        assert len(sums["loss"]) == len(items)
+        return [{"step": step, "loss": sum(sums["loss"]) / sum(sums["weight"]), "lr": lr}]
+
+    def finished(self, step):
+        self.seen.append(step)
+
+
+def state(task):
+    return {name: value.tolist() for name, value in task.objective.state_dict().items()}
+
+
+def test_the_loss_goes_down_and_only_what_may_learn_does(tmp_path):
+    task = Task()
+    log = train(task, OPTIM, seed=0, folder=tmp_path)
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert task.objective.frozen.item() == 1
+    assert task.seen == list(range(1, 10))
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 6, 9])
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at):
+    whole = Task()
+    log = train(whole, OPTIM, seed=3, folder=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts", save_seconds=0)
+    rest = Task()
+    assert train(rest, OPTIM, seed=3, folder=tmp_path / "parts") == log
+    assert state(rest) == state(whole)
+    assert rest.seen == list(range(stop_at, 10))
+
+
+def test_the_seed_matters(tmp_path):
+    one, other = Task(), Task()
+    train(one, OPTIM, seed=0, folder=tmp_path / "one")
+    train(other, OPTIM, seed=1, folder=tmp_path / "other")
+    assert state(one) != state(other)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [learning_rate(step, OPTIM) for step in range(1, 10)]
+    assert rates[0] == pytest.approx(0.025)
+    assert max(rates) == rates[1] == pytest.approx(0.05)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert 0 < rates[-1] < 0.005
+
+
+def test_without_warm_up_the_first_step_counts():
+    plain = OPTIM.model_copy(update={"warmup": 0.0})
+    assert learning_rate(1, plain) > 0.04
+
+
+def test_an_objective_that_cannot_learn_is_an_error(tmp_path):
+    task = Task()
+    task.objective.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing learns"):
+        train(task, OPTIM, seed=0, folder=tmp_path)
+
+
+def test_processes_that_do_not_find_each_other_are_an_error(tmp_path, monkeypatch):
+    """As with `accelerate launch --cpu --num_processes 2`, which runs two single processes."""
+    import accelerate
+
+    accelerate.PartialState()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ParamsError, match="1 processes work together, but WORLD_SIZE is 2"):
+        train(Task(), OPTIM, seed=0, folder=tmp_path)
