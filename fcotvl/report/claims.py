@@ -7,6 +7,7 @@ parts, and holds only with all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +109,7 @@ def loss_is_small(inputs: Inputs) -> Claim:
         tuple(
             Evidence(
                 _title(inputs, row),
-                f"{interval(row['retention'], row['low'], row['high'])} % of the teacher's score",
+                _kept(row),
                 _side(row["low"], row["high"], RETAINED),
             )
             for row in _of(data, inputs.student)
@@ -194,6 +195,12 @@ def _differences(inputs: Inputs, pairs: Iterable[tuple[str, str]]) -> tuple[Evid
 def _difference(row: Row, what: str) -> Evidence:
     found = interval(row["difference"], row["low"], row["high"], sign="+")
     return Evidence(what, f"{found} points, n = {row['n']}", _side(row["low"], row["high"], 0.0))
+
+
+def _kept(row: Row) -> str:
+    if math.isnan(row["retention"]):
+        return "the teacher scores 0"
+    return f"{interval(row['retention'], row['low'], row['high'])} % of the teacher's score"
 
 
 def _side(low: float, high: float, criterion: float) -> str:

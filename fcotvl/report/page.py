@@ -53,13 +53,14 @@ def render_page(inputs: Inputs, tables: Sequence[Table]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = _cell
+    found = claims(inputs)
     source = files("fcotvl.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
         facts=inputs.facts,
         params=inputs.params,
         cards=_cards(inputs),
-        claims=claims(inputs),
-        verdicts=_tally(claims(inputs)),
+        claims=found,
+        verdicts=_tally(found),
         sections=_sections(all_plots(inputs), tables),
         is_open=lambda table: _stem(table.name) in _OPEN,
         notes=inputs.notes,

@@ -109,7 +109,7 @@ def _ratio_points(axes: Axes, rows: pd.DataFrame, label: str, index: int) -> Non
     axes.errorbar(
         100 * rows["ratio"] + 1.6 * (index - 2),  # beside each other, not on top
         rows["score"],
-        yerr=[rows["score"] - rows["low"], rows["high"] - rows["score"]],
+        yerr=_errors(rows, "score"),
         fmt=MARKERS[index],
         color=SERIES[index],
         ms=4.5,
@@ -155,17 +155,23 @@ def fine_tuning(table: pd.DataFrame) -> Plot:
 def sampling(table: pd.DataFrame) -> Plot:
     """The sampling weight of each data set by step."""
     series = _by_dataset(table, "weight")
-    return _curves(series, "Sampling weight by data set", "share of samples", smooth=1, low=0)
+    return _curves(series, "Sampling weight by data set", "share of samples", smooth=1, low=0.0)
 
 
 def shapley(table: pd.DataFrame) -> Plot:
     """Shapley values of the checkpoints with their intervals."""
     with mpl.rc_context(_STYLE):
         figure, (axes,) = _panels(1, height=2.6)
-        errors = [table["value"] - table["low"], table["high"] - table["value"]]
         names = table["checkpoint"].astype(str).tolist()
         axes.bar(names, table["value"], width=0.55, color=SERIES[0], alpha=0.85)
-        axes.errorbar(names, table["value"], yerr=errors, fmt="none", ecolor=INK, elinewidth=1.2)
+        axes.errorbar(
+            names,
+            table["value"],
+            yerr=_errors(table, "value"),
+            fmt="none",
+            ecolor=INK,
+            elinewidth=1.2,
+        )
         axes.axhline(0, color=FAINT, lw=1)
         axes.grid(visible=False, axis="x")
         axes.set(ylabel="points of validation utility")
@@ -195,6 +201,12 @@ def _curves(
         axes.set(xlabel="step", ylabel=label, ylim=(low, None))
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
         return _svg(figure, title)
+
+
+def _errors(rows: pd.DataFrame, value: str) -> list[pd.Series[float]]:
+    """Lengths of error bars; rounding must not make one negative."""
+    ends = (rows[value] - rows["low"], rows["high"] - rows[value])
+    return [length.clip(lower=0) for length in ends]
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -1,0 +1,59 @@
+"""One table as Markdown, CSV and LaTeX."""
+
+import io
+from math import nan
+
+import pandas as pd
+import pytest
+
+from fcotvl.report.table import MISSING, Table, count, interval, number, render
+
+TABLE = Table(
+    "speed",
+    "Speed & cost",
+    "50 % of x_y.",
+    pd.DataFrame({"System": ["A|B", "C_1"], "Time": ["0.51 [0.49, 0.53]", MISSING]}),
+    pd.DataFrame({"system": ["a", "c"], "time": [0.512345678, nan]}),
+)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "options", "text"),
+    [
+        ((71.24, 68.9, 73.4), {}, "71.2 [68.9, 73.4]"),
+        ((2.0, -1.0, 5.0), {"sign": "+"}, "+2.0 [-1.0, +5.0]"),
+        ((0.512, 0.5, 0.52), {"digits": 2}, "0.51 [0.50, 0.52]"),
+        ((5.0, nan, nan), {}, "5.0"),
+        ((nan, nan, nan), {}, MISSING),
+    ],
+)
+def test_a_score_is_followed_by_its_interval(numbers, options, text):
+    assert interval(*numbers, **options) == text
+
+
+def test_numbers_and_counts_are_short():
+    assert (number(0.1234, 3), number(nan)) == ("0.123", MISSING)
+    assert (count([200, 200]), count([150, 200])) == ("200", "150-200")
+
+
+def test_markdown_has_title_note_and_one_line_a_row():
+    lines = render(TABLE)["md"].splitlines()
+    assert lines[0] == "**Speed & cost.** 50 % of x_y."
+    assert len(lines) == 6
+    assert "A\\|B" in lines[4]
+    assert lines[4].count("|") - lines[4].count("\\|") == lines[3].count("|")
+
+
+def test_csv_holds_numbers_and_not_their_text():
+    back = pd.read_csv(io.StringIO(render(TABLE)["csv"]))
+    assert back.columns.tolist() == ["system", "time"]
+    assert back["time"].tolist()[0] == pytest.approx(0.512346)
+    assert back["time"].isna().tolist() == [False, True]
+
+
+def test_latex_is_booktabs_with_special_characters_escaped():
+    text = render(TABLE)["tex"]
+    assert r"\toprule" in text
+    assert r"Speed \& cost. 50 \% of x\_y." in text
+    assert r"C\_1 & -- \\" in text
+    assert r"\label{tab:speed}" in text
