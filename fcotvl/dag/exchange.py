@@ -119,9 +119,9 @@ def is_kept(job: Job) -> bool:
 
 
 def _is_foreign(job: Job) -> bool:
-    """Whether the outputs are there and somebody else than Snakemake wrote one last."""
-    outs = [Path(out) for out in job.outs]
-    return all(out.exists() for out in outs) and not is_kept(job)
+    """Whether somebody else than Snakemake wrote an output last; inputs must be there to tell."""
+    there = all(Path(path).exists() for path in (*job.inputs, *job.outs))
+    return there and not is_kept(job)
 
 
 def is_built(job: Job) -> bool:

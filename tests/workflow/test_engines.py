@@ -134,9 +134,8 @@ def test_reverting_both_runs_nothing_in_either_engine(clone: Workspace):
 
 
 def test_the_ablation_computes_what_variants_share_once(clone: Workspace):
-    ran = clone.ok("snakemake", "--cores", "2", "ablation")
-    grid = ["distill", "merge", "predict_distilled", "predict_merged", "score_distilled"]
-    assert ran.stages == sorted([*grid, "score_merged", "sft", "speed", "ablation"])
+    ran = clone.ok("snakemake", "--cores", "2", "ablation", "variants")
+    assert ran.stages == sorted([*STUDENT, *RECIPE, "ablation"])
     table = (clone.folder / "reports/ablation/index.html").read_text()
     assert "pool" in table
     assert "Nothing to be done" in clone.ok("snakemake", "--dry-run", "ablation").text
@@ -171,6 +170,14 @@ def test_a_queue_of_published_variants_runs_no_stage(clone: Workspace):
         time.sleep(2)
     for name in ("again-1", "again-2"):
         assert clone.ok("dvc", "queue", "logs", name).stages == []
+
+
+def test_what_dvc_knows_of_the_grid_comes_back_for_snakemake(clone: Workspace):
+    shutil.rmtree(clone.folder / "data/smoke/pool-r0.5-s0")
+    restored = clone.ok("python", "-m", "fcotvl.dag", "restore").text.split()
+    assert "data/smoke/pool-r0.5-s0/student.safetensors" in restored
+    assert all(path.startswith("data/smoke/pool-r0.5-s0/") for path in restored)
+    assert "Nothing to be done" in clone.ok("snakemake", "--dry-run", "variants").text
 
 
 def test_a_killed_stage_leaves_nothing_half_written_and_the_other_engine_goes_on(clone: Workspace):

@@ -61,6 +61,13 @@ def test_a_missing_output_is_nobodys(job):
     assert not exchange.is_built(job)
 
 
+def test_reports_of_a_fresh_clone_are_nobodys(job):
+    """They are in Git, what they were made from is not."""
+    os.utime("out.bin", (300, 300))
+    Path("code.py").unlink()
+    assert not exchange._is_foreign(job)
+
+
 def test_a_source_edited_while_the_job_ran_is_not_told_to_dvc(job):
     os.utime("code.py", (160, 160))
     assert not exchange.is_built(job)
