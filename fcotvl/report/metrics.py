@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from fcotvl.report.cells import headline
 from fcotvl.report.inputs import Inputs
 
@@ -27,5 +29,7 @@ def _measures(inputs: Inputs, benchmark: str, prompt: str) -> dict[str, float]:
         data = data[(data["system"] == inputs.student) & (data["benchmark"] == benchmark)]
         for row in data.to_dict("records"):
             names = {"score": ("score", "low", "high")}.get(value, (value,))
-            found |= {name: round(float(row[name]), 2) for name in names}
+            # A retention of a teacher that scores nothing is undefined, and NaN is not JSON.
+            known = [name for name in names if pd.notna(row[name])]
+            found |= {name: round(float(row[name]), 2) for name in known}
     return found

@@ -212,4 +212,5 @@ def _grid(
         )
         differences.append(table.assign(**dict(zip(keys[1:], point, strict=True))))
     paired = pd.concat(differences, ignore_index=True)
-    return summary[summary["headline"]], paired[paired["headline"]]
+    headline = paired["headline"].astype(bool)  # without pairs the column has no type
+    return summary[summary["headline"]], paired[headline]
