@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,20 @@ _SHOWN = 60
 """Characters of a wrong value that a message repeats."""
 
 
+class AbsentError(DataError):
+    """A data set is not there at all, as against there and damaged."""
+
+
 def existing(raw: Path, name: str, what: str) -> Path:
     """``raw/name``.
 
     Raises:
-        DataError: it is not there; says what was looked for.
+        AbsentError: it is not there; says what was looked for.
     """
     found = raw / name
-    if found.is_dir():
+    if found.exists():
         return found
-    raise DataError(f"{what}: no folder {name!r} in {raw}; unpack it there or change data.raw")
+    raise AbsentError(f"{what}: no {name!r} in {raw}; unpack it there or change data.raw")
 
 
 def first_of(root: Path, names: Sequence[str], what: str) -> Path:
@@ -37,20 +41,50 @@ def first_of(root: Path, names: Sequence[str], what: str) -> Path:
     raise DataError(f"{what}: {root} has none of {', '.join(names)}; expected the official layout")
 
 
+def read_text(path: Path) -> str:
+    """The text in ``path``.
+
+    Raises:
+        DataError: it is missing or not UTF-8.
+    """
+    try:
+        return _decode(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from error
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in ``path``.
 
     Raises:
         DataError: it is missing, not UTF-8 or not JSON.
     """
+    return _parse(read_text(path))
+
+
+def read_lines(path: Path) -> Iterator[Any]:
+    """The JSON value of each line of ``path``, or the ``DataError`` that says why there is none."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                yield _parse(_decode(line))
+            except DataError as error:
+                yield error
+
+
+def _decode(data: bytes) -> str:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})") from error
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})"
-        ) from error
+        byte = error.object[error.start]
+        raise DataError(f"not UTF-8 (byte {byte:#04x} at {error.start})") from error
+
+
+def _parse(value: str) -> Any:
+    try:
+        return json.loads(value)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON ({error})") from error
 

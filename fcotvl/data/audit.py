@@ -71,7 +71,7 @@ def account(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
         DataError: nothing came out, or numbers do not add up (a record was lost).
     """
     kept = sum(stream.kept for stream in streams)
-    if not kept:
+    if not kept and not (len(streams) == 1 and streams[0].absent):
         raise DataError(f"no record is left of {_summary(streams)}")
     weights = sum(stream.weight for stream in streams)
     rows = {}
@@ -80,13 +80,14 @@ def account(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
             raise DataError(f"{stream.name}: {stream.read} records read, but not all accounted for")
         rows[stream.name] = {
             "share_asked": round(stream.weight / weights, 6),
-            "share_kept": round(stream.kept / kept, 6),
+            "share_kept": round(stream.kept / kept, 6) if kept else 0.0,
             "read": stream.read,
             "kept": stream.kept,
             "duplicates": len(stream.duplicates),
             "contaminated": len(stream.contaminated),
             "quarantined": len(stream.quarantined),
             "ran_dry": stream.is_dry,
+            "absent": stream.absent,
         }
     return rows
 
@@ -104,7 +105,7 @@ def dropped(streams: Sequence[Stream], split: str) -> list[dict[str, Any]]:
 def _summary(streams: Sequence[Stream]) -> str:
     parts = []
     for stream in streams:
-        text = f"{stream.name} ({stream.read} read"
+        text = f"{stream.name} ({stream.absent or f'{stream.read} read'}"
         if stream.quarantined:
             first = stream.quarantined[0]
             text += f", {len(stream.quarantined)} quarantined, first {first.file}: {first.reason}"

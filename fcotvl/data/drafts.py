@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from PIL.Image import Image
+
 from fcotvl.data.images import intake
 from fcotvl.errors import DataError
 from fcotvl.records import Record, Turn
@@ -62,8 +64,8 @@ class Draft(Protocol):
     def key(self) -> str | None:
         """What decides its split, equal for equal files; ``None`` where the reader decided."""
 
-    def open(self, *, split: str, licence: str, max_pixels: int) -> Record:
-        """The whole record.
+    def open(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
+        """The whole record, and its picture decoded.
 
         Raises:
             DataError: its picture cannot be read.
@@ -88,10 +90,10 @@ class FileDraft:
         except DataError:
             return hashlib.sha256(self.file.encode(errors="replace")).hexdigest()
 
-    def open(self, *, split: str, licence: str, max_pixels: int) -> Record:
+    def open(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
         """The record, its picture checked and converted."""
         picture = intake(self._read(), max_pixels=max_pixels)
-        return Record(
+        record = Record(
             id=self.id,
             source=self.source,
             licence=licence,
@@ -102,6 +104,7 @@ class FileDraft:
             sha256=picture.sha256,
             turns=self.turns,
         )
+        return record, picture.pixels
 
     def _read(self) -> bytes:
         if isinstance(self.image, bytes):

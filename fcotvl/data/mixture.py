@@ -23,6 +23,8 @@ class Stream:
     quarantined: list[Quarantined] = field(default_factory=list)
     read: int = 0
     is_dry: bool = False
+    absent: str | None = None
+    """Why an optional source is left out."""
 
     def pull(self, seen: Seen, benchmarks: Benchmarks) -> Record | None:
         """The next record that is good and new; ``None`` once the source is dry."""

@@ -65,6 +65,8 @@ class SourceParams(Section):
     """What it feeds."""
     size: str | None = None
     """What a reader of a hub source should know of its size (images, pairs, disk)."""
+    optional: bool = False
+    """Left out, as the audit then says, where its folder is not below ``data.raw``."""
 
 
 class BenchmarkParams(Section):
@@ -77,6 +79,8 @@ class BenchmarkParams(Section):
     """Questions at most."""
     max_tiles: Positive
     """Tiles per image at most, thumbnail not counted (InternVL: 12, 18 and 24 for these three)."""
+    optional: bool = False
+    """As for a source; a benchmark that is left out has no questions."""
 
 
 class CorpusParams(Section):

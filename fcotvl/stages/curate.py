@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from fcotvl.data import sources
+from fcotvl.data.annotations import AbsentError
 from fcotvl.data.audit import Composition, account, dropped
 from fcotvl.data.drafts import Request
 from fcotvl.data.duplicates import Benchmarks, Seen
 from fcotvl.data.mixture import Stream, examine, mix
-from fcotvl.data.opening import opened, routed
+from fcotvl.data.opening import Opening, opened, routed, workers
 from fcotvl.errors import DataError
 from fcotvl.files import atomic, write_json
 from fcotvl.params import BenchmarkParams, Params, SourceParams
@@ -24,6 +29,21 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("val", "instruct", "align")
 """In this order: a picture that two of them could have goes to the first."""
+WORTH = 500
+"""Images from which on it is worth starting processes."""
+
+
+@dataclass
+class Curation:
+    """What is being written, and what is known of it so far."""
+
+    params: Params
+    raw: Path
+    pool: Executor | None
+    protected: Benchmarks
+    seen: Seen
+    found: dict[str, Any]
+    drops: list[dict[str, Any]] = field(default_factory=list)
 
 
 def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Path) -> None:
@@ -31,42 +51,63 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
     if not raw.is_dir():
         raise DataError(f"no folder {raw}; data.raw in params.yaml says where your data sets are")
     distance = params.at.corpus.near_duplicate
-    protected, seen = Benchmarks(distance), Seen(distance)
     found: dict[str, Any] = {"data_seed": params.data_seed, "benchmarks": {}, "corpus": {}}
-    drops: list[dict[str, Any]] = []
-    with atomic(corpus) as corpus_scratch, atomic(benchmarks) as benchmark_scratch:
+    with (
+        _pool(params) as pool,
+        atomic(corpus) as corpus_scratch,
+        atomic(benchmarks) as benchmark_scratch,
+    ):
+        job = Curation(params, raw, pool, Benchmarks(distance), Seen(distance), found)
         for name, benchmark in params.at.benchmarks.items():
-            stream = _stream(name, benchmark, params, raw, "test")
-            records = examine(stream, benchmark.count, protected)
-            row = _write(benchmark_scratch / name, records, [stream], params)
-            found["benchmarks"][name] = {"questions_asked": benchmark.count, **row}
-            drops += dropped([stream], name)
+            _benchmark(job, name, benchmark, benchmark_scratch / name)
+        if all(row["sources"][name]["absent"] for name, row in found["benchmarks"].items()):
+            raise DataError(
+                f"{raw} has none of the benchmarks of this scale; see data/raw/README.md"
+            )
         for split in SPLITS:
-            count = getattr(params.at.corpus, split)
-            feeding = [source for source in params.at.sources if split in source.splits]
-            streams = [_stream(_label(source), source, params, raw, split) for source in feeding]
-            records = mix(streams, count, seen, protected)
-            row = _write(corpus_scratch / split, records, streams, params)
-            found["corpus"][split] = {"images_asked": count, **row}
-            drops += dropped(streams, split)
-    write_json(audit, {**found, "dropped": drops})
+            _split(job, split, corpus_scratch / split)
+    write_json(audit, {**found, "dropped": job.drops})
 
 
-def _stream(
-    name: str, source: SourceParams | BenchmarkParams, params: Params, raw: Path, split: str
-) -> Stream:
-    """What ``source`` has for ``split``, opened one by one as the mixture asks for it."""
-    request = Request(raw=raw, split=split, seed=params.data_seed)
+def _pool(params: Params) -> AbstractContextManager[Executor | None]:
+    """Processes that open pictures, where there are enough of them to be worth the start."""
+    budget = params.at.corpus
+    if workers() == 1 or budget.align + budget.instruct < WORTH:
+        return nullcontext()
+    return ProcessPoolExecutor(workers(), get_context("spawn"))
+
+
+def _benchmark(job: Curation, name: str, benchmark: BenchmarkParams, folder: Path) -> None:
+    streams = [_stream(job, name, benchmark, "test")]
+    records = examine(streams[0], benchmark.count, job.protected)
+    row = _write(job, folder, records, streams)
+    job.found["benchmarks"][name] = {"questions_asked": benchmark.count, **row}
+
+
+def _split(job: Curation, split: str, folder: Path) -> None:
+    count = getattr(job.params.at.corpus, split)
+    feeding = [source for source in job.params.at.sources if split in source.splits]
+    streams = [_stream(job, _label(source), source, split) for source in feeding]
+    row = _write(job, folder, mix(streams, count, job.seen, job.protected), streams)
+    job.found["corpus"][split] = {"images_asked": count, **row}
+
+
+def _stream(job: Curation, name: str, source: SourceParams | BenchmarkParams, split: str) -> Stream:
+    """What ``source`` has for ``split``, opened as the mixture asks for it."""
+    request = Request(raw=job.raw, split=split, seed=job.params.data_seed)
     feeds = source.splits if isinstance(source, SourceParams) else (split,)
-    found = sources.read(source.reader, request, source.options)
-    items = opened(
-        routed(found, split, feeds),
-        split=split,
-        licence=source.licence,
-        max_pixels=params.at.corpus.max_pixels,
-        is_hashed=params.at.corpus.near_duplicate > 0,
-    )
     weight = source.weight if isinstance(source, SourceParams) else 1.0
+    budget = job.params.at.corpus
+    opening = Opening(split, source.licence, budget.max_pixels, budget.near_duplicate > 0)
+    try:
+        found = sources.read(source.reader, request, source.options)
+    except AbsentError as error:
+        if not source.optional:
+            raise
+        log.warning("%s is left out: %s", name, error)
+        return Stream(name, weight, iter(()), absent=str(error))
+    drafts = routed(found, split, feeds)
+    items = opened(drafts, opening, workers=workers(), pool=job.pool)
     return Stream(name, weight, items)
 
 
@@ -76,18 +117,16 @@ def _label(source: SourceParams) -> str:
 
 
 def _write(
-    folder: Path,
-    records: Iterator[Record],
-    streams: Sequence[Stream],
-    params: Params,
+    job: Curation, folder: Path, records: Iterator[Record], streams: Sequence[Stream]
 ) -> dict[str, Any]:
     """Write the shards of one split or benchmark and return their account."""
     composition = Composition()
     bar = tqdm(composition.watch(records), desc=folder.name, unit=" images", disable=None)
-    write_shards(folder, bar, shard_size=params.at.corpus.shard_size)
+    write_shards(folder, iter(bar), shard_size=job.params.at.corpus.shard_size)
     try:
         rows = account(streams)
     except DataError as error:
         raise DataError(f"{folder.name}: {error}") from error
+    job.drops += dropped(streams, folder.name)
     log.info("%s: %d images, %d questions", folder.name, composition.records, composition.turns)
     return {**composition.to_json(), "sources": rows}

@@ -7,11 +7,11 @@ generated ones (``chartqa/augmented``) mostly to look up: that is the kind they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping
+from itertools import chain, zip_longest
 from pathlib import Path
 
-from fcotvl.data.annotations import existing, inside, read_rows, text
+from fcotvl.data.annotations import existing, first_of, inside, read_rows, text
 from fcotvl.data.drafts import FileDraft, Quarantined, Request
 from fcotvl.errors import DataError
 from fcotvl.records import Turn
@@ -22,25 +22,60 @@ HALVES = {"human": "reason", "augmented": "extractive"}
 Found = FileDraft | Quarantined
 
 
+Thoughts = Mapping[tuple[str, str, str], str]
+"""Chains of thought by image, question and answer."""
+
+
 def read(
-    request: Request, *, folder: str = "ChartQA/ChartQA Dataset", split: str
+    request: Request,
+    *,
+    folder: str = "ChartQA/ChartQA Dataset",
+    split: str,
+    rationales: str = "",
 ) -> Iterator[Found]:
     """Charts with their questions, from the two annotation files in turns.
 
+    Args:
+        request: what is asked for.
+        folder: below ``data.raw``.
+        split: of the data set.
+        rationales: a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a
+            chain of thought is taken where it ends in the label.
+
     Raises:
-        DataError: the folder, its images or both annotation files are missing.
+        DataError: the folder, its images, both annotation files or the rationales are missing.
     """
-    root = existing(request.raw, f"{folder}/{split}", "chartqa")
-    existing(root, "png", "chartqa")
+    root = first_of(existing(request.raw, folder, "chartqa"), [split], "chartqa")
+    first_of(root, ["png"], "chartqa")
     files = {half: root / f"{split}_{half}.json" for half in HALVES}
     if not any(file.is_file() for file in files.values()):
         names = " or ".join(file.name for file in files.values())
         raise DataError(f"chartqa: {root} has no {names}; expected the official layout")
-    halves = [_half(root, half, file) for half, file in files.items() if file.is_file()]
-    return (found for group in zip_longest(*halves) for found in group if found is not None)
+    thoughts, bad = _thoughts(request.raw, rationales)
+    halves = [_half(root, half, file, thoughts) for half, file in files.items() if file.is_file()]
+    mixed = (found for group in zip_longest(*halves) for found in group if found is not None)
+    return chain(bad, mixed)
 
 
-def _half(root: Path, half: str, file: Path) -> Iterator[Found]:
+def _thoughts(raw: Path, name: str) -> tuple[Thoughts, list[Quarantined]]:
+    if not name:
+        return {}, []
+    file = first_of(raw, [name], "chartqa rationales")
+    try:
+        rows = read_rows(file)
+    except DataError as error:
+        return {}, [Quarantined(name, "chartqa", str(error))]
+    thoughts, bad = {}, []
+    for number, row in enumerate(rows):
+        try:
+            key = (text(row, "image"), text(row, "question"), text(row, "answer"))
+            thoughts[key] = text(row, "think")
+        except DataError as error:
+            bad.append(Quarantined(f"{name}, row {number}", "chartqa", str(error)))
+    return thoughts, bad
+
+
+def _half(root: Path, half: str, file: Path, thoughts: Thoughts) -> Iterator[Found]:
     """One record per chart, in the order in which the file first names it."""
     where = f"{root.parent.name}/{root.name}"
     try:
@@ -56,7 +91,9 @@ def _half(root: Path, half: str, file: Path) -> Iterator[Found]:
         except DataError as error:
             yield Quarantined(f"{where}/{file.name}, row {number}", "chartqa", str(error))
             continue
-        turn = Turn(f"chartqa-{root.name}-{half}-{number}", question, (label,), HALVES[half])
+        thought = thoughts.get((name, question, label))
+        turn_id = f"chartqa-{root.name}-{half}-{number}"
+        turn = Turn(turn_id, question, (label,), HALVES[half], thought)
         charts.setdefault(name, []).append(turn)
     for name, turns in charts.items():
         yield FileDraft(

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
+from PIL.Image import Image
+
 from fcotvl.data.drafts import Request
 from fcotvl.data.images import encode
 from fcotvl.data.render import FAMILIES, render
@@ -40,7 +42,7 @@ class RenderedDraft:
     def key(self) -> None:
         """The reader decides the split."""
 
-    def open(self, *, split: str, licence: str, max_pixels: int) -> Record:
+    def open(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
         """Draw it. Test pictures carry one question, to look up and to work out in turns."""
         del max_pixels
         many = 1 if split == "test" else 3
@@ -54,7 +56,7 @@ class RenderedDraft:
             reason=many,
         )
         turns = drawn.turns if split != "test" else _one(drawn.turns, self.index)
-        return Record(
+        record = Record(
             id=self.file,
             source=f"rendered/{self.family}",
             licence=licence,
@@ -65,6 +67,7 @@ class RenderedDraft:
             sha256=pixel_digest(drawn.image),
             turns=turns,
         )
+        return record, drawn.image
 
 
 def _one(turns: tuple[Turn, ...], index: int) -> tuple[Turn, ...]:

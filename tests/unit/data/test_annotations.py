@@ -7,7 +7,7 @@ from fcotvl.errors import DataError
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match="chartqa: no folder 'ChartQA' in"):
+    with pytest.raises(DataError, match=r"chartqa: no .ChartQA' in"):
         existing(tmp_path, "ChartQA", "chartqa")
 
 

@@ -1,9 +1,17 @@
 """Drafts go to one split each, and what cannot be opened is set aside with its reason."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
 from fcotvl.data.drafts import CARVE, FileDraft, Opened, Quarantined, carve
-from fcotvl.data.opening import opened, routed
+from fcotvl.data.opening import CHUNK, Opening, opened, routed, workers
+from fcotvl.data.sources.rendered import read
 from fcotvl.records import Turn
-from tests.support.datasets import encoded, picture
+from tests.support.datasets import encoded, picture, request
 
 ANSWERED = Turn("t", "Who?", ("me",), "extractive")
 HIDDEN = Turn("h", "When?", (), "extractive")
@@ -14,7 +22,7 @@ def draft(image, *turns, name="a.png"):
 
 
 def open_all(drafts, split="align"):
-    return list(opened(drafts, split=split, licence="CC0", max_pixels=10**6, is_hashed=False))
+    return list(opened(drafts, Opening(split, "CC0", 10**6, is_hashed=False)))
 
 
 def test_each_draft_belongs_to_exactly_one_split():
@@ -74,3 +82,46 @@ def test_the_record_says_where_it_is_from():
     record = found.record
     assert (record.licence, record.split, record.width, record.height) == ("CC0", "align", 64, 48)
     assert record.decode().tobytes() == picture(1).tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_workers_change_nothing_but_the_time(count):
+    drafts = [draft(encoded(picture(seed)), name=f"{seed}.png") for seed in range(5 * CHUNK + 1)]
+    drafts[7] = draft(b"nothing", name="bad.png")
+    opening = Opening("align", "CC0", 10**6, is_hashed=True)
+    with ThreadPoolExecutor(count) as pool:
+        assert list(opened(drafts, opening, workers=count, pool=pool)) == list(
+            opened(drafts, opening)
+        )
+
+
+def test_drafts_travel_to_processes():
+    drafts = [
+        draft(encoded(picture(1))),
+        *islice(read(request(Path(), "align"), family="chart"), 2),
+    ]
+    opening = Opening("align", "CC0", 10**6, is_hashed=False)
+    assert pickle.loads(pickle.dumps((opening, drafts))) == (opening, drafts)
+
+
+def test_an_endless_source_is_read_little_ahead():
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield draft(b"nothing")
+
+    with ThreadPoolExecutor(2) as pool:
+        results = opened(endless(), Opening("align", "CC0", 1, False), workers=2, pool=pool)
+        for _ in range(10 * CHUNK):
+            next(results)
+    assert 10 * CHUNK <= taken <= 10 * CHUNK + 2 * 2 * CHUNK
+
+
+def test_the_number_of_workers_can_be_limited(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert workers() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert workers() >= 1

@@ -1,0 +1,102 @@
+"""FUNSD (arXiv 1905.13538): scanned forms; for research and education.
+
+One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "label": "question",
+"linking": [[4, 6]], ...}, linked to {"id": 6, "text": "BELGIUM", "label": "answer", ...}: they make
+"What is the COUNTRY?" -> ["BELGIUM"]. The whole text is asked for too, from top to bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fcotvl.data.annotations import existing, first_of, integer, read_rows
+from fcotvl.data.drafts import FileDraft, Quarantined, Request
+from fcotvl.data.templates import key_information, transcription
+from fcotvl.errors import DataError
+from fcotvl.records import Turn
+
+SPLITS = {"train": "training_data", "test": "testing_data"}
+LINE = 10
+"""Entities whose upper edges differ by less than so many pixels of 1,000 stand on one line."""
+
+
+def read(
+    request: Request, *, folder: str = "FUNSD", split: str
+) -> Iterator[FileDraft | Quarantined]:
+    """Forms with what can be asked about them, by name.
+
+    Raises:
+        DataError: the folder or a split's folders are missing.
+    """
+    root = existing(request.raw, folder, "funsd")
+    name = SPLITS.get(split, split)
+    here = first_of(root, [f"dataset/{name}", name], "funsd")
+    for part in ("annotations", "images"):
+        first_of(here, [part], "funsd")
+    return _forms(here, split)
+
+
+def _forms(here: Path, split: str) -> Iterator[FileDraft | Quarantined]:
+    for file in sorted((here / "annotations").glob("*.json")):
+        if file.name.startswith("._"):  # AppleDouble: macOS's own notes, no annotation
+            continue
+        image = here / "images" / f"{file.stem}.png"
+        name = f"funsd-{split}-{file.stem}"
+        try:
+            turns = _turns(name, read_rows(file, "form"))
+        except DataError as error:
+            where = f"{here.name}/annotations/{file.name}"
+            yield Quarantined(where, "funsd", str(error))
+            continue
+        yield FileDraft(
+            id=name,
+            reader="funsd",
+            source="funsd",
+            image=image,
+            file=f"{here.name}/images/{image.name}",
+            turns=tuple(turns),
+        )
+
+
+def _turns(name: str, form: list[Any]) -> list[Turn]:
+    entities = {integer(entity, "id"): entity for entity in form}
+    asked = [transcription(f"{name}-text", _lines(form))]
+    for number, entity in entities.items():
+        if entity.get("label") != "question":
+            continue
+        linked = [
+            str(entities[other].get("text", ""))
+            for pair in _pairs(entity)
+            for other in pair
+            if other in entities and entities[other].get("label") == "answer"
+        ]
+        asked.append(
+            key_information(f"{name}-{number}", str(entity.get("text", "")), " ".join(linked))
+        )
+    turns = [turn for turn in asked if turn is not None]
+    if not turns:
+        raise DataError("no text and no question linked to an answer")
+    return turns
+
+
+def _pairs(entity: dict[str, Any]) -> list[list[int]]:
+    links = entity.get("linking", [])
+    if not isinstance(links, list):
+        raise DataError(f"linking is {type(links).__name__}, expected a list")
+    return [pair for pair in links if isinstance(pair, list)]
+
+
+def _lines(form: list[Any]) -> list[str]:
+    """The texts from top to bottom, those of one line from left to right."""
+    placed = []
+    for entity in form:
+        box, text = entity.get("box"), entity.get("text")
+        if not isinstance(text, str) or not isinstance(box, list) or len(box) < len("xy"):
+            raise DataError(f"entity {entity.get('id')} has no text or no box")
+        placed.append((box[1] // LINE, box[0], text))
+    lines: dict[int, list[str]] = {}
+    for line, _, text in sorted(placed):
+        lines.setdefault(line, []).append(text)
+    return [" ".join(texts) for texts in lines.values()]

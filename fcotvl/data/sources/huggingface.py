@@ -1,0 +1,129 @@
+"""Data sets of the Hugging Face hub, streamed, whatever they call their columns.
+
+A row of ``HuggingFaceM4/ChartQA``: {"image": <picture>, "query": "How many food item is shown in
+the bar graph?", "label": ["14"], "human_or_machine": 0}, read with ``question: query`` and
+``answer: label``. How hub data sets hold several questions is in ``fcotvl.data.shapes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fcotvl.data import shapes
+from fcotvl.data.drafts import FileDraft, Quarantined, Request
+from fcotvl.errors import DataError, ParamsError
+from fcotvl.records import Turn
+
+UNREACHABLE = (OSError, ValueError, RuntimeError)
+"""What ``datasets`` raises where the hub, an id, a config or a split cannot be had."""
+
+
+def read(
+    request: Request,
+    *,
+    id: str,  # noqa: A002 - the hub's word
+    source: str,
+    config: str = "",
+    split: str = "train",
+    revision: str = "",
+    shape: str = "flat",
+    image: str = "image",
+    question: str = "question",
+    answer: str = "answer",
+    kind: str = "extractive",
+) -> Iterator[FileDraft | Quarantined]:
+    """The rows of a split as records, in the hub's order, never all of them on disk.
+
+    Args:
+        request: what is asked for.
+        id: of the data set; a folder with Parquet files works too.
+        source: what the records call their source.
+        config: of the data set.
+        split: of the data set.
+        revision: a commit or tag of the data set.
+        shape: how a row holds its questions, one of ``fcotvl.data.shapes.available()``.
+        image: column of the picture; of a list of pictures the only one.
+        question: column of the question, or of whatever the shape reads.
+        answer: column of the answer or answers.
+        kind: of the questions.
+
+    Raises:
+        DataError: the hub, the data set or a column cannot be had.
+        ParamsError: there is no such shape.
+    """
+    if shape not in shapes.available():
+        raise ParamsError(f"huggingface: no shape {shape!r}; there are {shapes.available()}")
+    rows = _stream(id, config, split, revision, image)
+    del request  # nothing of it is below data.raw
+
+    def turns(row: Any, name: str) -> tuple[Turn, ...]:
+        return shapes.turns(shape, row, name, question=question, answer=answer, kind=kind)
+
+    return _records(rows, f"{id} {split}", source, image, turns)
+
+
+def _stream(name: str, config: str, split: str, revision: str, image: str) -> Any:
+    from datasets import Image, List, load_dataset  # noqa: PLC0415 - slow, and only hubs need it
+
+    try:
+        found = load_dataset(
+            name, config or None, split=split, revision=revision or None, streaming=True
+        )
+        features = found.features or {}
+        raw = Image(decode=False)
+        if isinstance(features.get(image), Image):
+            found = found.cast_column(image, raw)
+        elif isinstance(features.get(image), List):
+            found = found.cast_column(image, List(raw))
+    except UNREACHABLE as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"data set {name!r} {config} {split} cannot be read ({reason}); check its id and the "
+            "connection, or point data sources at files on disk (scale local)"
+        ) from error
+    if features and image not in features:
+        raise DataError(
+            f"data set {name!r} has no column {image!r}; there are {', '.join(features)}"
+        )
+    return found
+
+
+def _records(
+    rows: Any,
+    where: str,
+    source: str,
+    image: str,
+    turns: Callable[[Any, str], tuple[Turn, ...]],
+) -> Iterator[FileDraft | Quarantined]:
+    stream = iter(rows)
+    number = 0
+    while True:
+        try:
+            row = next(stream, None)
+        except UNREACHABLE as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{where}: reading stopped at row {number} ({reason})") from error
+        if row is None:
+            return
+        name = f"{source}-{where.rpartition(' ')[2]}-{number}"
+        file = f"{where}, row {number}"
+        try:
+            asked = turns(row, name)
+            yield FileDraft(name, "huggingface", source, _picture(row, image), file, asked)
+        except DataError as error:
+            yield Quarantined(file, "huggingface", str(error))
+        number += 1
+
+
+def _picture(row: dict[str, Any], column: str) -> bytes:
+    value = row[column]
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise DataError(f"{column} holds {len(value)} pictures, expected one")
+        value = value[0]
+    if isinstance(value, dict):
+        value = value.get("bytes")
+    if not isinstance(value, bytes):
+        raise DataError(f"{column} holds {type(value).__name__}, expected an encoded picture")
+    return value

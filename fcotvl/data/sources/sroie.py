@@ -1,0 +1,77 @@
+"""SROIE (ICDAR 2019): scanned receipts; CC BY 4.0.
+
+One of its entity files: {"company": "INDAH GIFT & HOME DECO", "date": "19/10/2018", "address": "27,
+JALAN DEDAP 13, ...", "total": "60.30"}; one line of a box file: "76,50,323,50,323,84,76,84,TAN WOON
+YANN". The entities are asked for one by one, the lines all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fcotvl.data.annotations import existing, first_of, read_json, read_text
+from fcotvl.data.drafts import FileDraft, Quarantined, Request
+from fcotvl.data.templates import key_information, transcription
+from fcotvl.errors import DataError
+from fcotvl.records import Turn
+
+KEYS = ("company", "date", "address", "total")
+CORNERS = 8
+"""Numbers before the text of a line; the text may hold commas too."""
+
+
+def read(
+    request: Request, *, folder: str = "SROIE2019", split: str
+) -> Iterator[FileDraft | Quarantined]:
+    """Receipts with their entities and their text, by name.
+
+    Where one file of a receipt is damaged it is quarantined, and what the other says is kept.
+
+    Raises:
+        DataError: the folder or a split's folders are missing.
+    """
+    root = existing(request.raw, folder, "sroie")
+    here = first_of(root, [split], "sroie")
+    for part in ("img", "box", "entities"):
+        first_of(here, [part], "sroie")
+    return _receipts(here, split)
+
+
+def _receipts(here: Path, split: str) -> Iterator[FileDraft | Quarantined]:
+    for image in sorted(here.glob("img/*.jpg")):
+        name = f"sroie-{split}-{image.stem}"
+        turns: list[Turn] = []
+        for part, ask in (("entities", _entities), ("box", _text)):
+            file = here / part / f"{image.stem}.txt"
+            try:
+                turns += ask(name, file)
+            except DataError as error:
+                yield Quarantined(f"{here.name}/{part}/{file.name}", "sroie", str(error))
+        if turns:
+            yield FileDraft(
+                id=name,
+                reader="sroie",
+                source="sroie",
+                image=image,
+                file=f"{here.name}/img/{image.name}",
+                turns=tuple(turns),
+            )
+
+
+def _entities(name: str, file: Path) -> list[Turn]:
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise DataError(f"holds {type(found).__name__}, expected an object")
+    asked = [key_information(f"{name}-{key}", key, str(found.get(key, ""))) for key in KEYS]
+    if not any(asked):
+        raise DataError(f"none of {', '.join(KEYS)} is given")
+    return [turn for turn in asked if turn is not None]
+
+
+def _text(name: str, file: Path) -> list[Turn]:
+    lines = [line.split(",", CORNERS) for line in read_text(file).splitlines() if line.strip()]
+    if short := [line for line in lines if len(line) <= CORNERS]:
+        raise DataError(f"line {','.join(short[0])!r} has no text after {CORNERS} numbers")
+    turn = transcription(f"{name}-text", [line[CORNERS] for line in lines])
+    return [] if turn is None else [turn]
