@@ -13,7 +13,6 @@ from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots, shapley
 from fcotvl.report.tables import all_tables
 
-
 OPTIONAL = (
     *("kinds", "grid", "grid_differences", "rules", "shapley", "gaps", "speed", "audit"),
     *("acceptance", "distill", "sft", "sampling"),
