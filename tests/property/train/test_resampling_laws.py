@@ -1,6 +1,7 @@
 """What holds for every resampling rule, whatever was recorded."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,7 @@ def test_the_data_set_with_the_higher_loss_gets_no_less(name, low, more, bounds)
 def test_bounding_keeps_the_order(values, bounds):
     weights = bounded(dict(zip(NAMES, values, strict=True)), bounds)
     ranked = sorted(NAMES, key=dict(zip(NAMES, values, strict=True)).__getitem__)
-    for one, other in zip(ranked, ranked[1:], strict=False):
+    for one, other in pairwise(ranked):
         assert weights[one] <= weights[other] + 1e-12
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 from fcotvl import params as params_module
 from fcotvl.errors import ParamsError
 from fcotvl.models.checkpoints import read_trained
+from fcotvl.models.generate import generate
 from fcotvl.stages import distill, merge, rscot, sft
 from fcotvl.train import loop, resampling
 from fcotvl.train.resampling import Row, Settings, windows
@@ -71,13 +73,13 @@ def run_sft(study, inputs, student, out):
     )
 
 
-def run_merge(study, inputs, student, checkpoints, out):
+def run_merge(study, inputs, pool, out):
     merge.run(
         study,
         corpus=inputs.corpus,
         teacher=inputs.teacher,
-        student=student,
-        checkpoints=checkpoints,
+        student=pool.student,
+        checkpoints=pool.checkpoints,
         merged=out / "merged",
         coalitions=out / "coalitions.csv",
         weights=out / "weights.json",
@@ -92,16 +94,20 @@ def digests(folder):
     }
 
 
-def stop_after(monkeypatch, module, name, calls):
-    """Make ``module.name`` raise at call ``calls + 1``, as a kill would stop it."""
-    original, count = getattr(module, name), iter(range(calls))
+@contextmanager
+def stopped(module, name, calls):
+    """Make ``module.name`` raise at call ``calls + 1``, as a kill stops it, and expect that."""
+    original, left = getattr(module, name), iter(range(calls))
 
-    def stopped(*args, **kwargs):
-        if next(count, None) is None:
+    def call(*args, **kwargs):
+        if next(left, None) is None:
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(module, name, stopped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, call)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +122,9 @@ def pool(study, inputs, student, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("sft"))
         run_sft(study, inputs, student, Path.cwd())
-        return Path.cwd()
+        return SimpleNamespace(
+            student=student, folder=Path.cwd(), checkpoints=Path.cwd() / "checkpoints"
+        )
 
 
 def test_distill_writes_what_learned_and_its_losses(study, student):
@@ -134,11 +142,10 @@ def test_distill_leaves_nothing_in_scratch(student):
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_distill_stopped_and_run_again_writes_the_same_bytes(
-    study, inputs, student, tmp_path, monkeypatch, steps
+    study, inputs, student, tmp_path, steps
 ):
     out = tmp_path / "out"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, loop, "_step", steps)
+    with stopped(loop, "_step", steps):
         run_distill(study, inputs, out)
     assert not out.exists()
     run_distill(study, inputs, out)
@@ -146,20 +153,17 @@ def test_distill_stopped_and_run_again_writes_the_same_bytes(
         assert (out / name).read_bytes() == (student.parent / name).read_bytes()
 
 
-def test_distill_does_not_resume_from_another_setting(
-    study, inputs, student, tmp_path, monkeypatch
-):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, loop, "_step", 2)
+def test_distill_does_not_resume_from_another_setting(study, inputs, student, tmp_path):
+    with stopped(loop, "_step", 2):
         run_distill(study.model_copy(update={"seed": 5}), inputs, tmp_path / "out")
     run_distill(study, inputs, tmp_path / "out")
     assert (tmp_path / "out/student.safetensors").read_bytes() == student.read_bytes()
 
 
 def test_sft_keeps_a_pool_of_checkpoints(study, pool):
-    names = sorted(path.name for path in (pool / "checkpoints").iterdir())
+    names = sorted(path.name for path in pool.checkpoints.iterdir())
     assert names == ["step-00002.safetensors", "step-00004.safetensors"]
-    tensors, trained = read_trained(pool / "checkpoints/step-00004.safetensors")
+    tensors, trained = read_trained(pool.checkpoints / "step-00004.safetensors")
     assert trained.stage == "sft"
     assert not any("vision_tower" in name for name in tensors)
     for part in ("compressor", "multi_modal_projector", "language_model"):
@@ -167,7 +171,8 @@ def test_sft_keeps_a_pool_of_checkpoints(study, pool):
 
 
 def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
-    losses, sampling = pd.read_csv(pool / "sft.csv"), pd.read_csv(pool / "sampling.csv")
+    losses = pd.read_csv(pool.folder / "sft.csv")
+    sampling = pd.read_csv(pool.folder / "sampling.csv")
     assert set(losses.groupby("step")["n"].sum()) == {study.at.sft.batch_size}
     first = sampling[sampling["step"] == 1].set_index("dataset")["weight"].to_dict()
     rows = [Row(**row) for row in losses[losses["step"] <= 2].to_dict("records")]
@@ -179,15 +184,12 @@ def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_sft_stopped_and_run_again_writes_the_same_bytes(
-    study, inputs, student, pool, tmp_path, monkeypatch, steps
-):
+def test_sft_stopped_and_run_again_writes_the_same_bytes(study, inputs, pool, tmp_path, steps):
     out = tmp_path / "out"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, loop, "_step", steps)
-        run_sft(study, inputs, student, out)
-    run_sft(study, inputs, student, out)
-    assert digests(out) == {k: v for k, v in digests(pool).items() if not k.startswith(".")}
+    with stopped(loop, "_step", steps):
+        run_sft(study, inputs, pool.student, out)
+    run_sft(study, inputs, pool.student, out)
+    assert digests(out) == {k: v for k, v in digests(pool.folder).items() if not k.startswith(".")}
 
 
 def test_too_few_steps_for_the_checkpoints_is_one_line():
@@ -196,8 +198,8 @@ def test_too_few_steps_for_the_checkpoints_is_one_line():
     assert sft.due_steps(120, 4) == (30, 60, 90, 120)
 
 
-def test_merge_scores_every_coalition_once(study, inputs, student, pool, tmp_path):
-    run_merge(study, inputs, student, pool / "checkpoints", tmp_path / "out")
+def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
+    run_merge(study, inputs, pool, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/coalitions.csv", keep_default_na=False)
     sizes = table.groupby("coalition").size()
     assert set(sizes.index) == {"", "step-00002", "step-00004", "step-00002+step-00004"}
@@ -215,16 +217,15 @@ def test_merge_scores_every_coalition_once(study, inputs, student, pool, tmp_pat
 
 
 def test_merge_stopped_and_run_again_scores_only_what_is_missing(
-    study, inputs, student, pool, tmp_path, monkeypatch
+    study, inputs, pool, tmp_path, monkeypatch
 ):
-    checkpoints = pool / "checkpoints"
-    run_merge(study, inputs, student, checkpoints, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, merge, "generate", 3)
-        run_merge(study, inputs, student, checkpoints, tmp_path / "out")
-    with monkeypatch.context() as patch:
-        stop_after(patch, merge, "generate", 1)
-        run_merge(study, inputs, student, checkpoints, tmp_path / "out")
+    run_merge(study, inputs, pool, tmp_path / "whole")
+    with stopped(merge, "generate", 3):
+        run_merge(study, inputs, pool, tmp_path / "out")
+    asked = []
+    monkeypatch.setattr(merge, "generate", lambda *a, **k: asked.append(a) or generate(*a, **k))
+    run_merge(study, inputs, pool, tmp_path / "out")
+    assert len(asked) == 1
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
@@ -257,8 +258,7 @@ def test_rscot_keeps_what_ends_right_and_resumes(study, inputs, tmp_path, monkey
     asked: list[str] = []
     monkeypatch.setattr(rscot, "sample", knowing)
     monkeypatch.setattr(rscot, "CHUNK", 5)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, rscot, "select", 7)
+    with stopped(rscot, "select", 7):
         run_rscot(study, inputs, tmp_path / "out")
     assert len(asked) == 10
     run_rscot(study, inputs, tmp_path / "out")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from fcotvl.errors import ParamsError
@@ -111,9 +112,7 @@ def test_an_objective_that_cannot_learn_is_an_error(tmp_path):
 
 def test_processes_that_do_not_find_each_other_are_an_error(tmp_path, monkeypatch):
     """As with `accelerate launch --cpu --num_processes 2`, which runs two single processes."""
-    import accelerate
-
-    accelerate.PartialState()
+    PartialState()
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ParamsError, match="1 processes work together, but WORLD_SIZE is 2"):
         train(Task(), OPTIM, seed=0, folder=tmp_path)

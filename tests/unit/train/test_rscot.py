@@ -73,7 +73,7 @@ def test_a_table_without_rationales_is_readable(tmp_path):
 def test_a_damaged_table_is_named(tmp_path):
     path = tmp_path / "rationales.parquet"
     path.write_bytes(b"half")
-    with pytest.raises(DataError, match="rationales.parquet is not readable"):
+    with pytest.raises(DataError, match=r"rationales\.parquet is not readable"):
         read_rationales(path)
 
 
