@@ -6,24 +6,34 @@ import logging
 import shutil
 from pathlib import Path
 
-from fcotvl.errors import CheckpointError
-from fcotvl.files import atomic
+from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
+
+from fcotvl.errors import CheckpointError, ParamsError
+from fcotvl.files import atomic, digest, scratch
+from fcotvl.models.config import full_tokens
+from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.params import Params
+from fcotvl.train.teacher import TeacherBudget, train_teacher
 
 log = logging.getLogger(__name__)
 
 CARD = "README.md"
+PACKAGE = Path(__file__).parents[1]
 
 
 def run(params: Params, *, bundled: Path, teacher: Path) -> None:
-    """Put the teacher of the scale into the folder ``teacher``."""
-    model = params.at.model
+    """Put the teacher of the scale into the folder ``teacher``.
+
+    Raises:
+        CheckpointError: the bundled teacher is not there, or the hub cannot be reached.
+        ParamsError: the training budget has an unknown key.
+    """
     if params.teacher.source == "train":
         _train(params, teacher)
-    elif model.hub is None:
+    elif params.at.model.hub is None:
         _copy(bundled, teacher)
     else:
-        _fetch(model.hub, model.revision, teacher)
+        _fetch(params.at.model.hub, params.at.model.revision, teacher)
 
 
 def _copy(bundled: Path, teacher: Path) -> None:
@@ -32,14 +42,48 @@ def _copy(bundled: Path, teacher: Path) -> None:
             f"{bundled} holds no model.safetensors; restore it from Git, or run with "
             "-S teacher.source=train"
         )
-    with atomic(teacher) as scratch:
-        shutil.copytree(bundled, scratch, ignore=shutil.ignore_patterns(CARD))
+    with atomic(teacher) as folder:
+        shutil.copytree(bundled, folder, ignore=shutil.ignore_patterns(CARD))
     log.info("took the bundled teacher")
 
 
 def _train(params: Params, teacher: Path) -> None:
-    raise NotImplementedError(params, teacher)
+    try:
+        budget = TeacherBudget(**params.at.train_teacher)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ParamsError(f"train_teacher: {error}; correct workflow/scales") from error
+    code = [PACKAGE / name for name in ("data/render", "models/tiny.py", "train")]
+    folder = scratch("teacher", digest(code, [params.data_seed, params.at.train_teacher]))
+    model, tokenizer = train_teacher(budget, seed=params.data_seed, scratch=folder)
+    with atomic(teacher) as made:
+        save_teacher(model, tokenizer, made, max_tiles=params.at.model.max_tiles)
+    shutil.rmtree(folder)
+
+
+def save_teacher(
+    model: InternVLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    *,
+    max_tiles: int,
+) -> None:
+    """Write model, tokenizer and processor as transformers loads them."""
+    model.save_pretrained(folder)
+    tiles = FcotvlImageProcessor(
+        tile_size=model.config.vision_config.image_size[0], max_tiles=max_tiles
+    )
+    processor = FcotvlProcessor(
+        tiles,
+        tokenizer,
+        image_seq_length=full_tokens(model.config),
+        chat_template=tokenizer.chat_template,
+    )
+    processor.save_pretrained(folder)
 
 
 def _fetch(hub: str, revision: str | None, teacher: Path) -> None:
-    raise NotImplementedError(hub, revision, teacher)
+    """Download the original checkpoint and convert it."""
+    raise CheckpointError(
+        f"{hub} (revision {revision or 'main'}) cannot be fetched into {teacher}: "
+        "the converter of original checkpoints is not part of this version"
+    )
