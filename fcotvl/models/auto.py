@@ -1,14 +1,13 @@
 """Lets transformers' Auto classes know the student, without importing torch for it.
 
-``import fcotvl`` must stay light, since the engines do it at every dry run, and importing our classes
-while transformers is importing its own would be circular. So the model type is offered by name, and
-our classes are imported when someone first asks for it, as the Auto classes do for their own.
+``import fcotvl`` must stay light, since the engines do it at every dry run, and importing our
+classes while transformers is importing its own would be circular. So they are offered by name, and
+imported when someone first asks for one, as the Auto classes do for their own.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -68,7 +67,7 @@ class _Finder(MetaPathFinder):
     """Finds the registrars and nothing else."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Any, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname not in REGISTRARS:
             return None

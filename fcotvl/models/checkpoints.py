@@ -162,7 +162,7 @@ def save_trained(
 def write_trained(path: Path, tensors: Mapping[str, Tensor], trained: Trained) -> None:
     """Write tensors and what they belong to as one safetensors file.
 
-    One key of metadata: safetensors writes several in random order, and files would differ in bytes.
+    One key of metadata: safetensors writes several in random order, so files would differ.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}

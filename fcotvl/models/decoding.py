@@ -10,7 +10,8 @@ from transformers import DynamicCache, InternVLForConditionalGeneration
 from fcotvl.models.student import Features
 
 Ids = Int[Tensor, "row seq"]
-Mask = Int[Tensor, "row seq"]
+Mask = Int[Tensor, "row key"]
+"""1 on tokens, 0 on padding; as long as the cache, so mostly longer than what is being read."""
 Logits = Float[Tensor, "row vocab"]
 
 

@@ -1,8 +1,8 @@
 """Training-free pruning of visual tokens at prefill: FastV, and dropping at random as its control.
 
-Source: Chen et al. 2024 (arXiv 2403.06764), with the choices of its KV-cached code: the attention of
-the **last** token at layer K-1, mean over heads, ranks the visual tokens; the rest is dropped from
-layer K on; the others keep their original positions. Layers before K keep the whole cache.
+Source: Chen et al. 2024 (arXiv 2403.06764), with the choices of its KV-cached code: the attention
+of the **last** token at layer K-1, mean over heads, ranks the visual tokens; the worst are dropped
+from layer K on; the others keep their original positions. Layers before K keep the whole cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fcotvl.models.decoding import Decoder, Ids, Logits, Mask, embed, positions
 from fcotvl.models.student import Features
 
 States = Float[Tensor, "row seq hidden"]
-Scores = Float[Tensor, "row seq"]
+Scores = Float[Tensor, "row key"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class PrunedDecoder(Decoder):
             scores = self._last_token_attention(entering, at, attention_mask)
         else:
             scores = self._random_scores(attention_mask)
-        self.kept = self._choose(scores, input_ids == self.model.config.image_token_id, attention_mask)
+        self.kept = self._choose(
+            scores, input_ids == self.model.config.image_token_id, attention_mask
+        )
         columns, self.short_mask = _left_padded(self.kept)
         states = states.gather(1, columns[..., None].expand(-1, -1, states.shape[-1]))
         self.attention_mask = attention_mask

@@ -82,8 +82,8 @@ def generate(
         label: of the progress bar.
     """
     decoding = Decoding(max_new_tokens)
-    replies = _reply(model, processor, queries, decoding, batch_size, max_tiles, prune, label)
-    return [first for first, *_ in replies]
+    run = _Run(model, processor, decoding, batch_size, max_tiles, prune, label)
+    return [first for first, *_ in run.replies(queries)]
 
 
 def sample(
@@ -108,12 +108,11 @@ def sample(
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} does not sample; use generate for greedy")
     decoding = Decoding(max_new_tokens, temperature, top_k, samples, seed)
-    return _reply(model, processor, queries, decoding, batch_size, max_tiles, None, label)
+    run = _Run(model, processor, decoding, batch_size, max_tiles, None, label)
+    return run.replies(queries)
 
 
-def choose(
-    logits: Logits, decoding: Decoding, dice: Float[Tensor, " row"]
-) -> Int[Tensor, " row"]:
+def choose(logits: Logits, decoding: Decoding, dice: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
     """The next token of each row: the likeliest, or the one its number in [0, 1) falls on."""
     if not decoding.temperature:
         return logits.argmax(dim=-1)
@@ -126,47 +125,121 @@ def choose(
     return found[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def _reply(
-    model: InternVLForConditionalGeneration,
-    processor: FcotvlProcessor,
-    queries: Sequence[Query],
-    decoding: Decoding,
-    batch_size: int,
-    max_tiles: int | None,
-    prune: Prune | None,
-    label: str,
-) -> list[list[str]]:
-    """All replies to each query."""
-    replies: list[list[str]] = [[] for _ in queries]
-    at_once = max(1, batch_size // decoding.samples)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), tqdm(total=len(queries), desc=label, disable=None) as bar:
-            for window in _windows(queries, at_once * WINDOW):
-                asked = [queries[i] for i in window]
-                features = _features(model, processor, asked, max_tiles)
-                tiles = [len(features[query.picture_id]) for query in asked]
-                chats = processor.expand([processor.render(q.prompt) for q in asked], tiles)
-                order = sorted(range(len(asked)), key=lambda i: (len(chats[i]), i))
-                for start in range(0, len(order), at_once):
-                    batch = order[start : start + at_once]
-                    names = [f"{asked[i].picture_id}\0{asked[i].prompt}" for i in batch]
-                    decoder = PrunedDecoder(model, prune, names) if prune else Decoder(model)
-                    texts = _decode(
-                        decoder,
-                        processor,
-                        [chats[i] for i in batch],
-                        torch.cat([features[asked[i].picture_id] for i in batch]),
-                        [asked[i] for i in batch],
-                        decoding,
-                    )
-                    for i, text in zip(batch, texts, strict=True):
-                        replies[window[i]] = text
-                    bar.update(len(batch))
-    finally:
-        model.train(was_training)
-    return replies
+@dataclass(frozen=True)
+class _Run:
+    """Everything about a call of ``generate`` or ``sample`` but the queries."""
+
+    model: InternVLForConditionalGeneration
+    processor: FcotvlProcessor
+    decoding: Decoding
+    batch_size: int
+    max_tiles: int | None
+    prune: Prune | None
+    label: str
+
+    def replies(self, queries: Sequence[Query]) -> list[list[str]]:
+        """All replies to each query, in the order of the queries."""
+        replies: list[list[str]] = [[] for _ in queries]
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                tqdm(total=len(queries), desc=self.label, disable=None) as bar,
+            ):
+                for window in _windows(queries, self._at_once * WINDOW):
+                    for i, texts in self._window([queries[i] for i in window]):
+                        replies[window[i]] = texts
+                        bar.update()
+        finally:
+            self.model.train(was_training)
+        return replies
+
+    @property
+    def _at_once(self) -> int:
+        """Queries whose replies are made together."""
+        return max(1, self.batch_size // self.decoding.samples)
+
+    def _window(self, queries: Sequence[Query]) -> Iterator[tuple[int, list[str]]]:
+        """Index and replies of each query, shortest prompts first."""
+        features = self._features(queries)
+        tiles = [len(features[query.picture_id]) for query in queries]
+        chats = self.processor.expand([self.processor.render(q.prompt) for q in queries], tiles)
+        order = sorted(range(len(queries)), key=lambda i: (len(chats[i]), i))
+        for start in range(0, len(order), self._at_once):
+            batch = order[start : start + self._at_once]
+            asked = [queries[i] for i in batch]
+            visual = torch.cat([features[query.picture_id] for query in asked])
+            texts = self._decode(asked, [chats[i] for i in batch], visual)
+            yield from zip(batch, texts, strict=True)
+
+    def _features(self, queries: Sequence[Query]) -> dict[str, Features]:
+        """What the LLM reads of each picture, by picture id."""
+        pictures = {query.picture_id: query.picture for query in queries}
+        ids = list(pictures)
+        features: dict[str, Features] = {}
+        for start in range(0, len(ids), PICTURE_BATCH):
+            names = ids[start : start + PICTURE_BATCH]
+            seen = self.processor.image_processor(
+                [pictures[name]() for name in names], max_tiles=self.max_tiles, return_tensors="pt"
+            )
+            parts = [
+                self.model.get_image_features(tiles.to(self.model.device)).pooler_output
+                for tiles in seen["pixel_values"].split(TILE_BATCH)
+            ]
+            features.update(zip(names, torch.cat(parts).split(seen["num_tiles"]), strict=True))
+        return features
+
+    def _decode(
+        self, queries: Sequence[Query], chats: Sequence[str], features: Features
+    ) -> list[list[str]]:
+        """The replies to a batch of queries whose chats are rendered already."""
+        decoder = self._decoder(queries)
+        inputs = self.processor.tokenizer(
+            list(chats),
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        ).to(self.model.device)
+        logits = decoder.prefill(inputs["input_ids"], inputs["attention_mask"], features)
+        count = self.decoding.samples
+        if count > 1:
+            copies = torch.arange(len(chats), device=logits.device).repeat_interleave(count)
+            decoder.select(copies)
+            logits = logits[copies]
+        dice = torch.stack([self.decoding.dice(q, i) for q in queries for i in range(count)])
+        said = self._extend(decoder, logits, dice)
+        texts = self.processor.tokenizer.batch_decode(said, skip_special_tokens=True)
+        return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
+
+    def _decoder(self, queries: Sequence[Query]) -> Decoder:
+        if self.prune is None:
+            return Decoder(self.model)
+        names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
+        return PrunedDecoder(self.model, self.prune, names)
+
+    def _extend(
+        self, decoder: Decoder, logits: Logits, dice: Float[Tensor, "row step"]
+    ) -> list[list[int]]:
+        """The tokens of each row up to its end of turn; rows that have ended leave the batch."""
+        end = self.processor.tokenizer.convert_tokens_to_ids(TURN_END)
+        said: list[list[int]] = [[] for _ in dice]
+        live = list(range(len(said)))
+        for step in range(self.decoding.max_new_tokens):
+            if step:
+                logits = decoder.step(chosen)
+            chosen = choose(logits, self.decoding, dice[live, step])
+            on = [i for i, token in enumerate(chosen.tolist()) if token != end]
+            if len(on) < len(live):
+                live, rows = [live[i] for i in on], torch.tensor(on, device=chosen.device)
+                if not live:
+                    break
+                chosen = chosen[rows]
+                decoder.select(rows)
+            for row, token in zip(live, chosen.tolist(), strict=True):
+                said[row].append(token)
+        return said
 
 
 def _windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
@@ -177,66 +250,3 @@ def _windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
     order = sorted(range(len(queries)), key=lambda i: (first[queries[i].picture_id], i))
     for start in range(0, len(order), size):
         yield order[start : start + size]
-
-
-def _features(
-    model: InternVLForConditionalGeneration,
-    processor: FcotvlProcessor,
-    queries: Sequence[Query],
-    max_tiles: int | None,
-) -> dict[str, Features]:
-    """What the LLM reads of each picture, by picture id."""
-    pictures = {query.picture_id: query.picture for query in queries}
-    features: dict[str, Features] = {}
-    ids = list(pictures)
-    for start in range(0, len(ids), PICTURE_BATCH):
-        names = ids[start : start + PICTURE_BATCH]
-        seen = processor.image_processor(
-            [pictures[name]() for name in names], max_tiles=max_tiles, return_tensors="pt"
-        )
-        parts = [
-            model.get_image_features(tiles.to(model.device)).pooler_output
-            for tiles in seen["pixel_values"].split(TILE_BATCH)
-        ]
-        features.update(zip(names, torch.cat(parts).split(seen["num_tiles"]), strict=True))
-    return features
-
-
-def _decode(
-    decoder: Decoder,
-    processor: FcotvlProcessor,
-    chats: Sequence[str],
-    features: Features,
-    queries: Sequence[Query],
-    decoding: Decoding,
-) -> list[list[str]]:
-    """The replies to a batch of queries whose chats are rendered already."""
-    tokens = processor.tokenizer(
-        list(chats), padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
-    ).to(decoder.model.device)
-    stop = processor.tokenizer.convert_tokens_to_ids(TURN_END)
-    logits = decoder.prefill(tokens["input_ids"], tokens["attention_mask"], features)
-    copies = torch.arange(len(chats), device=logits.device).repeat_interleave(decoding.samples)
-    if decoding.samples > 1:
-        decoder.select(copies)
-        logits = logits[copies]
-    dice = torch.stack([decoding.dice(q, i) for q in queries for i in range(decoding.samples)])
-    said: list[list[int]] = [[] for _ in copies]
-    live = list(range(len(copies)))
-    for step in range(decoding.max_new_tokens):
-        chosen = choose(logits, decoding, dice[live, step])
-        ended = chosen.eq(stop).tolist()
-        for row, token, end in zip(live, chosen.tolist(), ended, strict=True):
-            if not end:
-                said[row].append(token)
-        if any(ended):
-            on = [i for i, end in enumerate(ended) if not end]
-            live, chosen = [live[i] for i in on], chosen[on]
-            if live:
-                decoder.select(torch.tensor(on, device=logits.device))
-        if not live or step + 1 == decoding.max_new_tokens:
-            break
-        logits = decoder.step(chosen)
-    texts = processor.tokenizer.batch_decode(said, skip_special_tokens=True)
-    count = decoding.samples
-    return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]

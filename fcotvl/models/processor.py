@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,7 @@ class FcotvlImageProcessor(BaseImageProcessor):
         return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
 
 
+@no_type_check  # transformers reads the code of __init__, which a checking wrapper would hide
 class FcotvlProcessor(ProcessorMixin):
     """Pictures and chat text in, ``input_ids``, ``attention_mask`` and ``pixel_values`` out.
 
@@ -163,7 +164,9 @@ class FcotvlProcessor(ProcessorMixin):
         """
         mentioned = sum(text.count(IMAGE_TOKEN) for text in texts)
         if mentioned != len(num_tiles):
-            raise ValueError(f"the texts mention {mentioned} pictures, but {len(num_tiles)} were given")
+            raise ValueError(
+                f"the texts mention {mentioned} pictures, but {len(num_tiles)} were given"
+            )
         blocks = iter([self._block(tiles) for tiles in num_tiles])
         expanded = []
         for text in texts:
@@ -172,7 +175,7 @@ class FcotvlProcessor(ProcessorMixin):
         return expanded
 
     def render(self, prompt: str, reply: str | None = None) -> str:
-        """The chat about one picture as text, up to where the assistant speaks, or with its reply."""
+        """The chat about one picture as text, up to where the reply begins, or with the reply."""
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if reply is not None:

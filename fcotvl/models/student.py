@@ -34,7 +34,7 @@ def encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]
     return shuffled.reshape(len(seen), -1, shuffled.shape[-1])
 
 
-def connect(model: InternVLModel, tokens: Features) -> Features:
+def connect(model: InternVLModel, tokens: Features) -> Float[Tensor, "tile k hidden"]:
     """What the LLM reads of these visual tokens: compressed if the model does so, and projected."""
     compressor = getattr(model, "compressor", None)
     if compressor is not None:
@@ -64,7 +64,7 @@ class FcotvlModel(InternVLModel):
         self.compressor = build_compressor(config)
 
     def get_image_features(
-        self, pixel_values: Float[Tensor, "tile 3 h w"], **kwargs: Any
+        self, pixel_values: Float[Tensor, "tile 3 h w"], **_: Any
     ) -> BaseModelOutputWithPooling:
         """Compressed and projected visual tokens of each tile, as ``pooler_output``."""
         return BaseModelOutputWithPooling(

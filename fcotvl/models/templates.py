@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
+IMAGE_TOKEN = "<IMG_CONTEXT>"  # noqa: S105 - a token of text
 IMAGE_START = "<img>"
 IMAGE_END = "</img>"
 TURN_START = "<|im_start|>"
@@ -26,7 +26,13 @@ _CONTENT = (
 
 def _chat(*, head: str = "", tail: str = "") -> str:
     """A ChatML template with ``head`` before the first turn and ``tail`` after each turn."""
-    turn = "{{ '<|im_start|>' + message['role'] + '\n' }}" + _CONTENT + "{{ '<|im_end|>" + tail + "' }}"
+    turn = (
+        "{{ '<|im_start|>' + message['role'] + '\n' }}"
+        + _CONTENT
+        + "{{ '<|im_end|>"
+        + tail
+        + "' }}"
+    )
     reply = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     return head + "{% for message in messages %}" + turn + "{% endfor %}" + reply
 
@@ -42,7 +48,8 @@ CHATML = _chat(tail="\n")
 HERMES2 = _chat(head=_SYSTEM)
 """InternVL2-1B: a Chinese system message and **no** newline between turns.
 
-Source: InternVL 2410d1db, ``conversation.py``. InternVL2.5 has the newline; the same weights score differently with it.
+Source: InternVL 2410d1db, ``conversation.py``. InternVL2.5 has the newline: the same
+weights score differently with it.
 """
 
 INTERNLM2 = "{{ bos_token }}" + HERMES2

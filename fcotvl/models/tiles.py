@@ -15,7 +15,9 @@ def grids(max_tiles: int, min_tiles: int = 1) -> tuple[tuple[int, int], ...]:
         ValueError: there is none.
     """
     if not 1 <= min_tiles <= max_tiles:
-        raise ValueError(f"{min_tiles} to {max_tiles} tiles is not a range; expected 1 <= min <= max")
+        raise ValueError(
+            f"{min_tiles} to {max_tiles} tiles is not a range; expected 1 <= min <= max"
+        )
     sides = range(1, max_tiles + 1)
     found = [(c, r) for c in sides for r in sides if min_tiles <= c * r <= max_tiles]
     return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))

@@ -45,7 +45,7 @@ def processor(max_tiles: int = 4, tokens: int = TOKENS) -> FcotvlProcessor:
 
 
 def config(*, tied: bool = True, llm: str = "qwen2") -> InternVLConfig:
-    """Two layers of each, 32 wide, grouped-query attention."""
+    """Two ViT layers 16 wide, four LLM layers 32 wide with grouped-query attention."""
     words = tokenizer()
     return InternVLConfig(
         vision_config={
@@ -76,13 +76,15 @@ def config(*, tied: bool = True, llm: str = "qwen2") -> InternVLConfig:
     )
 
 
-def teacher(*, tied: bool = True, llm: str = "qwen2", seed: int = 0) -> InternVLForConditionalGeneration:
+def teacher(
+    *, tied: bool = True, llm: str = "qwen2", seed: int = 0
+) -> InternVLForConditionalGeneration:
     """A random teacher whose every parameter matters: nothing is left at zero or at one."""
     torch.manual_seed(seed)
     model = InternVLForConditionalGeneration(config(tied=tied, llm=llm)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+            parameter.add_(torch.randn_like(parameter) * 0.3)
     return model
 
 

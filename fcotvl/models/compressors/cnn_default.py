@@ -20,4 +20,6 @@ class Compressor(nn.Conv1d):
 
     def forward(self, tokens: Float[Tensor, "tile n width"]) -> Float[Tensor, "tile k width"]:
         """``m`` tokens for each run of ``g``."""
-        return rearrange(super().forward(tokens.mT), "tile (m width) run -> tile (run m) width", m=self.m)
+        return rearrange(
+            super().forward(tokens.mT), "tile (m width) run -> tile (run m) width", m=self.m
+        )

@@ -32,6 +32,7 @@ class Compressor(nn.Module):
         width: int,
         tokens: int,
         ratio: float,
+        *,
         layers: int = 2,
         heads: int = 8,
         hidden: int = 512,
@@ -74,7 +75,10 @@ class Block(nn.Module):
         self.norm_queries, self.norm_memory = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.query, self.key, self.value, self.out = (nn.Linear(hidden, hidden) for _ in range(4))
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(hidden), nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden)
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, 4 * hidden),
+            nn.GELU(),
+            nn.Linear(4 * hidden, hidden),
         )
 
     def forward(
@@ -84,7 +88,11 @@ class Block(nn.Module):
         memory = self.norm_memory(memory)
         query, key, value = (
             rearrange(part, "tile n (head d) -> tile head n d", head=self.heads)
-            for part in (self.query(self.norm_queries(states)), self.key(memory), self.value(memory))
+            for part in (
+                self.query(self.norm_queries(states)),
+                self.key(memory),
+                self.value(memory),
+            )
         )
         looked = F.scaled_dot_product_attention(query, key, value)
         states = states + self.out(rearrange(looked, "tile head k d -> tile k (head d)"))

@@ -106,9 +106,7 @@ def test_another_seed_gives_other_samples(teacher):
 
 def test_a_temperature_of_zero_is_no_sampling(teacher):
     with pytest.raises(ValueError, match="use generate"):
-        sample(
-            teacher, models.processor(), [], samples=2, temperature=0.0, max_new_tokens=1
-        )
+        sample(teacher, models.processor(), [], samples=2, temperature=0.0, max_new_tokens=1)
 
 
 def test_samples_follow_the_probabilities():
