@@ -28,8 +28,12 @@ from fcotvl.models.templates import (
 
 PAD = "<|endoftext|>"
 
-_PIECES = r"\d|\n| ?\p{L}+| ?[^\s\d\p{L}]|\s"
-"""Single digits, line breaks, words and marks with the space before them."""
+_PIECES = r"\d|\n| ?\p{Ll}+|\p{L}+| ?[^\s\d\p{L}]|\s"
+"""Single digits, line breaks, lower-case words and marks with the space before them.
+
+Names and labels are capitalised and come without that space: one form wherever they stand, so that
+what a question asks for and what a picture shows are the same token.
+"""
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
@@ -71,10 +75,10 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast) -> InternVLConfig:
-    """Sizes of the tiny model: 224-pixel tiles of 64 visual tokens, about 2.4 M parameters."""
+    """Sizes of the tiny model: 224-pixel tiles of 64 visual tokens, about 2.5 M parameters."""
     vision = InternVLVisionConfig(
         hidden_size=128,
-        num_hidden_layers=3,
+        num_hidden_layers=4,
         num_attention_heads=4,
         intermediate_size=512,
         attention_bias=True,

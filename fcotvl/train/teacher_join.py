@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.train.teacher_data import PageStream, batches, to_pixels
+from fcotvl.train.teacher_data import PageStream, batches, to_characters, to_pixels
 from fcotvl.train.teacher_optim import Optimizers, warm_decay
 from fcotvl.train.teacher_pack import Packer
 from fcotvl.train.teacher_state import Progress
@@ -54,7 +54,14 @@ def alignment_loss(
 
 
 def align(
-    parts: Parts, progress: Progress, *, steps: int, batch: int, peak: float, seed: int
+    parts: Parts,
+    packer: Packer,
+    progress: Progress,
+    *,
+    steps: int,
+    batch: int,
+    peak: float,
+    seed: int,
 ) -> float:
     """Train ViT and projector to produce the oracle's vectors; return the smoothed error."""
     model, reader, oracle = parts.model, parts.reader, parts.oracle
@@ -64,11 +71,12 @@ def align(
     model.train()
     stream = PageStream(first * batch, seed + 2, practice_share=0.3)
     for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
-        characters = torch.stack([page.characters for page in pages])
+        characters = to_characters(pages)
         features = patch_features(model, to_pixels(pages))
         logits = reader(features)
+        shown = packer.contents([page.words for page in pages])
         with torch.no_grad():
-            wanted = oracle(characters)
+            wanted = oracle(characters, shown)
         off = alignment_loss(project(model, features), wanted)
         loss = off + reading_loss(logits, characters)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -78,6 +86,7 @@ def align(
             accuracy = reading_accuracy(logits.detach(), characters)
             log.info("align %d/%d error %.4f acc %.4f", step, steps, error, accuracy)
         progress.keep(step + 1, optimizers)
+    progress.finish(steps, optimizers)
     model.eval()
     return error
 
@@ -94,7 +103,7 @@ def join(
 ) -> Tally:
     """Train everything on pictures; reading and alignment stay as auxiliary losses."""
     model, reader, oracle = parts.model, parts.reader, parts.oracle
-    optimizers = Optimizers([model.model, reader, oracle])
+    optimizers = Optimizers([model.model, reader])
     first = progress.resume(optimizers)
     tally = Tally({})
     model.train()
@@ -102,12 +111,13 @@ def join(
     for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
         rng = Random(f"join-{seed}-{step}")  # noqa: S311
         chats = [packer.draw(p.render.turns, rng, 0.25) for p in pages if p.render]
-        characters = torch.stack([page.characters for page in pages])
+        characters = to_characters(pages)
         features = patch_features(model, to_pixels(pages))
         visual, logits = project(model, features), reader(features)
-        loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at)
+        shown = packer.contents([page.words for page in pages])
+        loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at, shown)
         reading = reading_loss(logits, characters)
-        off = alignment_loss(visual, oracle(characters).detach())
+        off = alignment_loss(visual, oracle(characters, shown))
         total = loss + 0.5 * reading + 0.5 * off
         total.backward()  # type: ignore[no-untyped-call]
         optimizers.step(warm_decay(step, steps, peak))
@@ -118,5 +128,6 @@ def join(
                 reading.item(), off.item(), reading_accuracy(logits.detach(), characters), tally,
             )  # fmt: skip
         progress.keep(step + 1, optimizers)
+    progress.finish(steps, optimizers)
     model.eval()
     return tally

@@ -13,12 +13,19 @@ from transformers import PreTrainedTokenizerFast
 
 from fcotvl.prompts import Prompts, reply
 from fcotvl.records import Turn
+from fcotvl.train.teacher_data import CLASSES, CODES, Shown
 
 TINY_PROMPTS = Prompts(direct="{question} Answer briefly.", cot="{question} Reason first.")
 COT_SHARE = {"transcribe": 0.0, "extractive": 0.3, "reason": 0.75}
 """How often a turn of each kind is trained with its reasoning."""
 FIRST_WEIGHT = 3.0
 """The first token of a reply is where a look-up succeeds or fails."""
+
+
+Contents = tuple[Int[Tensor, " items"], Int[Tensor, " items"], Int[Tensor, " items"]]
+"""Page, visual token and table row of all that is shown."""
+SPELLED = 8
+"""Characters of a spelled word that have a place."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Packer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, visual_tokens: int = 64) -> None:
         self._tokenizer = tokenizer
+        self._known: dict[str, list[int]] = {}
         block = "<img>" + "<IMG_CONTEXT>" * visual_tokens + "</img>\n"
         self.prefix = self.ids("<|im_start|>user\n" + block)
         self.visual_at = self.prefix.index(self.ids("<IMG_CONTEXT>")[0])
@@ -59,8 +67,9 @@ class Packer:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of ``text`` alone."""
-        found: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
+        if text not in self._known:
+            self._known[text] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._known[text]
 
     def chat(self, turn: Turn, mode: str) -> Chat:
         """``turn`` asked under ``mode``."""
@@ -70,11 +79,34 @@ class Packer:
         answer_at = (
             len(self.ids(text)) - len(self.ids(" " + turn.answers[0])) if mode == "cot" else 0
         )
-        if mode == "cot" and turn.answers[0][:1].isdigit():
-            answer_at += 1  # a space and a digit are two tokens; the digit is the answer
+        if mode == "cot" and turn.answers[0][0].isalnum():
+            answer_at += 1  # a space and a digit or name are two tokens; the second is the answer
         kind = {"transcribe": 1, "extractive": 2, "reason": 3}[turn.kind]
         kind += 2 if mode == "cot" else 0
         return Chat(prompt, self.ids(text + "<|im_end|>"), answer_at, kind)
+
+    def contents(self, pages: Sequence[Sequence[Shown]]) -> Contents:
+        """What the visual tokens of each page show, as rows of the oracle's table.
+
+        A word that is one token is that token; anything else (numbers, codes) is spelled, each
+        character at its place in the word. A part of a value also names the value's key.
+        """
+        size = len(self._tokenizer)
+        found: list[tuple[int, int, int]] = []
+        for page, words in enumerate(pages):
+            for shown in words:
+                ids = self.ids(shown.word)
+                if len(ids) == 1 and shown.word[0].isalpha():
+                    found.append((page, shown.place, ids[0]))
+                else:
+                    found += [
+                        (page, shown.place, 2 * size + at * CLASSES + CODES[char])
+                        for at, char in enumerate(shown.word[:SPELLED])
+                    ]
+                if shown.key:
+                    found.append((page, shown.place, size + self.ids(shown.key)[0]))
+        page_at, place, row = torch.tensor(found).reshape(-1, 3).unbind(1)
+        return page_at, place, row
 
     def draw(self, turns: Sequence[Turn], rng: Random, transcribe: float) -> list[Chat]:
         """Choose a prompt for each turn; the transcription is kept now and then."""

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -41,10 +40,17 @@ class Progress:
             _fill(optimizers, tensors)
         return step
 
-    def keep(self, step: int, optimizers: Optimizers, *, now: bool = False) -> None:
+    def keep(self, step: int, optimizers: Optimizers) -> None:
         """Save, if the last time is long enough ago."""
-        if not now and time.monotonic() - self._last < self.every_s:
-            return
+        if time.monotonic() - self._last >= self.every_s:
+            self._save(step, optimizers)
+
+    def finish(self, step: int, optimizers: Optimizers) -> None:
+        """Save the end of the phase, unless it was there already."""
+        if self.done != step:
+            self._save(step, optimizers)
+
+    def _save(self, step: int, optimizers: Optimizers) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             f"{name}.{key}": value.detach().clone()
@@ -79,6 +85,3 @@ def _fill(optimizers: Optimizers, tensors: dict[str, Tensor]) -> None:
         for optimizer in optimizers.optimizers:
             if state and any(param is p for g in optimizer.param_groups for p in g["params"]):
                 optimizer.state[param] = dict(state)
-
-
-__all__ = ["Progress", "torch"]

@@ -1,9 +1,10 @@
 """Phase 2: the LLM alone learns to find and to reason, on pictures that are perfectly read.
 
-In place of the ViT stands a table: each visual token is the sum of learned vectors of the
-characters that its patches hold, one vector per (patch in the block, slot, character). So the LLM
-meets the true two-dimensional layout of 64 tokens from the start, at the price of text. Phase 3
-then teaches the ViT and the projector to produce these very vectors.
+In place of the ViT stands a table: each visual token is the sum of fixed vectors of what it shows:
+the characters in its patches, the words that they belong to (numbers spelled out), and for parts of
+a value the key that it belongs to. So the LLM meets the true two-dimensional layout of 64 tokens
+from the start, at the price of text. Phase 3 then teaches the ViT and the projector to produce
+these very vectors.
 """
 
 from __future__ import annotations
@@ -19,35 +20,49 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.train.teacher_data import CLASSES, GRID, SLOTS, PageStream, batches
+from fcotvl.train.teacher_data import CLASSES, GRID, SLOTS, PageStream, batches, to_characters
 from fcotvl.train.teacher_optim import Optimizers, warm_decay
-from fcotvl.train.teacher_pack import Packed, Packer
+from fcotvl.train.teacher_pack import SPELLED, Contents, Packed, Packer
 from fcotvl.train.teacher_state import Progress
 
 log = logging.getLogger(__name__)
+WORD_LAYER = 2
+DROPOUT = 0.1
+"""Share of what is shown that the oracle leaves out, for the ViT will miss some of it."""
+WORD_WEIGHT = 0.3
 KINDS = ("transcribe", "extractive", "reason", "extractive+cot", "reason+cot")
 
 
 class Oracle(nn.Module):
-    """What a visual token should say, looked up from the characters it covers."""
+    """What a visual token should say: the sum of fixed vectors of what it covers.
 
-    def __init__(self, width: int) -> None:
+    The vectors are drawn once and not trained (words as the LLM's first embeddings), so that
+    the ViT can learn to produce them while the LLM learns to read them.
+    """
+
+    def __init__(self, words: Float[Tensor, "vocabulary width"]) -> None:
         super().__init__()
+        size, width = words.shape
         self.embed = nn.Embedding(4 * SLOTS * CLASSES, width)
         self.place = nn.Parameter(torch.randn((GRID // 2) ** 2, width) * 0.05)
+        others = torch.randn(size + SPELLED * CLASSES, width) * words.detach().std()
+        self.table = nn.Parameter(torch.cat([words.detach(), others]))
         nn.init.normal_(self.embed.weight, std=0.05)
+        self.requires_grad_(requires_grad=False)
 
     def forward(
-        self, characters: Int[Tensor, "tiles patches slots"]
+        self, characters: Int[Tensor, "tiles patches slots"], shown: Contents
     ) -> Float[Tensor, "tiles tokens width"]:
-        """One vector per block of 2 x 2 patches."""
+        """One vector per block of 2 x 2 patches: characters, words, keys of values."""
         blocks = rearrange(
             characters, "t (h fh w fw) s -> t (h w) (fh fw s)", h=GRID // 2, fh=2, fw=2
         )
         offset = CLASSES * torch.arange(4 * SLOTS, device=characters.device)
         filled = (blocks > 0).unsqueeze(-1)
-        found: Tensor = (self.embed(blocks + offset) * filled).sum(2) + self.place
-        return found
+        letters: Tensor = (self.embed(blocks + offset) * filled).sum(2) + self.place
+        page, place, row = shown
+        flat = letters.flatten(0, 1).index_add(0, page * letters.size(1) + place, self.table[row])
+        return flat.view_as(letters)
 
 
 def answer_loss(
@@ -55,18 +70,27 @@ def answer_loss(
     packed: Packed,
     visual: Float[Tensor, "tiles tokens width"],
     start: int,
+    shown: Contents,
 ) -> tuple[Float[Tensor, ""], dict[str, tuple[int, int]]]:
-    """Weighted cross entropy of the replies, and right/all first answer tokens per kind."""
+    """Weighted cross entropy of the replies, and right/all first answer tokens per kind.
+
+    An auxiliary loss asks the second layer which words a visual token shows: once a question's
+    word and the picture's word look alike inside the LLM, looking up is a matter of attention.
+    """
     llm = model.model.language_model
     embeds = llm.embed_tokens(packed.input_ids)
     stop = start + visual.size(1)
     embeds = torch.cat([embeds[:, :start], visual, embeds[:, stop:]], dim=1)
-    hidden = llm(
+    states = llm(
         inputs_embeds=embeds,
         attention_mask=packed.mask,
         position_ids=packed.position_ids,
         use_cache=False,
-    ).last_hidden_state
+        output_hidden_states=True,
+    )
+    page, place, token = (column[shown[2] < llm.embed_tokens.num_embeddings] for column in shown)
+    spelled = model.lm_head(llm.norm(states.hidden_states[WORD_LAYER][page, start + place]))
+    hidden = states.last_hidden_state
     wanted = packed.labels >= 0
     logits = model.lm_head(hidden[wanted])
     target, weight = packed.labels[wanted], packed.weights[wanted]
@@ -77,7 +101,7 @@ def answer_loss(
         kind: (int(right[first == code].sum()), int((first == code).sum()))
         for code, kind in enumerate(KINDS, start=1)
     }
-    return loss, found
+    return loss + WORD_WEIGHT * F.cross_entropy(spelled, token), found
 
 
 @dataclass
@@ -99,8 +123,8 @@ class Tally:
 
 
 CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
-    (0.2, (1, 2, 3)),
-    (0.5, (3, 4, 6)),
+    (0.12, (1, 2, 3)),
+    (0.4, (3, 4, 6)),
     (1.0, (4, 6, 12, 12)),
 )
 """Up to which share of the steps a picture holds at most how many facts."""
@@ -116,11 +140,10 @@ def train_text(
     batch: int,
     peak: float,
     seed: int,
-    noise: float = 0.0,
 ) -> Tally:
-    """Train the LLM and ``oracle`` and return how often answers start right."""
+    """Train the LLM and return how often answers start right."""
     llm = model.model.language_model
-    optimizers = Optimizers([llm, oracle])
+    optimizers = Optimizers([llm])
     first = progress.resume(optimizers)
     tally = Tally({})
     model.train()
@@ -132,11 +155,12 @@ def train_text(
         stream = PageStream(low * batch, seed + 1, densities=densities, run=batch)
         for step, pages in zip(range(low, high), batches(stream, batch), strict=False):
             rng = Random(f"turns-{seed}-{step}")  # noqa: S311
-            chats = [packer.draw(p.render.turns, rng, 0.25) for p in pages if p.render]
-            visual = oracle(torch.stack([page.characters for page in pages]))
-            if noise:
-                visual = visual + noise * visual.detach().std() * torch.randn_like(visual)
-            loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at)
+            chats = [packer.draw(p.render.turns, rng, 0.5) for p in pages if p.render]
+            shown = packer.contents([page.words for page in pages])
+            kept = torch.rand(len(shown[0])) >= DROPOUT
+            seen = (shown[0][kept], shown[1][kept], shown[2][kept])
+            visual = oracle(to_characters(pages), seen)
+            loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at, shown)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizers.step(warm_decay(step, steps, peak))
             tally.add(found)
@@ -144,5 +168,6 @@ def train_text(
                 log.info("text %d/%d loss %.3f %s", step, steps, loss.item(), tally)
             progress.keep(step + 1, optimizers)
         low = high
+    progress.finish(steps, optimizers)
     model.eval()
     return tally

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.train.teacher_data import CLASSES, SLOTS, PageStream, batches, to_pixels
+from fcotvl.train.teacher_data import CLASSES, SLOTS, PageStream, batches, to_characters, to_pixels
 from fcotvl.train.teacher_optim import Optimizers, warm_decay
 from fcotvl.train.teacher_state import Progress
 
@@ -78,7 +78,7 @@ def train_vision(
     model.train()
     for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
         pixels = to_pixels(pages)
-        target = torch.stack([page.characters for page in pages])
+        target = to_characters(pages)
         logits = reader(patch_features(model, pixels))
         loss = reading_loss(logits, target)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -88,5 +88,6 @@ def train_vision(
         if step % 25 == 0:
             log.info("vision %d/%d loss %.3f acc %.4f", step, steps, loss.item(), accuracy)
         progress.keep(step + 1, optimizers)
+    progress.finish(steps, optimizers)
     model.eval()
     return accuracy

@@ -102,4 +102,4 @@ def _resize(canvas: Canvas, size: int) -> tuple[Image.Image, tuple[Glyph, ...]]:
         return canvas.image, tuple(canvas.glyphs)
     scale = size / canvas.side
     image = canvas.image.resize((size, size), Image.Resampling.BICUBIC)
-    return image, tuple(Glyph(g.char, g.x * scale, g.y * scale) for g in canvas.glyphs)
+    return image, tuple(Glyph(g.char, g.x * scale, g.y * scale, g.word) for g in canvas.glyphs)

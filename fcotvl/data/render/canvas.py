@@ -56,6 +56,8 @@ class Glyph:
     char: str
     x: Pixels
     y: Pixels
+    word: int
+    """Number of the word that it belongs to, in drawing order."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,13 @@ class Canvas:
         baseline = centre + round(0.36 * size)
         self.draw.text((left, baseline), text, ink or self.style.ink, font(face, size), anchor="ls")
         pen = float(left)
+        word = self.glyphs[-1].word + 1 if self.glyphs else 0
         for char in text:
             step = _advance(face, size, char)
-            if char != " ":
-                self.glyphs.append(Glyph(char, pen + step / 2, centre))
+            if char == " ":
+                word += 1
+            else:
+                self.glyphs.append(Glyph(char, pen + step / 2, centre, word))
             pen += step
         self.texts.append((centre, left, text))
         return left + width

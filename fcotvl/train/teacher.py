@@ -1,0 +1,128 @@
+"""The tiny teacher from nothing but the renderer: it learns to read, to find, then both at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    GenerationConfig,
+    InternVLForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from fcotvl.data.render import FAMILIES, render
+from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
+from fcotvl.models.tiny import build_tiny, build_tokenizer, tiny_config
+from fcotvl.prompts import MODES, reply
+from fcotvl.train.teacher_join import Parts, align, join
+from fcotvl.train.teacher_pack import TINY_PROMPTS, Packer
+from fcotvl.train.teacher_state import Progress
+from fcotvl.train.teacher_text import Oracle, train_text
+from fcotvl.train.teacher_vision import PatchReader, train_vision
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TeacherBudget:
+    """How long each phase lasts; the defaults are those of the recipe at scale ``tiny``."""
+
+    vision_steps: int = 3000
+    """Phase 1: the ViT reads characters."""
+    text_steps: int = 4000
+    """Phase 2: the LLM finds and reasons on pictures that a table reads for it."""
+    align_steps: int = 1000
+    """Phase 3a: ViT and projector learn to produce that table's vectors."""
+    join_steps: int = 4000
+    """Phase 3b: everything together."""
+    pages: int = 16
+    """Pictures in a batch of phases 1 and 3a."""
+    chats: int = 8
+    """Pictures in a batch of phases 2 and 3b, each with up to nine questions."""
+    peak: float = 2e-3
+    """Highest learning rate of phases 1, 2 and 3a."""
+    join_peak: float = 1e-3
+    vocabulary: int = 2048
+    sample_pictures: int = 1500
+    """Renders per family whose texts the tokenizer is learned from."""
+
+
+SMOKE = TeacherBudget(
+    vision_steps=4, text_steps=6, align_steps=3, join_steps=3, pages=4, chats=2, sample_pictures=40
+)
+"""Goes through every phase in seconds; reads nothing."""
+
+
+def sample_texts(pictures: int, seed: int) -> Iterator[str]:
+    """All that is asked and answered about the first pictures of each family."""
+    for index in range(pictures):
+        for family in FAMILIES:
+            for turn in render(family, "train", index, seed).turns:
+                for mode in MODES if turn.rationale else MODES[:1]:
+                    yield TINY_PROMPTS.ask(turn, mode)
+                    yield reply(turn, mode)
+
+
+def train_teacher(
+    budget: TeacherBudget, *, seed: int, scratch: Path
+) -> tuple[InternVLForConditionalGeneration, PreTrainedTokenizerFast]:
+    """Train a teacher from random weights; run again with the same ``scratch``, it goes on.
+
+    Args:
+        budget: steps and batch sizes.
+        seed: of weights and pictures.
+        scratch: a folder for this budget and seed alone; it holds what a resumed run needs.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer(sample_texts(budget.sample_pictures, seed), budget.vocabulary)
+    model = build_tiny(tiny_config(tokenizer), seed=seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        reader = PatchReader(model.config.vision_config.hidden_size)
+        oracle = Oracle(model.get_input_embeddings().weight)
+    parts, packer = Parts(model, reader, oracle), Packer(tokenizer)
+    vision, llm = model.model.vision_tower, model.model.language_model
+    projector = model.model.multi_modal_projector
+    b = budget
+
+    def phase(name: str, **modules: nn.Module) -> Progress:
+        log.info("phase %s", name)
+        return Progress(scratch / name, modules)
+
+    train_vision(
+        model, reader, phase("1-vision", vision=vision, reader=reader),
+        steps=b.vision_steps, batch=b.pages, peak=b.peak, seed=seed,
+    )  # fmt: skip
+    train_text(
+        model, oracle, packer, phase("2-text", llm=llm),
+        steps=b.text_steps, batch=b.chats, peak=b.peak, seed=seed,
+    )  # fmt: skip
+    align(
+        parts, packer, phase("3-align", vision=vision, projector=projector, reader=reader),
+        steps=b.align_steps, batch=b.pages, peak=b.peak, seed=seed,
+    )  # fmt: skip
+    join(
+        parts, packer, phase("4-join", model=model.model, reader=reader),
+        steps=b.join_steps, batch=b.chats, peak=b.join_peak, seed=seed,
+    )  # fmt: skip
+    return model, tokenizer
+
+
+def save_teacher(
+    model: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> None:
+    """Write weights, config, tokenizer, chat template and processor as one checkpoint."""
+    tile = model.config.vision_config.image_size[0]
+    processor = FcotvlProcessor(
+        FcotvlImageProcessor(tile_size=tile), tokenizer, image_seq_length=64
+    )
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,171 @@
+"""The parts of the teacher's recipe: targets, packing, losses, optimizer and resume."""
+
+import numpy as np
+import pytest
+import torch
+
+from fcotvl.data.render import Glyph, render
+from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
+from fcotvl.models.tiny import build_tiny, build_tokenizer, tiny_config
+from fcotvl.prompts import reply
+from fcotvl.train.teacher import sample_texts
+from fcotvl.train.teacher_data import (
+    CLASSES,
+    SLOTS,
+    Shown,
+    draw_page,
+    patch_characters,
+    shown_words,
+    to_characters,
+    to_pixels,
+)
+from fcotvl.train.teacher_join import project
+from fcotvl.train.teacher_optim import Optimizers, orthogonalise, warm_decay
+from fcotvl.train.teacher_pack import TINY_PROMPTS, Packer
+from fcotvl.train.teacher_state import Progress
+from fcotvl.train.teacher_text import Oracle, answer_loss
+from fcotvl.train.teacher_vision import reading_accuracy, reading_loss
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(sample_texts(20, seed=0), vocab_size=900)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return build_tiny(tiny_config(tokenizer), seed=0)
+
+
+def test_characters_fall_into_their_patches_from_left_to_right():
+    glyphs = [Glyph("7", 20.0, 7.0, 0), Glyph("4", 16.0, 7.0, 0), Glyph("A", 3.0, 30.0, 1)]
+    target = patch_characters(glyphs)
+    assert target[1].tolist() == [5, 8, 0]
+    assert target[32].tolist() == [11, 0, 0]
+    assert (target > 0).sum() == 3
+
+
+def test_words_belong_to_every_visual_token_that_shows_a_part_of_them():
+    glyphs = [Glyph("O", 20.0, 7.0, 0), Glyph("x", 30.0, 7.0, 0), Glyph(":", 36.0, 7.0, 0)]
+    assert shown_words(glyphs) == (Shown(0, "Ox"), Shown(1, "Ox"))
+
+
+def test_values_know_their_keys():
+    glyphs = [
+        Glyph(char, 30.0 * at, 7.0, at) for at, char in enumerate(["3", "O", "3", "R", "4", "5"])
+    ]
+    keys = [shown.key for shown in shown_words(glyphs, "O=3\nR=4 5")]
+    assert keys in (["O", "", "", "", "R", "R"], ["", "", "O", "", "R", "R"])
+
+
+def test_words_are_tokens_and_numbers_are_spelled(tokenizer):
+    packer = Packer(tokenizer)
+    size = len(tokenizer)
+    (token,) = packer.ids("Jan")
+    page, place, row = packer.contents([[Shown(9, "Jan"), Shown(11, "45", "Jan")]])
+    assert page.tolist() == [0] * 4
+    assert place.tolist() == [9, 11, 11, 11]
+    assert row.tolist() == [token, 2 * size + 5, 2 * size + CLASSES + 6, size + token]
+
+
+def test_pixels_are_those_of_the_processor(tokenizer):
+    page = draw_page(0, 0)
+    processor = FcotvlImageProcessor(tile_size=224, max_tiles=1)
+    wanted = processor(page.render.image, return_tensors="pt")["pixel_values"]
+    assert torch.allclose(to_pixels([page]), wanted, atol=1e-5)
+
+
+def test_packed_tokens_are_those_of_the_chat_template(tokenizer):
+    processor = FcotvlProcessor(FcotvlImageProcessor(224, 1), tokenizer, image_seq_length=64)
+    packer = Packer(tokenizer)
+    turn = render("chart", "train", 0, 0).turns[1]
+    for mode in ("direct", "cot"):
+        chat = packer.chat(turn, mode)
+        given, labels = processor.encode(TINY_PROMPTS.ask(turn, mode), reply(turn, mode), 1)
+        assert given == packer.prefix + chat.prompt + chat.reply
+        assert [label for label in labels if label >= 0] == chat.reply
+
+
+def test_the_answer_of_a_chain_of_thought_starts_where_it_is_said_to(tokenizer):
+    packer = Packer(tokenizer)
+    for turn in render("document", "train", 3, 0).turns[1:]:
+        chat = packer.chat(turn, "cot")
+        answer = tokenizer.decode(chat.reply[chat.answer_at : -1])
+        assert answer.strip() == turn.answers[0]
+
+
+def test_packed_turns_do_not_see_each_other(tokenizer, model):
+    packer = Packer(tokenizer)
+    chats = [packer.chat(turn, "direct") for turn in render("chart", "train", 1, 0).turns[1:4]]
+    visual = torch.randn(1, 64, model.config.text_config.hidden_size)
+    words = (torch.tensor([0]), torch.tensor([0]), torch.tensor([9]))
+    with torch.no_grad():
+        apart = [answer_loss(model, packer.pack([[chat]]), visual, packer.visual_at, words)[1]
+                 for chat in chats]  # fmt: skip
+        packed = packer.pack([chats])
+        together = answer_loss(model, packed, visual, packer.visual_at, words)[1]
+    for kind, (right, count) in together.items():
+        assert (right, count) == tuple(sum(part[kind][i] for part in apart) for i in (0, 1))
+    assert packed.mask.shape[-1] == packed.input_ids.shape[1]
+
+
+def test_visual_tokens_come_in_the_oracles_order(model):
+    features = torch.zeros(1, 256, model.config.vision_config.hidden_size)
+    with torch.no_grad():
+        empty = project(model, features)
+        features[0, 2 * 16 + 5] = torch.randn(features.size(2))  # third row, sixth column
+        moved = (project(model, features) - empty).abs().sum(-1)[0].nonzero().flatten()
+    assert moved.tolist() == [1 * 8 + 2]
+
+
+def test_the_oracle_adds_letters_and_contents_where_they_stand():
+    oracle = Oracle(torch.randn(10, 8))
+    characters = torch.zeros(1, 256, SLOTS, dtype=torch.long)
+    none = tuple(torch.zeros(0, dtype=torch.long) for _ in range(3))
+    word = (torch.tensor([0]), torch.tensor([63]), torch.tensor([4]))
+    blank = oracle(characters, none)
+    assert torch.allclose(blank[0], oracle.place)
+    assert torch.allclose(oracle(characters, word)[0, 63] - blank[0, 63], oracle.table[4])
+    characters[0, 0, 0] = 3
+    assert not torch.equal(oracle(characters, none)[0, 0], blank[0, 0])
+
+
+def test_perfect_reading_costs_nothing_and_counts_as_right():
+    target = to_characters([draw_page(1, 0)])
+    logits = 50 * torch.nn.functional.one_hot(target, CLASSES).float()
+    assert reading_loss(logits, target) < 1e-6
+    assert reading_accuracy(logits, target) == 1
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one():
+    torch.manual_seed(0)
+    for shape in ((3, 8, 20), (2, 20, 8)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert values.min() > 0.5
+        assert values.max() < 1.3
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    rates = [warm_decay(step, 1000, 1.0) for step in range(1000)]
+    assert rates[0] < rates[50] < rates[99] == rates[500] == 1.0
+    assert rates[999] == pytest.approx(0.05)
+
+
+def _steps(folder, counts):
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.LayerNorm(6))
+    for stop in counts:
+        optimizers = Optimizers([module])
+        progress = Progress(folder, {"module": module}, every_s=0.0)
+        for step in range(progress.resume(optimizers), stop):
+            source = torch.Generator().manual_seed(step)
+            loss = module(torch.randn(4, 6, generator=source)).square().mul(torch.arange(6.0)).sum()
+            loss.backward()
+            optimizers.step(0.01)
+            progress.keep(step + 1, optimizers)
+    return np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
+    whole, pieces = _steps(tmp_path / "a", [9]), _steps(tmp_path / "b", [4, 9])
+    assert np.array_equal(whole, pieces)
