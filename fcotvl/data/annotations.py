@@ -14,7 +14,7 @@ _SHOWN = 60
 
 
 class AbsentError(DataError):
-    """A data set is not there at all, as against there and damaged."""
+    """A data set, or a part of it, is not there, as against there and damaged."""
 
 
 def existing(raw: Path, name: str, what: str) -> Path:
@@ -33,12 +33,13 @@ def first_of(root: Path, names: Sequence[str], what: str) -> Path:
     """The first of ``names`` that exists below ``root``.
 
     Raises:
-        DataError: none does.
+        AbsentError: none does.
     """
     for name in names:
         if (root / name).exists():
             return root / name
-    raise DataError(f"{what}: {root} has none of {', '.join(names)}; expected the official layout")
+    others = f" (nor {len(names) - 1} other places)" if len(names) > 1 else ""
+    raise AbsentError(f"{what}: no {names[0]} in {root}{others}; expected the official layout")
 
 
 def read_text(path: Path) -> str:

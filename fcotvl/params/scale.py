@@ -63,8 +63,10 @@ class SourceParams(Section):
     licence: str
     splits: tuple[Split, ...] = ("align", "instruct", "val")
     """What it feeds."""
-    size: str | None = None
-    """What a reader of a hub source should know of its size (images, pairs, disk)."""
+    images: Positive | None = None
+    """How many there are, by a hub data set's card; ``fcotvl plan`` shows what is short."""
+    gigabytes: Above | None = None
+    """Its download, by its card."""
     optional: bool = False
     """Left out, as the audit then says, where its folder is not below ``data.raw``."""
 
@@ -97,7 +99,7 @@ class CorpusParams(Section):
     max_pixels: Positive
     """Larger images are quarantined before they are decoded."""
     near_duplicate: Count
-    """Hamming distance of perceptual hashes (256 bits) up to which images are the same; 0: pixels."""
+    """Hamming distance of perceptual hashes (256 bits) up to which images are one; 0: equal pixels."""
 
 
 class OptimParams(Section):

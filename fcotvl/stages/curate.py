@@ -104,7 +104,8 @@ def _stream(job: Curation, name: str, source: SourceParams | BenchmarkParams, sp
     except AbsentError as error:
         if not source.optional:
             raise
-        log.warning("%s is left out: %s", name, error)
+        if split == feeds[0]:
+            log.warning("%s is left out: %s", name, error)
         return Stream(name, weight, iter(()), absent=str(error))
     drafts = routed(found, split, feeds)
     items = opened(drafts, opening, workers=workers(), pool=job.pool)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fcotvl.data import shapes
+from fcotvl.data.annotations import text
 from fcotvl.data.drafts import FileDraft, Quarantined, Request
 from fcotvl.errors import DataError, ParamsError
 from fcotvl.records import Turn
@@ -32,6 +33,7 @@ def read(
     question: str = "question",
     answer: str = "answer",
     kind: str = "extractive",
+    half: str = "",
 ) -> Iterator[FileDraft | Quarantined]:
     """The rows of a split as records, in the hub's order, never all of them on disk.
 
@@ -47,6 +49,8 @@ def read(
         question: column of the question, or of whatever the shape reads.
         answer: column of the answer or answers.
         kind: of the questions.
+        half: column whose text is added to the source up to its first underscore: ``human_test``
+            makes ``chartqa`` into ``chartqa/human``.
 
     Raises:
         DataError: the hub, the data set or a column cannot be had.
@@ -60,7 +64,10 @@ def read(
     def turns(row: Any, name: str) -> tuple[Turn, ...]:
         return shapes.turns(shape, row, name, question=question, answer=answer, kind=kind)
 
-    return _records(rows, f"{id} {split}", source, image, turns)
+    def origin(row: Any) -> str:
+        return f"{source}/{text(row, half).partition('_')[0]}" if half else source
+
+    return _records(rows, f"{id} {split}", source, image, turns=turns, origin=origin)
 
 
 def _stream(name: str, config: str, split: str, revision: str, image: str) -> Any:
@@ -92,9 +99,11 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
 def _records(
     rows: Any,
     where: str,
-    source: str,
+    name: str,
     image: str,
+    *,
     turns: Callable[[Any, str], tuple[Turn, ...]],
+    origin: Callable[[Any], str],
 ) -> Iterator[FileDraft | Quarantined]:
     stream = iter(rows)
     number = 0
@@ -106,11 +115,11 @@ def _records(
             raise DataError(f"{where}: reading stopped at row {number} ({reason})") from error
         if row is None:
             return
-        name = f"{source}-{where.rpartition(' ')[2]}-{number}"
+        row_id = f"{name}-{where.rpartition(' ')[2]}-{number}"
         file = f"{where}, row {number}"
         try:
-            asked = turns(row, name)
-            yield FileDraft(name, "huggingface", source, _picture(row, image), file, asked)
+            asked = turns(row, row_id)
+            yield FileDraft(row_id, "huggingface", origin(row), _picture(row, image), file, asked)
         except DataError as error:
             yield Quarantined(file, "huggingface", str(error))
         number += 1
