@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _read(params: Params, shared: Path, variant: Path, variants: tuple[Path, ...
         systems=_systems(params, names),
         scores=summarise(scores, bootstrap=bootstrap),
         retention=retention(scores, "teacher", bootstrap=bootstrap),
-        differences=compare(scores, _pairs(params, names), bootstrap=bootstrap),
+        differences=compare(scores, _pairs(params, names, weights["rules"]), bootstrap=bootstrap),
         kinds=summarise(scores, by=["kind"], bootstrap=bootstrap),
         grid=grid,
         grid_differences=grid_differences,
@@ -141,7 +142,7 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _pairs(params: Params, names: list[str]) -> list[tuple[str, str]]:
+def _pairs(params: Params, names: list[str], rules: Iterable[str]) -> list[tuple[str, str]]:
     """Which systems are compared on the same questions: each step with the one before it."""
     steps = ["distilled", *(f"sft-{module}" for module in params.modules), "merged"]
     pairs = [("merged", "teacher"), ("merged", "distilled")]
@@ -150,6 +151,7 @@ def _pairs(params: Params, names: list[str]) -> list[tuple[str, str]]:
         name = f"{kind}-r{params.ratio}"
         pairs += [(one, name) for one in ("merged", "distilled") if name in names]
     pairs += [("merged", f"sft-{params.recipe}")]
+    pairs += [("merged", rule) for rule in rules if rule in names]
     return list(dict.fromkeys(pairs))
 
 
@@ -195,22 +197,23 @@ def _grid(
     scores = pd.concat(tables, ignore_index=True)
     keys = ["compressor", "ratio", "seed", "stage"]
     scores = scores.drop_duplicates([*keys, "benchmark", "prompt", "metric", "question_id"])
-    summary = pd.concat(
-        [
-            summarise(part, bootstrap=bootstrap).assign(**dict(zip(keys, point, strict=True)))
-            for point, part in scores.groupby(keys)
-        ],
-        ignore_index=True,
-    )
-    differences = []
-    for point, part in scores.groupby(keys[1:]):
+    summaries, differences = [], []
+    for _, part in scores.groupby(keys):
+        summaries.append(_at(summarise(part, bootstrap=bootstrap), part, keys))
+    for _, part in scores.groupby(keys[1:]):
         renamed = part.assign(system=part["compressor"])
         present = sorted(renamed["system"].unique())
         pairs = [(one, other) for one in present for other in present if one != other]
         table = compare(renamed, pairs, bootstrap=bootstrap).rename(
             columns={"system": "compressor"}
         )
-        differences.append(table.assign(**dict(zip(keys[1:], point, strict=True))))
+        differences.append(_at(table, part, keys[1:]))
+    summary = pd.concat(summaries, ignore_index=True)
     paired = pd.concat(differences, ignore_index=True)
     headline = paired["headline"].astype(bool)  # without pairs the column has no type
     return summary[summary["headline"]], paired[headline]
+
+
+def _at(table: pd.DataFrame, part: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """``table`` with the columns ``keys``, which are constant in ``part``."""
+    return table.assign(**{key: part[key].iloc[0] for key in keys})

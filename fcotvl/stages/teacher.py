@@ -6,11 +6,14 @@ import logging
 import shutil
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 from fcotvl.errors import CheckpointError, ParamsError
 from fcotvl.files import atomic, digest, scratch
 from fcotvl.models.config import full_tokens
+from fcotvl.models.convert import from_original
 from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.params import Params
 from fcotvl.train.teacher import TeacherBudget, train_teacher
@@ -18,6 +21,8 @@ from fcotvl.train.teacher import TeacherBudget, train_teacher
 log = logging.getLogger(__name__)
 
 CARD = "README.md"
+FETCHED = ["*.safetensors", "*.json", "*.model", "*.txt"]
+"""Weights, configs and tokenizer of a checkpoint on the hub; not its Python files."""
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -82,8 +87,14 @@ def save_teacher(
 
 
 def _fetch(hub: str, revision: str | None, teacher: Path) -> None:
-    """Download the original checkpoint and convert it."""
-    raise CheckpointError(
-        f"{hub} (revision {revision or 'main'}) cannot be fetched into {teacher}: "
-        "the converter of original checkpoints is not part of this version"
-    )
+    """Download the original checkpoint and convert it; none of its code is run."""
+    try:
+        original = Path(snapshot_download(hub, revision=revision, allow_patterns=FETCHED))
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{hub} cannot be fetched from the hub ({reason}); check the network, or fetch it "
+            "elsewhere into the hub's cache (HF_HOME)"
+        ) from error
+    with atomic(teacher) as folder:
+        from_original(original, folder)
