@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 RATIOS: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.875)
 """Supported shares of visual tokens **removed**."""
@@ -51,3 +52,44 @@ def compressed(tokens: int, ratio: float) -> int:
     if tokens % g:
         raise ValueError(f"{tokens} visual tokens do not divide into groups of {g} (ratio {ratio})")
     return tokens // g * m
+
+
+@lru_cache
+def grids(max_tiles: int, min_tiles: int = 1) -> tuple[tuple[int, int], ...]:
+    """All ``(columns, rows)`` of ``min_tiles`` to ``max_tiles`` tiles, fewest tiles first.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not 1 <= min_tiles <= max_tiles:
+        raise ValueError(
+            f"{min_tiles} to {max_tiles} tiles is not a range; expected 1 <= min <= max"
+        )
+    sides = range(1, max_tiles + 1)
+    found = [(c, r) for c in sides for r in sides if min_tiles <= c * r <= max_tiles]
+    return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))
+
+
+def best_grid(
+    width: int, height: int, *, tile_size: int, max_tiles: int, min_tiles: int = 1
+) -> tuple[int, int]:
+    """The ``(columns, rows)`` whose aspect ratio is closest to the picture's.
+
+    Of equally close grids the larger one is taken only if the picture covers more than half of it.
+
+    Source: InternVL 2410d1db, ``dynamic_preprocess``. The area there is compared with 448 px tiles.
+    """
+    aspect = width / height
+    best, smallest = (1, 1), float("inf")
+    for columns, rows in grids(max_tiles, min_tiles):
+        difference = abs(aspect - columns / rows)
+        fills = width * height > 0.5 * tile_size**2 * columns * rows
+        if difference < smallest or (difference == smallest and fills):
+            best, smallest = (columns, rows), difference
+    return best
+
+
+def count_tiles(width: int, height: int, *, tile_size: int, max_tiles: int) -> int:
+    """How many tiles, thumbnail included, a picture of this size becomes."""
+    columns, rows = best_grid(width, height, tile_size=tile_size, max_tiles=max_tiles)
+    return columns * rows + (columns * rows > 1)

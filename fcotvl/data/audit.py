@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fcotvl.data.mixture import Stream
 from fcotvl.errors import DataError
+from fcotvl.geometry import RATIOS, compressed, count_tiles
 from fcotvl.records import Record
 
 SIZES = (224, 448, 896, 1792, 3584)
@@ -17,12 +18,26 @@ PHRASE = 20
 """Words up to which an answer is a phrase and no text."""
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """How pictures become visual tokens: all that their number depends on."""
+
+    tile_size: int
+    max_tiles: int
+    tokens: int
+    """Of a tile, before compression."""
+
+
 class Composition:
     """Counts over records as they pass by."""
 
-    def __init__(self) -> None:
+    def __init__(self, tiling: Tiling) -> None:
+        self.tiling = tiling
         self.records = 0
         self.turns = 0
+        self.tiles: Counter[int] = Counter()
+        self.letters: Counter[int] = Counter()
+        """Of first answers, by length: what a model learns to say."""
         self.by: dict[str, Counter[str]] = {
             name: Counter() for name in ("source", "licence", "kind", "answer", "longer_side")
         }
@@ -35,10 +50,26 @@ class Composition:
 
     def to_json(self) -> dict[str, Any]:
         """All counts, the most frequent first."""
-        return {"records": self.records, "turns": self.turns} | {
-            f"by_{name}": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-            for name, counts in self.by.items()
-        }
+        return (
+            {"records": self.records, "turns": self.turns}
+            | {
+                f"by_{name}": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+                for name, counts in self.by.items()
+            }
+            | {
+                "tiles": spread(self.tiles),
+                "answer_characters": spread(self.letters),
+                "visual_tokens": {
+                    str(ratio): spread(
+                        {
+                            n * compressed(self.tiling.tokens, ratio): k
+                            for n, k in self.tiles.items()
+                        }
+                    )
+                    for ratio in RATIOS
+                },
+            }
+        )
 
     def _count(self, record: Record) -> None:
         self.records += 1
@@ -46,9 +77,38 @@ class Composition:
         self.by["source"][record.source] += 1
         self.by["licence"][record.licence] += 1
         self.by["longer_side"][_size_class(max(record.width, record.height))] += 1
+        size, most = self.tiling.tile_size, self.tiling.max_tiles
+        tiles = count_tiles(record.width, record.height, tile_size=size, max_tiles=most)
+        self.tiles[tiles] += 1
         for turn in record.turns:
+            self.letters[len(turn.answers[0]) if turn.answers else 0] += 1
             self.by["kind"][turn.kind] += 1
             self.by["answer"][answer_type(turn.answers)] += 1
+
+
+def spread(counts: Mapping[int, int]) -> dict[str, float]:
+    """Mean, median, 95th percentile, maximum and total of numbers that occur so many times."""
+    total = sum(counts.values())
+    if not total:
+        return {}
+    ordered = sorted(counts.items())
+
+    def quantile(share: float) -> int:
+        seen = 0
+        for value, times in ordered:
+            seen += times
+            if seen >= share * total:
+                return value
+        return ordered[-1][0]
+
+    whole = sum(value * times for value, times in ordered)
+    return {
+        "mean": round(whole / total, 3),
+        "median": quantile(0.5),
+        "p95": quantile(0.95),
+        "max": ordered[-1][0],
+        "total": whole,
+    }
 
 
 def answer_type(answers: Sequence[str]) -> str:

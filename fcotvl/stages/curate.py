@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fcotvl.data import sources
 from fcotvl.data.annotations import AbsentError
-from fcotvl.data.audit import Composition, account, dropped
+from fcotvl.data.audit import Composition, Tiling, account, dropped
 from fcotvl.data.drafts import Request
 from fcotvl.data.duplicates import Benchmarks, Seen
 from fcotvl.data.mixture import Stream, examine, mix
@@ -80,7 +80,7 @@ def _pool(params: Params) -> AbstractContextManager[Executor | None]:
 def _benchmark(job: Curation, name: str, benchmark: BenchmarkParams, folder: Path) -> None:
     streams = [_stream(job, name, benchmark, "test")]
     records = examine(streams[0], benchmark.count, job.protected)
-    row = _write(job, folder, records, streams)
+    row = _write(job, folder, records, streams, benchmark.max_tiles)
     job.found["benchmarks"][name] = {"questions_asked": benchmark.count, **row}
 
 
@@ -88,7 +88,8 @@ def _split(job: Curation, split: str, folder: Path) -> None:
     count = getattr(job.params.at.corpus, split)
     feeding = [source for source in job.params.at.sources if split in source.splits]
     streams = [_stream(job, _label(source), source, split) for source in feeding]
-    row = _write(job, folder, mix(streams, count, job.seen, job.protected), streams)
+    records = mix(streams, count, job.seen, job.protected)
+    row = _write(job, folder, records, streams, job.params.at.model.max_tiles)
     job.found["corpus"][split] = {"images_asked": count, **row}
 
 
@@ -118,10 +119,15 @@ def _label(source: SourceParams) -> str:
 
 
 def _write(
-    job: Curation, folder: Path, records: Iterator[Record], streams: Sequence[Stream]
+    job: Curation,
+    folder: Path,
+    records: Iterator[Record],
+    streams: Sequence[Stream],
+    max_tiles: int,
 ) -> dict[str, Any]:
     """Write the shards of one split or benchmark and return their account."""
-    composition = Composition()
+    model = job.params.at.model
+    composition = Composition(Tiling(model.image_size, max_tiles, model.tokens))
     bar = tqdm(composition.watch(records), desc=folder.name, unit=" images", disable=None)
     write_shards(folder, iter(bar), shard_size=job.params.at.corpus.shard_size)
     try:

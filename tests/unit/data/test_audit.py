@@ -2,11 +2,12 @@
 
 import pytest
 
-from fcotvl.data.audit import Composition, account, answer_type, dropped
+from fcotvl.data.audit import Composition, Tiling, account, answer_type, dropped, spread
 from fcotvl.data.drafts import Opened, Quarantined
 from fcotvl.data.duplicates import Benchmarks, Seen
 from fcotvl.data.mixture import Stream, mix
 from fcotvl.errors import DataError
+from fcotvl.geometry import count_tiles
 from tests.support.datasets import record
 
 
@@ -63,7 +64,7 @@ def test_every_dropped_record_has_its_reason():
 
 
 def test_the_composition_counts_what_passes():
-    composition = Composition()
+    composition = Composition(Tiling(tile_size=32, max_tiles=4, tokens=64))
     records = [record(1), record(2, "Who?", "When?")]
     assert list(composition.watch(records)) == records
     counts = composition.to_json()
@@ -71,6 +72,17 @@ def test_the_composition_counts_what_passes():
     assert counts["by_source"] == {"test": 2}
     assert counts["by_longer_side"] == {"<= 224": 2}
     assert counts["by_answer"] == {"yes/no": 3}
+    assert counts["answer_characters"] == {"mean": 3, "median": 3, "p95": 3, "max": 3, "total": 9}
+    tiles = count_tiles(64, 48, tile_size=32, max_tiles=4)
+    assert counts["tiles"]["total"] == 2 * tiles > 2
+    assert counts["visual_tokens"]["0.0"]["max"] == 64 * tiles
+    assert counts["visual_tokens"]["0.75"]["max"] == 16 * tiles
+
+
+def test_a_spread_is_that_of_the_numbers_written_out():
+    found = spread({1: 10, 5: 9, 100: 1})
+    assert found == {"mean": 7.75, "median": 1, "p95": 5, "max": 100, "total": 155}
+    assert spread({}) == {}
 
 
 @pytest.mark.parametrize(
