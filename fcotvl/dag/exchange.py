@@ -48,9 +48,8 @@ def sync(chain: Chain) -> None:
         for job in chain.jobs(**point).values():
             if ours.isdisjoint(job.outs) and _is_foreign(job):
                 _disown(job)
-    foreign = {name for name, job in jobs.items() if _is_foreign(job)}
-    if foreign:
-        _adopt_or_disown(jobs, foreign)
+    if doubtful := {name for name, job in jobs.items() if _is_there(job) and not is_built(job)}:
+        _adopt_or_disown(jobs, doubtful)
 
 
 def commit(chain: Chain) -> None:
@@ -64,23 +63,24 @@ def commit(chain: Chain) -> None:
         os.utime(LOCK)
 
 
-def _adopt_or_disown(jobs: dict[str, Job], foreign: set[str]) -> None:
+def _adopt_or_disown(jobs: dict[str, Job], doubtful: set[str]) -> None:
     changed = _changed()
     unsure: set[str] = set()  # outputs that will be made anew
     younger: set[str] = set()  # outputs that are adopted: what was made of them follows
-    adopted = []
+    adopted, stale = [], []
     for name, job in jobs.items():  # in dvc.yaml's order, which is that of the chain
         if name in changed or not unsure.isdisjoint(job.inputs):
             unsure.update(job.outs)
-        elif name in foreign or not younger.isdisjoint(job.inputs):
+            if name in changed and _is_foreign(job):
+                _disown(job)
+                stale.append(name)
+        elif name in doubtful or not younger.isdisjoint(job.inputs):
             younger.update(job.outs)
             adopted.append(name)
     if adopted:
         adopt([jobs[name] for name in adopted])
-        _say(f"adopted from DVC: {', '.join(sorted(foreign.intersection(adopted)))}")
-    if stale := sorted(foreign & changed):
-        for name in stale:
-            _disown(jobs[name])
+        _say(f"up to date by DVC's word: {', '.join(adopted)}")
+    if stale:
         _say(f"changed since DVC wrote them, to be rebuilt: {', '.join(stale)}")
 
 
@@ -113,23 +113,25 @@ def _disown(job: Job) -> None:
         os.utime(out, (1, 1))  # 0 would read as no time at all
 
 
-def is_kept(job: Job) -> bool:
+def _is_kept(job: Job) -> bool:
     """Whether the outputs are there and Snakemake knows them."""
     return all(_is_untouched(Path(out)) for out in job.outs)
 
 
+def _is_there(job: Job) -> bool:
+    return all(Path(path).exists() for path in (*job.inputs, *job.outs))
+
+
 def _is_foreign(job: Job) -> bool:
     """Whether somebody else than Snakemake wrote an output last; inputs must be there to tell."""
-    there = all(Path(path).exists() for path in (*job.inputs, *job.outs))
-    return there and not is_kept(job)
+    return _is_there(job) and not _is_kept(job)
 
 
 def is_built(job: Job) -> bool:
     """Whether Snakemake made the outputs with today's params, and no input is younger than that."""
-    inputs = [Path(path) for path in job.inputs if path != CONSTANT]
-    if not all(path.exists() for path in inputs) or not is_kept(job):
+    if not _is_there(job) or not _is_kept(job):
         return False
-    youngest = max(map(_mtime, inputs))
+    youngest = max(_mtime(path) for path in job.inputs if path != CONSTANT)
     wanted = sorted(map(repr, job.params))
     records = [_record(Path(out)) for out in job.outs]
     return all(r["params"] == wanted and youngest <= r["starttime"] for r in records)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc.utils.serialize import modify_yaml
 
 from fcotvl.dag.chain import Chain, Job
-from fcotvl.dag.exchange import STAMP, adopt, is_built, is_kept
+from fcotvl.dag.exchange import STAMP, adopt, is_built, sync
 from fcotvl.dag.programs import EngineError, run
 from fcotvl.files import write_text
 
@@ -33,6 +34,7 @@ def publish(chain: Chain) -> list[str]:
         EngineError: sources differ from the last commit, or a command failed.
     """
     _require_committed()
+    sync(chain)
     published = []
     for name, values in _points(chain):
         jobs = chain.jobs(**values)
@@ -58,10 +60,12 @@ def restore(chain: Chain) -> list[str]:
         EngineError: sources differ from the last commit, or a command failed.
     """
     _require_committed()
+    sync(chain)
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     restored = []
     for name, values in _points(chain):
         jobs = {key: job for key, job in chain.jobs(**values).items() if job.stage != "report"}
-        kept = [job for job in jobs.values() if is_kept(job)]
+        kept = [job for job in jobs.values() if is_built(job)]
         with _worktree(name, values, kept) as tree:
             absent = {key: job for key, job in jobs.items() if job not in kept}
             found = list(_restored(tree, absent))
@@ -82,11 +86,11 @@ def _points(chain: Chain) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _restored(tree: Path, jobs: dict[str, Job]) -> Iterator[Job]:
     """The jobs whose outputs the run-cache holds; they are written below ``tree``."""
-    with Repo(str(tree)) as repo, repo.lock:
+    with chdir(tree), Repo() as repo, repo.lock:
         stages = {stage.name: stage for stage in repo.index.stages}
         for name, job in jobs.items():  # in the order of the chain: inputs are there before
             try:
-                if all((tree / path).exists() for path in job.inputs):
+                if all(Path(path).exists() for path in job.inputs):
                     repo.stage_cache.restore(stages[name])
                     yield job
             except RunCacheNotFoundError:
