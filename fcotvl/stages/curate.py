@@ -60,10 +60,9 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
         job = Curation(params, raw, pool, Benchmarks(distance), Seen(distance), found)
         for name, benchmark in params.at.benchmarks.items():
             _benchmark(job, name, benchmark, benchmark_scratch / name)
-        if all(row["sources"][name]["absent"] for name, row in found["benchmarks"].items()):
-            raise DataError(
-                f"{raw} has none of the benchmarks of this scale; see data/raw/README.md"
-            )
+        absent = [row["sources"][name]["absent"] for name, row in found["benchmarks"].items()]
+        if all(absent):
+            raise DataError(f"none of this scale's benchmarks is there: {'; '.join(absent)}")
         for split in SPLITS:
             _split(job, split, corpus_scratch / split)
     write_json(audit, {**found, "dropped": job.drops})

@@ -1,0 +1,57 @@
+"""The OCR text of DocVQA pages: found through the ids of its questions."""
+
+import pytest
+
+from fcotvl.data.drafts import Quarantined
+from fcotvl.data.sources.docvqa_text import read
+from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
+
+
+def write(raw, rows):
+    pages = [
+        {"questionId": number, "question": "Who?", "image": f"documents/{page}.png"}
+        for number, page in ((1, "a_1"), (2, "a_1"), (3, "b_2"))
+    ]
+    write_json(raw / "DocVQA/val/val_v1.0.json", {"data": pages})
+    write_json(raw / "DocVQA/val/docvqa_val_squad_format.json", rows)
+    write_picture(raw / "DocVQA/val/documents/a_1.png", 1)
+
+
+def found(raw):
+    return list(read(request(raw), split="val"))
+
+
+def row(context, *ids):
+    return {"context": context, "qas": [{"id": number, "question": "Who?"} for number in ids]}
+
+
+def test_a_page_is_found_through_its_questions(tmp_path):
+    write(tmp_path, [row("itc  limited", 1, 2)])
+    (draft,) = found(tmp_path)
+    assert draft.image.name == "a_1.png"
+    assert draft.turns[0].kind == "transcribe"
+    assert draft.turns[0].answers == ("itc limited",)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (row("text", 1, 3), "belong to 2 pages"),
+        (row("text", 77), "belong to 0 pages"),
+        (row("x" * 5000, 1), "5000 characters, too many"),
+        ({"qas": []}, "context is missing"),
+    ],
+)
+def test_a_row_that_leads_nowhere_is_set_aside(tmp_path, bad, reason):
+    write(tmp_path, [bad, row("text", 1)])
+    first, second = found(tmp_path)
+    assert isinstance(first, Quarantined)
+    assert reason in first.reason
+    assert second.turns[0].answers == ("text",)
+
+
+@needs_realdata
+def test_the_real_sample_has_one_text_a_page():
+    drafts = found(realdata())
+    assert len(drafts) == 11
+    assert sum(isinstance(draft, Quarantined) for draft in drafts) == 1  # 2,594 characters

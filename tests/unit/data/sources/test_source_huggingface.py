@@ -1,0 +1,89 @@
+"""Data sets of the hub, from Parquet here: every shape, and one line where one cannot be had."""
+
+import datasets
+import pytest
+
+from fcotvl.data.drafts import Quarantined, Request
+from fcotvl.data.sources.huggingface import read
+from fcotvl.errors import DataError, ParamsError
+from tests.support.datasets import encoded, picture
+
+IMAGE = {"bytes": encoded(picture(1)), "path": None}
+
+
+def found(folder, rows, images=False, **options):
+    features = None
+    table = datasets.Dataset.from_list(rows, features=features)
+    kind = datasets.List(datasets.Image()) if images else datasets.Image()
+    table = table.cast_column("images" if images else "image", kind)
+    (folder / "hub").mkdir()
+    table.to_parquet(folder / "hub" / "train-00000.parquet")
+    request = Request(raw=folder, split="align", seed=0)
+    return list(read(request, id=str(folder / "hub"), source="hub", **options))
+
+
+def test_flat_rows_are_mapped_by_column(tmp_path):
+    rows = [{"image": IMAGE, "query": "How many?", "label": ["14"], "type": "human_test"}]
+    (draft,) = found(tmp_path, rows, question="query", answer="label", half="type")
+    assert draft.image == IMAGE["bytes"]
+    assert (draft.turns[0].question, draft.turns[0].answers) == ("How many?", ("14",))
+    assert draft.source == "hub/human"
+
+
+def test_chats_have_one_question_a_turn(tmp_path):
+    texts = [
+        {"user": "Question: Who?\nAnswer briefly.", "assistant": "Answer: Me", "source": "x"},
+        {"user": "When?", "assistant": "Now", "source": "x"},
+    ]
+    rows = [{"images": [IMAGE], "texts": texts}, {"images": [IMAGE, IMAGE], "texts": texts}]
+    options = {"shape": "chats", "image": "images", "question": "texts"}
+    one, two = found(tmp_path, rows, images=True, **options)
+    assert [(t.question, t.answers) for t in one.turns] == [("Who?", ("Me",)), ("When?", ("Now",))]
+    assert isinstance(two, Quarantined)
+    assert "2 pictures" in two.reason
+
+
+def test_parallel_columns_bring_their_explanations(tmp_path):
+    pairs = {"question": ["Sum?"], "answer": ["3"], "explanation": ["1 + 2 = 3"]}
+    rows = [{"image": IMAGE, "qa_pairs": pairs}]
+    (draft,) = found(tmp_path, rows, shape="columns", question="qa_pairs")
+    assert (draft.turns[0].kind, draft.turns[0].rationale) == ("reason", "1 + 2 = 3")
+
+
+def test_donut_texts_are_read_aloud(tmp_path):
+    rows = [
+        {"image": IMAGE, "ground_truth": '{"gt_parse": {"text_sequence": "all  of it"}}'},
+        {"image": IMAGE, "ground_truth": "{}"},
+    ]
+    good, bad = found(tmp_path, rows, shape="donut", question="ground_truth")
+    assert good.turns[0].answers == ("all of it",)
+    assert isinstance(bad, Quarantined)
+
+
+def test_tables_are_written_out(tmp_path):
+    html = ["<tr>", "<td>", "</td>", "<td>", "</td>", "</tr>"]
+    rows = [{"image": IMAGE, "html": html, "cells": [[{"tokens": ["A"]}, {"tokens": ["B"]}]]}]
+    (draft,) = found(tmp_path, rows, shape="tables", question="html", answer="cells")
+    assert draft.turns[0].answers == ("| A | B |\n| --- | --- |",)
+
+
+def test_a_bad_row_is_set_aside(tmp_path):
+    rows = [
+        {"image": IMAGE, "question": None, "answer": "x"},
+        {"image": None, "question": "Who?", "answer": "x"},
+        {"image": IMAGE, "question": "Who?", "answer": "x"},
+    ]
+    items = found(tmp_path, rows)
+    assert [isinstance(item, Quarantined) for item in items] == [True, True, False]
+
+
+def test_what_cannot_be_had_is_one_line(tmp_path):
+    rows = [{"image": IMAGE, "question": "Who?", "answer": "x"}]
+    with pytest.raises(DataError, match="has no column 'picture'; there are image"):
+        found(tmp_path, rows, image="picture")
+    request = Request(raw=tmp_path, split="align", seed=0)
+    with pytest.raises(ParamsError, match="no shape 'round'"):
+        read(request, id="x", source="x", shape="round")
+    with pytest.raises(DataError, match=r"'.*nowhere' .* cannot be read") as error:
+        read(request, id=str(tmp_path / "nowhere"), source="x")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,72 @@
+"""VLMEvalKit's tables: base64 images, shared images, answers as Python lists or bare text."""
+
+import base64
+import csv
+
+import pytest
+
+from fcotvl.data.drafts import FileDraft, Quarantined
+from fcotvl.data.sources.vlmevalkit import read
+from fcotvl.errors import DataError
+from tests.support.datasets import encoded, picture, request
+
+IMAGE = base64.b64encode(encoded(picture(1))).decode()
+
+
+def found(raw, *rows, columns=("index", "image", "question", "answer", "split")):
+    with (raw / "t.tsv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerows([columns, *rows])
+    return list(read(request(raw), file="t.tsv", source="chartqa"))
+
+
+def test_a_row_is_a_record(tmp_path):
+    (draft,) = found(tmp_path, ["7", IMAGE, "How many?", "14", "test_human"])
+    assert draft.image == encoded(picture(1))
+    assert draft.source == "chartqa/human"
+    assert draft.turns[0].answers == ("14",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("['0.28', '.28']", ("0.28", ".28")),
+        ("[Gambia, Niger]", ("[Gambia, Niger]",)),
+        ("['unclosed", ("['unclosed",)),
+        ("[1, 2]", ("[1, 2]",)),
+        ("__import__('os')", ("__import__('os')",)),
+        ("", ()),
+    ],
+)
+def test_answers_are_lists_only_where_they_are(tmp_path, answer, expected):
+    (draft,) = found(tmp_path, ["0", IMAGE, "Who?", answer, ""])
+    assert draft.turns[0].answers == expected
+    assert draft.source == "chartqa"
+
+
+def test_a_short_image_is_that_of_another_row(tmp_path):
+    first, second, third = found(
+        tmp_path,
+        ["0", IMAGE, "Who?", "a", ""],
+        ["1", "0", "When?", "b", ""],
+        ["2", "9", "Where?", "c", ""],
+    )
+    assert first.image == second.image
+    assert isinstance(third, Quarantined)
+    assert "row '9'" in third.reason
+
+
+@pytest.mark.parametrize(
+    "row", [["0", "*" * 100, "Who?", "a", ""], ["0", IMAGE, "", "a", ""], ["0"], [""]]
+)
+def test_a_bad_row_is_set_aside(tmp_path, row):
+    bad, good = found(tmp_path, row, ["1", IMAGE, "Who?", "a", ""])
+    assert isinstance(bad, Quarantined)
+    assert isinstance(good, FileDraft)
+
+
+def test_missing_files_and_columns_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"vlmevalkit: no 't.tsv' in"):
+        list(read(request(tmp_path), file="t.tsv", source="x"))
+    with pytest.raises(DataError, match="has no column image, question"):
+        found(tmp_path, ["0", "x"], columns=("index", "text"))
