@@ -7,6 +7,6 @@ Only the standard library and yaml: this runs whenever Snakemake starts.
 """
 
 from fcotvl.dag.chain import Chain
-from fcotvl.dag.exchange import CONSTANT, begin, commit, end, sync
+from fcotvl.dag.exchange import begin, commit, end, sync
 
-__all__ = ["CONSTANT", "Chain", "begin", "commit", "end", "sync"]
+__all__ = ["Chain", "begin", "commit", "end", "sync"]

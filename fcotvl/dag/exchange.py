@@ -23,8 +23,6 @@ LOCK = Path("dvc.lock")
 AT_WORK_DVC = Path(".dvc/tmp/rwlock")
 AT_WORK_SNAKEMAKE = Path(".snakemake/locks")
 RECORDS = Path(".snakemake/metadata")
-CONSTANT = "data/check.txt"
-"""Made again with every changed param, always the same: its age says nothing."""
 STAMP = ".snakemake_timestamp"
 ADOPTING = "FCOTVL_ADOPTING"
 """Set for the Snakemake run that only adopts: it must not start another."""
@@ -131,7 +129,7 @@ def is_built(job: Job) -> bool:
     """Whether Snakemake made the outputs with today's params, and no input is younger than that."""
     if not _is_there(job) or not _is_kept(job):
         return False
-    youngest = max(_mtime(path) for path in job.inputs if path != CONSTANT)
+    youngest = max(map(_mtime, job.inputs))
     wanted = sorted(map(repr, job.params))
     records = [_record(Path(out)) for out in job.outs]
     return all(r["params"] == wanted and youngest <= r["starttime"] for r in records)

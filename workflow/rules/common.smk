@@ -34,13 +34,6 @@ TIMES = f"logs/benchmarks/{SCALE}"
 RULES = {name: CHAIN.rule(name) for name in CHAIN.stages}
 
 
-def inputs(stage):
-    """The stage's inputs, but for the constant output of `check`: what it validates stops this file
-    from being parsed, and a job behind `ancient(...)` would miss its own changed params.
-    """
-    return [path for path in RULES[stage].input if path != dag.CONSTANT]
-
-
 def outputs(stage):
     """The stage's outputs; one without a suffix is a folder."""
     return [

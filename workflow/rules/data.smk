@@ -1,7 +1,7 @@
 rule check:
     """Validate params.yaml and every scale, build every variant on the meta device."""
     input:
-        inputs("check"),
+        RULES["check"].input,
     output:
         outputs("check"),
     log:
@@ -20,7 +20,7 @@ rule check:
 rule curate:
     """Read, validate, de-duplicate, decontaminate, mix and shard."""
     input:
-        inputs("curate"),
+        RULES["curate"].input,
     output:
         outputs("curate"),
     log:

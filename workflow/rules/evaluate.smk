@@ -1,7 +1,7 @@
 rule predict_baselines:
     """Answers of the teacher and of the training-free systems."""
     input:
-        inputs("predict_baselines"),
+        RULES["predict_baselines"].input,
     output:
         outputs("predict_baselines"),
     log:
@@ -23,7 +23,7 @@ rule predict_baselines:
 rule predict_distilled:
     """Answers of the student after distillation."""
     input:
-        inputs("predict_distilled"),
+        RULES["predict_distilled"].input,
     output:
         outputs("predict_distilled"),
     log:
@@ -45,7 +45,7 @@ rule predict_distilled:
 rule predict_sft:
     """Answers of the last checkpoint of a recipe."""
     input:
-        inputs("predict_sft"),
+        RULES["predict_sft"].input,
     output:
         outputs("predict_sft"),
     log:
@@ -67,7 +67,7 @@ rule predict_sft:
 rule predict_merged:
     """Answers of the merged student, of the soups and of the best single checkpoint."""
     input:
-        inputs("predict_merged"),
+        RULES["predict_merged"].input,
     output:
         outputs("predict_merged"),
     log:
@@ -89,7 +89,7 @@ rule predict_merged:
 rule score_baselines:
     """Scores of the teacher and of the training-free systems, per question."""
     input:
-        inputs("score_baselines"),
+        RULES["score_baselines"].input,
     output:
         outputs("score_baselines"),
     log:
@@ -110,7 +110,7 @@ rule score_baselines:
 rule score_distilled:
     """Scores of the student after distillation, per question."""
     input:
-        inputs("score_distilled"),
+        RULES["score_distilled"].input,
     output:
         outputs("score_distilled"),
     log:
@@ -131,7 +131,7 @@ rule score_distilled:
 rule score_sft:
     """Scores of the last checkpoint of a recipe, per question."""
     input:
-        inputs("score_sft"),
+        RULES["score_sft"].input,
     output:
         outputs("score_sft"),
     log:
@@ -152,7 +152,7 @@ rule score_sft:
 rule score_merged:
     """Scores of the merged student, of the soups and of the best single checkpoint."""
     input:
-        inputs("score_merged"),
+        RULES["score_merged"].input,
     output:
         outputs("score_merged"),
     log:
@@ -173,7 +173,7 @@ rule score_merged:
 rule speed:
     """Prefill and decoding of student and FastV against the teacher: alone on the machine, or it is noise."""
     input:
-        inputs("speed"),
+        RULES["speed"].input,
     output:
         outputs("speed"),
     log:

@@ -1,7 +1,7 @@
 rule report:
     """Tables, plots, one HTML page and the metrics of the experiment that params.yaml describes."""
     input:
-        inputs("report"),
+        RULES["report"].input,
     output:
         shown(outputs("report"), "experiment"),
     log:
@@ -22,7 +22,7 @@ rule report:
 rule ablation:
     """The report with the grid of params.yaml beside the experiment; what variants share is computed once."""
     input:
-        inputs("report"),
+        RULES["report"].input,
         variants=variant_scores(),
     output:
         shown(

@@ -3,7 +3,7 @@
 rule teacher:
     """The bundled teacher, one trained from nothing, or the hub's."""
     input:
-        inputs("teacher"),
+        RULES["teacher"].input,
     output:
         outputs("teacher"),
     log:
@@ -25,7 +25,7 @@ rule teacher:
 rule distill:
     """Re-align a student whose ViT and LLM are frozen, from the teacher's logits."""
     input:
-        inputs("distill"),
+        RULES["distill"].input,
     output:
         outputs("distill"),
     log:
@@ -47,7 +47,7 @@ rule distill:
 rule rscot:
     """Sample chains of thought from the teacher and keep those that end in the right answer."""
     input:
-        inputs("rscot"),
+        RULES["rscot"].input,
     output:
         outputs("rscot"),
     log:
@@ -69,7 +69,7 @@ rule rscot:
 rule sft:
     """Post-train on direct answers and rationales; keep a pool of checkpoints."""
     input:
-        inputs("sft"),
+        RULES["sft"].input,
     output:
         outputs("sft"),
     log:
@@ -91,7 +91,7 @@ rule sft:
 rule merge:
     """Weigh the checkpoints by their Shapley values and merge them; the soups beside."""
     input:
-        inputs("merge"),
+        RULES["merge"].input,
     output:
         outputs("merge"),
     log:

@@ -13,6 +13,7 @@ stages:
   distill:
     cmd: python -m fcotvl distill --ratio ${ratio} --student data/${scale}/r${ratio}/student.bin
     deps:
+    - data/check.txt
     - code
     params:
     - distill
