@@ -14,6 +14,7 @@ import binascii
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fcotvl.data.annotations import existing, text
 from fcotvl.data.drafts import FileDraft, Quarantined, Request
@@ -24,6 +25,7 @@ FIELD = 1 << 28
 """Characters that a field may have: a page in base64."""
 REFERENCE = 64
 """Characters below which an image is the index of another row's image."""
+Row = dict[str, Any]
 NEEDED = {"index", "image", "question"}
 
 
@@ -49,14 +51,15 @@ def read(
     return _rows(path, source, kind)
 
 
-def _table(path: Path) -> Iterator[dict[str, str]]:
+def _table(path: Path) -> Iterator[Row]:
     csv.field_size_limit(FIELD)
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         yield from csv.DictReader(lines, delimiter="\t")
 
 
 def _rows(path: Path, source: str, kind: str) -> Iterator[FileDraft | Quarantined]:
-    shared = {row["image"]: b"" for row in _table(path) if len(row["image"] or "") < REFERENCE}
+    named = (row["image"] for row in _table(path))
+    shared = {value: b"" for value in named if value and len(value) < REFERENCE}
     for number, row in enumerate(_table(path)):
         try:
             image = _image(row, shared)
@@ -65,7 +68,7 @@ def _rows(path: Path, source: str, kind: str) -> Iterator[FileDraft | Quarantine
             yield Quarantined(f"{path.name}, row {number}", "vlmevalkit", str(error))
 
 
-def _image(row: dict[str, str], shared: dict[str, bytes]) -> bytes:
+def _image(row: Row, shared: dict[str, bytes]) -> bytes:
     """The row's picture; those that later rows refer to are kept in ``shared``."""
     value = text(row, "image")
     if len(value) < REFERENCE:
@@ -81,7 +84,7 @@ def _image(row: dict[str, str], shared: dict[str, bytes]) -> bytes:
     return image
 
 
-def _draft(row: dict[str, str], image: bytes, path: Path, source: str, kind: str) -> FileDraft:
+def _draft(row: Row, image: bytes, path: Path, source: str, kind: str) -> FileDraft:
     index = text(row, "index")
     half = (row.get("split") or "").rpartition("_")[2]
     name = f"{path.stem}-{index}"
