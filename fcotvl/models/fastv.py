@@ -23,6 +23,8 @@ from fcotvl.models.student import Features
 
 States = Float[Tensor, "row seq hidden"]
 Scores = Float[Tensor, "row key"]
+Columns = Int[Tensor, "_"]
+"""Kept columns of one row; rows keep different numbers."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class PrunedDecoder(Decoder):
         self.prune = prune
         self.names = names
         self.short_mask = self.attention_mask
-        self.kept: list[Int[Tensor, " kept"]] = []
+        self.kept: list[Columns] = []
         """Of each row of the last prefill, which columns of its batch were kept."""
 
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Features) -> Logits:
@@ -150,9 +152,7 @@ class PrunedDecoder(Decoder):
             scores[row, mask.shape[1] - length :] = torch.rand(length, generator=source)
         return scores.to(mask.device)
 
-    def _choose(
-        self, scores: Scores, visual: Bool[Tensor, "row seq"], mask: Mask
-    ) -> list[Int[Tensor, " kept"]]:
+    def _choose(self, scores: Scores, visual: Bool[Tensor, "row seq"], mask: Mask) -> list[Columns]:
         """Columns to keep of each row: its text, and the best of its visual tokens."""
         kept = []
         for row in range(len(scores)):
@@ -173,7 +173,7 @@ def _bias(mask: Mask, states: States) -> Float[Tensor, "row 1 query key"]:
     return torch.zeros_like(seen, dtype=states.dtype).masked_fill(~seen, lowest)
 
 
-def _left_padded(rows: Sequence[Int[Tensor, " kept"]]) -> tuple[Ids, Mask]:
+def _left_padded(rows: Sequence[Columns]) -> tuple[Ids, Mask]:
     """Rows of unequal length as one matrix, padded on the left with 0, and its mask."""
     longest = max(map(len, rows))
     columns = torch.stack([torch.nn.functional.pad(r, (longest - len(r), 0)) for r in rows])

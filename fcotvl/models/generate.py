@@ -227,8 +227,6 @@ class _Run:
         said: list[list[int]] = [[] for _ in dice]
         live = list(range(len(said)))
         for step in range(self.decoding.max_new_tokens):
-            if step:
-                logits = decoder.step(chosen)
             chosen = choose(logits, self.decoding, dice[live, step])
             on = [i for i, token in enumerate(chosen.tolist()) if token != end]
             if len(on) < len(live):
@@ -239,6 +237,8 @@ class _Run:
                 decoder.select(rows)
             for row, token in zip(live, chosen.tolist(), strict=True):
                 said[row].append(token)
+            if step + 1 < self.decoding.max_new_tokens:
+                logits = decoder.step(chosen)
         return said
 
 

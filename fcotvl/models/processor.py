@@ -79,7 +79,8 @@ class FcotvlImageProcessor(BaseImageProcessor):
 
     def _normalise(self, tile: Image.Image) -> npt.NDArray[np.float32]:
         pixels = np.asarray(tile, dtype=np.float32) / 255
-        mean, std = np.float32(self.image_mean), np.float32(self.image_std)
+        mean = np.asarray(self.image_mean, dtype=np.float32)
+        std = np.asarray(self.image_std, dtype=np.float32)
         return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
 
 

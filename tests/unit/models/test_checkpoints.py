@@ -190,7 +190,7 @@ def test_a_student_is_transformers_own_kind_of_model():
     """Weights, config, generation settings and gradient checkpointing as users know them."""
     student = trained_student(models.teacher())
     assert isinstance(student, InternVLForConditionalGeneration)
-    student.gradient_checkpointing_enable()
+    student.activation_checkpointing_enable()
     student.train()
     processor = processor_for(models.processor(), student.config)
     inputs = processor([models.picture()], processor.render("What?", "That"))

@@ -25,7 +25,7 @@ def counted(run):
     """FLOPs of ``run`` by torch's own counter."""
     # Fused attention is not counted on every kind of CPU.
     plain = sdpa_kernel(SDPBackend.MATH)
-    with torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
+    with plain, FlopCounterMode(display=False) as counter:
         result = run()
     return counter.get_total_flops(), result
 

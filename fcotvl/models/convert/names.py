@@ -1,0 +1,160 @@
+"""Which tensor of an original InternVL2 checkpoint is which of transformers' InternVL.
+
+Names on our side are those that ``save_pretrained`` writes for InternVL.
+Source: transformers' ``convert_internvl_weights_to_hf.py`` and, for InternLM2, the layout of its
+``wqkv`` (rows grouped by key-value head: its queries, its key, its value).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from transformers import InternVLConfig
+
+BOTH = ("weight", "bias")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One tensor of the original and what it is for us."""
+
+    original: str
+    ours: tuple[str, ...]
+    packing: Literal["same", "stacked", "grouped"] = "same"
+    """``stacked``: rows of q, k, v one after the other; ``grouped``: by key-value head."""
+
+
+def pairs(config: InternVLConfig, *, internlm: bool, has_head: bool) -> list[Pair]:
+    """All tensors of a checkpoint of ``config``.
+
+    Args:
+        config: of the model in transformers' layout.
+        internlm: whether the original's LLM is InternLM2, else Qwen2.
+        has_head: whether the head is a tensor of its own.
+    """
+    vision, llm = config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers
+    language = _internlm2(llm, has_head) if internlm else _qwen2(llm, has_head)
+    return [*_vit(vision), *_projector(), *language]
+
+
+def split(tensor: Tensor, pair: Pair, head_dim: int, groups: int) -> dict[str, Tensor]:
+    """Our tensors of one original tensor.
+
+    Args:
+        tensor: the original.
+        pair: what it is.
+        head_dim: channels of an LLM head.
+        groups: LLM query heads per key-value head.
+    """
+    parts: Sequence[Tensor]
+    if pair.packing == "same":
+        parts = [tensor]
+    elif pair.packing == "stacked":
+        parts = tensor.chunk(3)
+    else:
+        packed = rearrange(tensor, "(kv g d) w -> kv g d w", g=groups + 2, d=head_dim)
+        heads = (packed[:, :groups], packed[:, groups : groups + 1], packed[:, groups + 1 :])
+        parts = [rearrange(part, "kv g d w -> (kv g d) w") for part in heads]
+    return {name: part.contiguous() for name, part in zip(pair.ours, parts, strict=True)}
+
+
+def join(parts: Sequence[Tensor], pair: Pair, head_dim: int, groups: int) -> Tensor:
+    """The original tensor of ours; undoes ``split``."""
+    if pair.packing == "same":
+        return parts[0]
+    if pair.packing == "stacked":
+        return torch.cat(list(parts))
+    counts = (groups, 1, 1)
+    heads = [
+        rearrange(part, "(kv g d) w -> kv g d w", g=count, d=head_dim)
+        for part, count in zip(parts, counts, strict=True)
+    ]
+    return rearrange(torch.cat(heads, dim=1), "kv g d w -> (kv g d) w").contiguous()
+
+
+def saved_name(name: str) -> str:
+    """The name under which ``save_pretrained`` writes a parameter of the model."""
+    for inside, saved in (
+        ("model.language_model.", "language_model.model."),
+        ("lm_head.", "language_model.lm_head."),
+        ("model.", ""),
+    ):
+        if name.startswith(inside):
+            return saved + name.removeprefix(inside)
+    return name
+
+
+def _vit(layers: int) -> Iterator[Pair]:
+    theirs, ours = "vision_model.embeddings", "vision_tower.embeddings"
+    yield Pair(f"{theirs}.class_embedding", (f"{ours}.cls_token",))
+    yield Pair(f"{theirs}.position_embedding", (f"{ours}.position_embeddings",))
+    for part in BOTH:
+        projection = f"{ours}.patch_embeddings.projection.{part}"
+        yield Pair(f"{theirs}.patch_embedding.{part}", (projection,))
+    names = {
+        "attn.proj": "attention.projection_layer",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "mlp.fc1": "mlp.fc1",
+        "mlp.fc2": "mlp.fc2",
+    }
+    for i in range(layers):
+        theirs, ours = f"vision_model.encoder.layers.{i}", f"vision_tower.encoder.layer.{i}"
+        yield Pair(f"{theirs}.ls1", (f"{ours}.lambda_1",))
+        yield Pair(f"{theirs}.ls2", (f"{ours}.lambda_2",))
+        for part in BOTH:
+            yield Pair(f"{theirs}.attn.qkv.{part}", _qkv(f"{ours}.attention", part), "stacked")
+            for original, new in names.items():
+                yield Pair(f"{theirs}.{original}.{part}", (f"{ours}.{new}.{part}",))
+
+
+def _projector() -> Iterator[Pair]:
+    for original, new in (("0", "layer_norm"), ("1", "linear_1"), ("3", "linear_2")):
+        for part in BOTH:
+            yield Pair(f"mlp1.{original}.{part}", (f"multi_modal_projector.{new}.{part}",))
+
+
+def _qwen2(layers: int, has_head: bool) -> Iterator[Pair]:
+    """Qwen2 has transformers' own names already."""
+    names = ["embed_tokens.weight", "norm.weight"]
+    for i in range(layers):
+        attention = [f"self_attn.{x}_proj.{part}" for x in "qkv" for part in BOTH]
+        feed_forward = [f"mlp.{x}_proj.weight" for x in ("gate", "up", "down")]
+        norms = ["input_layernorm.weight", "post_attention_layernorm.weight"]
+        inside = [*attention, "self_attn.o_proj.weight", *feed_forward, *norms]
+        names += [f"layers.{i}.{name}" for name in inside]
+    for name in names:
+        yield Pair(f"language_model.model.{name}", (f"language_model.model.{name}",))
+    if has_head:
+        yield Pair("language_model.lm_head.weight", ("language_model.lm_head.weight",))
+
+
+def _internlm2(layers: int, has_head: bool) -> Iterator[Pair]:
+    model = "language_model.model"
+    yield Pair(f"{model}.tok_embeddings.weight", (f"{model}.embed_tokens.weight",))
+    yield Pair(f"{model}.norm.weight", (f"{model}.norm.weight",))
+    names = {
+        "attention.wo": "self_attn.o_proj",
+        "feed_forward.w1": "mlp.gate_proj",
+        "feed_forward.w2": "mlp.down_proj",
+        "feed_forward.w3": "mlp.up_proj",
+        "attention_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+    }
+    for i in range(layers):
+        layer = f"{model}.layers.{i}"
+        ours = _qkv(f"{layer}.self_attn", "weight")
+        yield Pair(f"{layer}.attention.wqkv.weight", ours, "grouped")
+        for original, new in names.items():
+            yield Pair(f"{layer}.{original}.weight", (f"{layer}.{new}.weight",))
+    if has_head:
+        yield Pair("language_model.output.weight", ("language_model.lm_head.weight",))
+
+
+def _qkv(attention: str, part: str) -> tuple[str, ...]:
+    return tuple(f"{attention}.{x}_proj.{part}" for x in "qkv")
