@@ -1,0 +1,72 @@
+"""What a mix will take of each source, by the sizes on the data sets' cards: no network needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fcotvl.data.drafts import CARVE
+from fcotvl.params import CorpusParams, SourceParams
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A source and what each split takes of it."""
+
+    name: str
+    licence: str
+    images: int | None
+    """As many as there are; ``None`` where no card says."""
+    gigabytes: float | None
+    taken: Mapping[str, int]
+
+
+def plan(sources: Sequence[SourceParams], corpus: CorpusParams) -> list[Planned]:
+    """How many images each split takes of each source, none of them twice.
+
+    As ``mixture.mix`` does it: by weight, and a dry source leaves its share to the others.
+    """
+    taken: list[dict[str, int]] = [{} for _ in sources]
+    for split in CARVE:
+        feeding = [place for place, source in enumerate(sources) if split in source.splits]
+        limits = {place: _available(sources[place], split) for place in feeding}
+        weights = {place: sources[place].weight for place in feeding}
+        for place, count in _fill(weights, limits, getattr(corpus, split)).items():
+            taken[place][split] = count
+    return [
+        Planned(name(source), source.licence, source.images, source.gigabytes, counts)
+        for source, counts in zip(sources, taken, strict=True)
+    ]
+
+
+def name(source: SourceParams) -> str:
+    """The reader with what tells its data set: an id with its config, a folder, a family."""
+    told = [
+        str(source.options[key])
+        for key in ("id", "config", "folder", "family")
+        if key in source.options
+    ]
+    return " ".join([source.reader, *told]).removeprefix("huggingface ")
+
+
+def _available(source: SourceParams, split: str) -> float:
+    """Images of the source that are carved for ``split``; endless where no card says."""
+    if source.images is None:
+        return float("inf")
+    return source.images * CARVE[split] / sum(CARVE[fed] for fed in source.splits if fed in CARVE)
+
+
+def _fill(weights: dict[int, float], limits: dict[int, float], count: int) -> dict[int, int]:
+    """``count`` shared by weight, nobody above their limit."""
+    filled: dict[int, float] = {}
+    left = float(count)
+    while open_ := {place: weight for place, weight in weights.items() if place not in filled}:
+        unit = left / sum(open_.values())
+        dry = {place for place, weight in open_.items() if weight * unit > limits[place]}
+        if not dry:
+            filled |= {place: weight * unit for place, weight in open_.items()}
+            break
+        for place in dry:
+            filled[place] = limits[place]
+            left -= limits[place]
+    return {place: round(filled[place]) for place in weights}

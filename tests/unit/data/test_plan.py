@@ -1,0 +1,69 @@
+"""The plan of a mix: shares by weight, nobody beyond what there is, nothing twice."""
+
+import pytest
+
+from fcotvl.data.plan import name, plan
+from fcotvl.params import CorpusParams, SourceParams, load
+from fcotvl.stages.plan import run
+
+CORPUS = CorpusParams(
+    align=1000, instruct=500, val=10, shard_size=10, max_pixels=10, near_duplicate=0
+)
+
+
+def source(weight, images=None, splits=("align",), **options):
+    return SourceParams(
+        reader="huggingface",
+        options=options,
+        weight=weight,
+        licence="CC0",
+        splits=splits,
+        images=images,
+    )
+
+
+def taken(*sources):
+    return [dict(one.taken) for one in plan(sources, CORPUS)]
+
+
+def test_shares_follow_the_weights():
+    assert taken(source(3), source(1)) == [{"align": 750}, {"align": 250}]
+
+
+def test_a_dry_source_leaves_its_share_to_the_others():
+    assert taken(source(1, 100), source(1, 450), source(2)) == [
+        {"align": 100},
+        {"align": 300},
+        {"align": 600},
+    ]
+
+
+def test_what_is_not_there_is_not_taken():
+    assert taken(source(1, 100), source(1, 200)) == [{"align": 100}, {"align": 200}]
+
+
+def test_a_source_of_two_splits_gives_each_its_part():
+    assert taken(source(1, 200, ("align", "instruct"))) == [{"align": 100, "instruct": 100}]
+
+
+def test_a_source_is_named_by_what_tells_it():
+    assert name(source(1, id="a/b", config="c", shape="flat")) == "a/b c"
+
+
+@pytest.mark.parametrize("scale", ["internvl2-1b", "internvl2-2b", "internvl2-8b", "tiny", "local"])
+def test_every_scale_has_a_plan(scale, capsys):
+    run(load(scale=scale))
+    shown = capsys.readouterr().out
+    corpus = load(scale=scale).at.corpus
+    assert f"{corpus.align:,}" in shown
+    assert "Downloads:" in shown
+
+
+def test_the_public_recipe_is_within_a_tenth_of_the_papers_budget():
+    """2 M alignment images, and 1.5 M with about three questions each."""
+    at = load(scale="internvl2-2b").at
+    planned = plan(at.sources, at.corpus)
+    for split, asked in (("align", 2_000_000), ("instruct", 1_500_000), ("val", 2000)):
+        assert getattr(at.corpus, split) == asked
+        assert sum(one.taken.get(split, 0) for one in planned) >= 0.9 * asked
+    assert all(one.licence for one in planned)
