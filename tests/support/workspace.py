@@ -14,11 +14,6 @@ from tests.support.imports import ROOT
 
 STAGE = re.compile(r"^Running stage '([^']+)'|^(?:local)?rule (\w+):", re.MULTILINE)
 COLLECT = {"all", "variants"}
-IDENTITY = {
-    f"GIT_{role}_{key}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for key, value in {"NAME": "fcotvl", "EMAIL": "fcotvl@example.org"}.items()
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,11 @@ class Workspace:
             r"^  compressor:\n(  - .*\n)+  ratio:\n(  - .*\n)+",
             "  compressor:\n  - cnn\n  - pool\n  ratio:\n  - 0.5\n",
         )
+        self.edit("params.yaml", r"^  ratios:\n(  - .*\n)+", "  ratios:\n  - 0.5\n")
+        self.edit("workflow/scales/smoke.yaml", r"^  speed_batch: \d+", "  speed_batch: 1")
         self.run("git", "init", "--quiet", "--initial-branch=main")
+        self.run("git", "config", "user.name", "fcotvl")
+        self.run("git", "config", "user.email", "fcotvl@example.org")
         self.commit()
 
     def run(self, *command: str) -> Ran:
@@ -113,4 +112,4 @@ def _environment(folder: Path) -> dict[str, str]:
     }
     mine |= {"OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": str(folder.parent / "bytecode")}
     dropped = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "DVC_STAGE", "DVC_ROOT"}
-    return {k: v for k, v in os.environ.items() if k not in dropped} | IDENTITY | mine
+    return {k: v for k, v in os.environ.items() if k not in dropped} | mine
