@@ -1,0 +1,137 @@
+"""How fast curation is against drawing, encoding and decoding alone, and what memory it takes.
+
+    python benchmarks/curate.py --records 100000 --output curate.json
+
+Time is CPU time of this process and of its workers, so that a busy machine does not change the
+ratio. Memory is the peak of this process, read at a quarter, a half and all of the records: what
+one more record costs follows from the last two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from fcotvl.data import sources
+from fcotvl.data.audit import Composition, Tiling
+from fcotvl.data.drafts import Request
+from fcotvl.data.duplicates import Benchmarks, Seen
+from fcotvl.data.mixture import Stream, mix
+from fcotvl.data.opening import Opening, opened
+from fcotvl.data.render import FAMILIES, render
+from fcotvl.records import Record, write_shards
+
+PURE = 600
+"""Pictures that the baseline draws."""
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    pure = baseline()
+    found = curate(given.records, given.workers)
+    found["pure_records_per_cpu_second"] = round(pure, 1)
+    found["share_of_pure"] = round(found["records_per_cpu_second"] / pure, 3)
+    text = json.dumps(found, indent=2)
+    print(text)
+    if given.output:
+        given.output.write_text(text + "\n", encoding="utf-8")
+
+
+def baseline() -> float:
+    """Records per CPU second of drawing, encoding and decoding alone."""
+    start = time.process_time()
+    for index in range(PURE):
+        drawn = render(FAMILIES[index % len(FAMILIES)], "train", 2 * index, 0)
+        file = io.BytesIO()
+        drawn.image.save(file, "PNG", compress_level=1)
+        with Image.open(io.BytesIO(file.getvalue())) as again:
+            again.load()
+    return PURE / (time.process_time() - start)
+
+
+def curate(count: int, workers: int) -> dict[str, Any]:
+    """Curate ``count`` records of all families into shards in a temporary folder."""
+    opening = Opening("align", "Apache-2.0", 10**7, is_hashed=False)
+    started, wall = cpu_seconds(), time.monotonic()
+    pools = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else nullcontext()
+    marks: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder, pools as pool:
+        request = Request(raw=Path(folder), split="align", seed=0)
+        streams = [
+            Stream(
+                family,
+                1.0,
+                opened(
+                    sources.read("rendered", request, {"family": family}),
+                    opening,
+                    workers=workers,
+                    pool=pool,
+                ),
+            )
+            for family in FAMILIES
+        ]
+        records = mix(streams, count, Seen(0), Benchmarks(0))
+        composition = Composition(Tiling(224, 1, 64))
+        bar = tqdm(composition.watch(records), total=count, disable=None)
+        write_shards(Path(folder) / "align", _marked(iter(bar), count, marks), shard_size=500)
+    spent = cpu_seconds() - started
+    half, whole = marks[count // 2], marks[count]
+    return {
+        "records": composition.records,
+        "workers": workers,
+        "records_per_cpu_second": round(count / spent, 1),
+        "records_per_second": round(count / (time.monotonic() - wall), 1),
+        "peak_mib": {str(seen): round(value) for seen, value in marks.items()},
+        "bytes_per_record": round((whole - half) * 2**20 / (count - count // 2)),
+        "mib_at_1_000_000": round(
+            whole + (whole - half) * (1_000_000 - count) / (count - count // 2)
+        ),
+        "cores": os.cpu_count(),
+    }
+
+
+def _marked(records: Iterator[Record], count: int, marks: dict[int, float]) -> Iterator[Record]:
+    at = {count // 4, count // 2, count}
+    for number, record in enumerate(islice(records, count), start=1):
+        if number in at:
+            marks[number] = peak_mib()
+        yield record
+
+
+def cpu_seconds() -> float:
+    """Of this process and the workers that have ended."""
+    own, ended = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+def peak_mib() -> float:
+    """Of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+if __name__ == "__main__":
+    main()
