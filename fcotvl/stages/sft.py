@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import PartialState
 
 from fcotvl.errors import ParamsError
 from fcotvl.files import atomic, digest, scratch
@@ -17,7 +16,7 @@ from fcotvl.params import Params
 from fcotvl.prompts import Prompts
 from fcotvl.train import resampling
 from fcotvl.train.corpus import Corpus
-from fcotvl.train.loop import is_main, train
+from fcotvl.train.loop import is_main, start, train
 from fcotvl.train.mixture import mixture
 from fcotvl.train.reader import Reader
 from fcotvl.train.rscot import read_rationales
@@ -75,7 +74,8 @@ def prepare(
     )
     kept = read_rationales(rationales) if recipe.cot else {}
     mix = mixture(reader.corpus, kept, cot=recipe.cot, seed=params.seed)
-    big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(PartialState().device)
+    device = start(at.model.dtype).device
+    big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(device)
     reference = teacher_reference(big, mix, reader)
     model = load_student(big, [student])
     for module in (model.model.compressor, model.model.multi_modal_projector, model.lm_head):

@@ -26,7 +26,7 @@ from fcotvl.train.pack import Answers, Batch, Chat, answers, pack
 from fcotvl.train.reader import Reader
 from fcotvl.train.state import Log
 
-TURNS = 4
+TURNS = 3
 """Turns asked about a picture in one step: transcription, if it has one, and questions."""
 
 

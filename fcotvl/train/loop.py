@@ -78,7 +78,7 @@ def train(
         dtype: ``bfloat16`` computes in mixed precision; what is trained stays in float32.
         save_seconds: time between two saves of the state (default: ``SAVE_SECONDS``).
     """
-    accelerator = _accelerator(dtype)
+    accelerator = start(dtype)
     learning = _learning(task.objective)
     optimizer = torch.optim.AdamW(_groups(learning, optim.weight_decay), lr=optim.lr)
     objective, prepared = accelerator.prepare(task.objective, optimizer)
@@ -155,8 +155,15 @@ def _gather(
     return dict(zip(sums, table.unbind(), strict=True))
 
 
-def _accelerator(dtype: str) -> Accelerator:
-    accelerator = Accelerator(mixed_precision="bf16" if dtype == "bfloat16" else "no")
+def start(dtype: str) -> Accelerator:
+    """The processes of this run and their devices, alone or under torchrun.
+
+    Raises:
+        ParamsError: the processes do not find each other.
+    """
+    precision = "bf16" if dtype == "bfloat16" else "no"
+    # Without cpu=True, processes on a machine without accelerator would each work alone.
+    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != expected:
         raise ParamsError(

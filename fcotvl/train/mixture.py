@@ -22,7 +22,7 @@ from fcotvl.train.resampling import Weights
 
 logger = logging.getLogger(__name__)
 
-TURNS = 4
+TURNS = 3
 """Questions about a picture in one step."""
 
 

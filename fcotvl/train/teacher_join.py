@@ -15,7 +15,7 @@ from fcotvl.train.teacher_data import PageStream, batches, to_characters, to_pix
 from fcotvl.train.teacher_optim import Optimizers, warm_decay
 from fcotvl.train.teacher_pack import Packer
 from fcotvl.train.teacher_state import Progress
-from fcotvl.train.teacher_text import Oracle, Tally, answer_loss
+from fcotvl.train.teacher_text import Oracle, Tally, answer_loss, practise
 from fcotvl.train.teacher_vision import (
     PatchReader,
     patch_features,
@@ -69,7 +69,7 @@ def align(
     first = progress.resume(optimizers)
     error = 1.0
     model.train()
-    stream = PageStream(first * batch, seed + 2, practice_share=0.3)
+    stream = PageStream(first * batch, seed + 2)
     for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
         characters = to_characters(pages)
         features = patch_features(model, to_pixels(pages))
@@ -110,7 +110,7 @@ def join(
     stream = PageStream(first * batch, seed + 3, densities=(3, 6, 12, 12, 12, 12), run=batch)
     for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
         rng = Random(f"join-{seed}-{step}")  # noqa: S311
-        chats = [packer.draw(p.render.turns, rng, 0.25) for p in pages if p.render]
+        chats = [practise(packer, page.render, rng, most=6) for page in pages if page.render]
         characters = to_characters(pages)
         features = patch_features(model, to_pixels(pages))
         visual, logits = project(model, features), reader(features)

@@ -24,6 +24,7 @@ FIRST_WEIGHT = 3.0
 
 Contents = tuple[Int[Tensor, " items"], Int[Tensor, " items"], Int[Tensor, " items"]]
 """Page, visual token and table row of all that is shown."""
+RECITE = "List the values."
 SPELLED = 8
 """Characters of a spelled word that have a place."""
 
@@ -52,6 +53,8 @@ class Chat:
     answer_at: int
     """Where in the reply its final answer starts."""
     kind: int
+    weights: tuple[float, ...] | None = None
+    """Of the reply's tokens, where they are not all alike."""
 
 
 class Packer:
@@ -108,10 +111,30 @@ class Packer:
         page_at, place, row = torch.tensor(found).reshape(-1, 3).unbind(1)
         return page_at, place, row
 
-    def draw(self, turns: Sequence[Turn], rng: Random, transcribe: float) -> list[Chat]:
-        """Choose a prompt for each turn; the transcription is kept now and then."""
+    def recite(self, table: str, rng: Random) -> Chat:
+        """All facts of a picture in random order: many look-ups in one short turn.
+
+        Only values are trained, for which key comes next is chance.
+        """
+        facts = [line.split("=", 1) for line in table.splitlines()]
+        tokens: list[int] = []
+        weights: list[float] = []
+        starts: list[int] = []
+        for key, value in rng.sample(facts, len(facts)):
+            named, written, mark = self.ids(key), self.ids(f" {value}"), self.ids(", ")
+            starts.append(len(tokens) + len(named) + (value[0].isalnum()))
+            tokens += named + written + mark
+            weights += [0.0] * len(named) + [0.3] * len(written) + [0.3] + [0.0] * (len(mark) - 1)
+        end = self.ids("<|im_end|>")
+        prompt = self.ids(f"{RECITE}<|im_end|>\n<|im_start|>assistant\n")
+        return Chat(prompt, tokens + end, starts[-1], 6, (*weights, 0.3))
+
+    def draw(
+        self, turns: Sequence[Turn], rng: Random, *, transcribe: float, most: int
+    ) -> list[Chat]:
+        """Choose a prompt for each of ``most`` turns; the transcription is kept now and then."""
         chats = []
-        for turn in turns:
+        for turn in (turns[0], *rng.sample(turns[1:], min(most, len(turns) - 1))):
             if turn.kind == "transcribe" and rng.random() > transcribe:
                 continue
             mode = "cot" if rng.random() < COT_SHARE[turn.kind] else "direct"
@@ -139,8 +162,11 @@ class Packer:
                 positions[row, at:stop] = torch.arange(start, start + len(tokens))
                 owner[row, at:stop] = number
                 labels[row, begin:stop] = torch.tensor(chat.reply)
-                weights[row, begin:stop] = len(chat.reply) ** -0.5
-                weights[row, begin + chat.answer_at] *= FIRST_WEIGHT
+                if chat.weights:
+                    weights[row, begin:stop] = torch.tensor(chat.weights)
+                else:
+                    weights[row, begin:stop] = len(chat.reply) ** -0.5
+                    weights[row, begin + chat.answer_at] *= FIRST_WEIGHT
                 first[row, begin + chat.answer_at] = chat.kind
                 at = stop
         return Packed(ids, positions, block_mask(owner), labels, weights, first)

@@ -20,9 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
+from fcotvl.data.render import Rendered
 from fcotvl.train.teacher_data import CLASSES, GRID, SLOTS, PageStream, batches, to_characters
 from fcotvl.train.teacher_optim import Optimizers, warm_decay
-from fcotvl.train.teacher_pack import SPELLED, Contents, Packed, Packer
+from fcotvl.train.teacher_pack import SPELLED, Chat, Contents, Packed, Packer
 from fcotvl.train.teacher_state import Progress
 
 log = logging.getLogger(__name__)
@@ -30,23 +31,26 @@ WORD_LAYER = 2
 DROPOUT = 0.1
 """Share of what is shown that the oracle leaves out, for the ViT will miss some of it."""
 WORD_WEIGHT = 0.3
-KINDS = ("transcribe", "extractive", "reason", "extractive+cot", "reason+cot")
+KINDS = ("transcribe", "extractive", "reason", "extractive+cot", "reason+cot", "recite")
 
 
 class Oracle(nn.Module):
     """What a visual token should say: the sum of fixed vectors of what it covers.
 
-    The vectors are drawn once and not trained (words as the LLM's first embeddings), so that
+    The vectors are drawn once and not trained (words as the LLM's first embeddings, keys as
+    the same vectors turned, so that one linear map finds the key that a question names). So
     the ViT can learn to produce them while the LLM learns to read them.
     """
 
     def __init__(self, words: Float[Tensor, "vocabulary width"]) -> None:
         super().__init__()
-        size, width = words.shape
+        width = words.size(1)
         self.embed = nn.Embedding(4 * SLOTS * CLASSES, width)
         self.place = nn.Parameter(torch.randn((GRID // 2) ** 2, width) * 0.05)
-        others = torch.randn(size + SPELLED * CLASSES, width) * words.detach().std()
-        self.table = nn.Parameter(torch.cat([words.detach(), others]))
+        words = words.detach()
+        keys = words @ nn.init.orthogonal_(torch.empty(width, width))
+        spelled = torch.randn(SPELLED * CLASSES, width) * words.std()
+        self.table = nn.Parameter(torch.cat([words, keys, spelled]))
         nn.init.normal_(self.embed.weight, std=0.05)
         self.requires_grad_(requires_grad=False)
 
@@ -123,11 +127,16 @@ class Tally:
 
 
 CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
-    (0.12, (1, 2, 3)),
-    (0.4, (3, 4, 6)),
+    (0.3, (3, 4, 6)),
     (1.0, (4, 6, 12, 12)),
 )
 """Up to which share of the steps a picture holds at most how many facts."""
+
+
+def practise(packer: Packer, drawn: Rendered, rng: Random, *, most: int) -> list[Chat]:
+    """Turns about one picture: all facts recited, and some of its questions."""
+    chats = packer.draw(drawn.turns, rng, transcribe=0.25, most=most)
+    return [packer.recite(drawn.table, rng), *chats]
 
 
 def train_text(
@@ -155,7 +164,7 @@ def train_text(
         stream = PageStream(low * batch, seed + 1, densities=densities, run=batch)
         for step, pages in zip(range(low, high), batches(stream, batch), strict=False):
             rng = Random(f"turns-{seed}-{step}")  # noqa: S311
-            chats = [packer.draw(p.render.turns, rng, 0.5) for p in pages if p.render]
+            chats = [practise(packer, page.render, rng, most=4) for page in pages if page.render]
             shown = packer.contents([page.words for page in pages])
             kept = torch.rand(len(shown[0])) >= DROPOUT
             seen = (shown[0][kept], shown[1][kept], shown[2][kept])

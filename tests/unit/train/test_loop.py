@@ -22,16 +22,16 @@ class Line(nn.Module):
         self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
 
     def forward(self, batch):
-        x = batch.x + 0.01 * torch.randn_like(batch.x)
+        x = batch.x + batch.noise * torch.randn_like(batch.x)
         return {"loss": (self.line(x) - 3 * x).square().sum(1), "weight": torch.ones(len(x))}
 
 
 class Points:
-    def __init__(self, x):
-        self.x = x
+    def __init__(self, x, noise=0.01):
+        self.x, self.noise = x, noise
 
     def to(self, device):
-        return Points(self.x.to(device))
+        return Points(self.x.to(device), self.noise)
 
 
 class Task:
