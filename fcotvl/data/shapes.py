@@ -39,7 +39,7 @@ def columns(row: Any, name: str, question: str, answer: str, kind: str) -> Itera
     if not isinstance(held, dict):
         raise DataError(f"{question} holds {type(held).__name__}, expected lists by name")
     asked, answered = _list(held, "question"), _list(held, "answer")
-    reasons = held.get("explanation") or [None] * len(asked)
+    reasons = _list(held, "explanation") if held.get("explanation") else [None] * len(asked)
     if not len(asked) == len(answered) == len(reasons):
         raise DataError(f"{len(asked)} questions have {len(answered)} answers")
     for number, (one, reply, reason) in enumerate(zip(asked, answered, reasons, strict=True)):

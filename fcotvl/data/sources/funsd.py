@@ -85,7 +85,8 @@ def _pairs(entity: dict[str, Any]) -> list[list[int]]:
     links = entity.get("linking", [])
     if not isinstance(links, list):
         raise DataError(f"linking is {type(links).__name__}, expected a list")
-    return [pair for pair in links if isinstance(pair, list)]
+    pairs = [pair for pair in links if isinstance(pair, list)]
+    return [[other for other in pair if isinstance(other, int)] for pair in pairs]
 
 
 def _lines(form: list[Any]) -> list[str]:
@@ -93,10 +94,16 @@ def _lines(form: list[Any]) -> list[str]:
     placed = []
     for entity in form:
         box, text = entity.get("box"), entity.get("text")
-        if not isinstance(text, str) or not isinstance(box, list) or len(box) < len("xy"):
+        if not isinstance(text, str) or not _is_box(box):
             raise DataError(f"entity {entity.get('id')} has no text or no box")
         placed.append((box[1] // LINE, box[0], text))
     lines: dict[int, list[str]] = {}
     for line, _, text in sorted(placed):
         lines.setdefault(line, []).append(text)
     return [" ".join(texts) for texts in lines.values()]
+
+
+def _is_box(value: Any) -> bool:
+    """Left, top, right and bottom."""
+    sides = value if isinstance(value, list) else []
+    return len(sides) == len("xyxy") and all(isinstance(side, int | float) for side in sides)

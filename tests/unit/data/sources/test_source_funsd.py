@@ -61,7 +61,8 @@ def test_notes_of_an_operating_system_are_no_annotations(tmp_path):
         ([{"id": "x"}], "id is str 'x'"),
         ([entity(0, 3, "question", [0, 0, 1, 1])], "entity 0 has no text or no box"),
         ([entity(0, "A", "question", None)], "entity 0 has no text or no box"),
-        ([entity(0, "A", "question", [0, 0]) | {"linking": 3}], "linking is int"),
+        ([entity(0, "A", "question", [0, 0, 9, 9]) | {"linking": 3}], "linking is int"),
+        ([entity(0, "A", "question", ["a", "b", "c", "d"])], "entity 0 has no text or no box"),
         ("text", "holds str"),
     ],
 )
@@ -72,6 +73,12 @@ def test_a_bad_form_is_set_aside(tmp_path, form, reason):
     assert isinstance(bad, Quarantined)
     assert reason in bad.reason
     assert isinstance(good, FileDraft)
+
+
+def test_links_to_nothing_are_passed_over(tmp_path):
+    write(tmp_path, [entity(0, "DATE:", "question", [1, 1, 9, 9], (0, 7), ([], {}))])
+    (draft,) = found(tmp_path)
+    assert [turn.kind for turn in draft.turns] == ["transcribe"]
 
 
 def test_bytes_that_are_no_text_are_set_aside(tmp_path):
