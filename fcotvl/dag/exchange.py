@@ -126,13 +126,18 @@ def _is_foreign(job: Job) -> bool:
 
 
 def is_built(job: Job) -> bool:
-    """Whether Snakemake made the outputs with today's params, and no input is younger than that."""
+    """Whether Snakemake made the outputs as it would today, and no input is younger than that."""
     if not _is_there(job) or not _is_kept(job):
         return False
     youngest = max(map(_mtime, job.inputs))
-    wanted = sorted(map(repr, job.params))
-    records = [_record(Path(out)) for out in job.outs]
-    return all(r["params"] == wanted and youngest <= r["starttime"] for r in records)
+    params, inputs = sorted(map(repr, job.params)), sorted(job.inputs)
+    return all(
+        record["params"] == params
+        and record["input"] == inputs
+        and record["shellcmd"].startswith(f"{job.cmd} ")
+        and record["starttime"] >= youngest
+        for record in (_record(Path(out)) for out in job.outs)
+    )
 
 
 def _is_untouched(out: Path) -> bool:

@@ -102,7 +102,7 @@ def test_another_ratio_keeps_what_variants_share(clone: Workspace):
     assert "0.75" in (clone.folder / "reports/index.html").read_text()
     shown = clone.ok("dvc", "exp", "show", "--csv").text
     assert "three-quarters" in shown
-    assert "Path" in clone.ok("dvc", "metrics", "diff").text
+    assert "docvqa" in clone.ok("dvc", "metrics", "diff", "--all").text
     assert "file://" in clone.ok("dvc", "plots", "show").text
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fcotvl.dag.chain import Job
 from fcotvl.dag.programs import EngineError, run
 
 PARAMS = ["distill=1"]
+COMMAND = "python -m fcotvl distill"
 
 
 @pytest.fixture
@@ -33,9 +35,10 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     os.utime("folder", (200, 200))
     exchange.RECORDS.mkdir(parents=True)
     record = {"params": [repr(param) for param in PARAMS], "starttime": 150.0, "endtime": 200.0}
+    record |= {"input": ["code.py"], "shellcmd": f"{COMMAND} > log"}
     for out in ("out.bin", "folder"):
         exchange._record_path(Path(out)).write_text(json.dumps(record))
-    return Job("distill", "", ["code.py"], ["out.bin", "folder"], PARAMS)
+    return Job("distill", COMMAND, ["code.py"], ["out.bin", "folder"], PARAMS)
 
 
 def test_what_snakemake_built_is_its_own(job):
@@ -73,8 +76,12 @@ def test_a_source_edited_while_the_job_ran_is_not_told_to_dvc(job):
     assert not exchange.is_built(job)
 
 
-def test_params_edited_since_are_not_told_to_dvc(job):
-    assert not exchange.is_built(Job("distill", "", job.inputs, job.outs, ["distill=2"]))
+@pytest.mark.parametrize(
+    "edited",
+    [{"params": ["distill=2"]}, {"cmd": f"{COMMAND} --new"}, {"inputs": ["code.py", "out.bin"]}],
+)
+def test_what_was_edited_since_is_not_told_to_dvc(job, edited):
+    assert not exchange.is_built(replace(job, **edited))
 
 
 def test_an_input_that_is_gone_is_not_told_to_dvc(job):
