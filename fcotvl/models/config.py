@@ -10,6 +10,15 @@ from transformers import AutoConfig, InternVLConfig
 from fcotvl.geometry import compressed, tokens_per_tile
 from fcotvl.models import compressors
 
+_NOT_INHERITED = (
+    "model_type",
+    "architectures",
+    "transformers_version",
+    "compressor",
+    "ratio",
+    "compressor_options",
+)
+
 
 @no_type_check  # transformers makes this a dataclass of its own kind, which checkers misread
 class FcotvlConfig(InternVLConfig):
@@ -39,7 +48,7 @@ class FcotvlConfig(InternVLConfig):
             ParamsError: that compressor does not offer this ratio for the teacher's tiles.
         """
         settings = config.to_dict()
-        for name in ("model_type", "architectures", "transformers_version"):
+        for name in _NOT_INHERITED:
             settings.pop(name, None)
         settings["image_seq_length"] = compressors.check(
             compressor, ratio=ratio, tokens=full_tokens(config)

@@ -1,0 +1,33 @@
+"""Stage ``export``: a student as a folder that transformers and its users can load."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from fcotvl.files import atomic
+from fcotvl.models.checkpoints import load_processor, load_student, load_teacher, read_trained
+from fcotvl.models.export import export
+from fcotvl.params import Params
+
+log = logging.getLogger(__name__)
+
+
+def run(params: Params, *, teacher: Path, student: tuple[Path, ...], folder: Path) -> None:
+    """Write teacher and trained tensors as one model to ``folder``, with its card.
+
+    Args:
+        params: the study; its scale names the data type.
+        teacher: the teacher's folder.
+        student: files of trained tensors, later ones over earlier ones.
+        folder: what ``from_pretrained`` is to be given.
+    """
+    whole = load_teacher(teacher, dtype=getattr(torch, params.at.model.dtype))
+    made = load_student(whole, list(student), share=True)
+    _, trained = read_trained(student[-1])
+    name = f"{trained.compressor} {trained.ratio} of {params.scale}"
+    with atomic(folder) as scratch:
+        export(made, load_processor(teacher), scratch, name=name, stage=trained.stage)
+    log.info("wrote %s", folder)
