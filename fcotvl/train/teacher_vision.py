@@ -35,7 +35,7 @@ class PatchReader(nn.Module):
 
 def patch_features(
     model: InternVLForConditionalGeneration, pixels: Float[Tensor, "tiles 3 height width"]
-) -> Float[Tensor, "tiles patches width"]:
+) -> Float[Tensor, "tiles patches features"]:
     """Last hidden states of the ViT without the class token."""
     hidden: Tensor = model.model.vision_tower(pixel_values=pixels).last_hidden_state
     return hidden[:, 1:]

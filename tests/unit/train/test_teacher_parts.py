@@ -29,7 +29,7 @@ from fcotvl.train.teacher_vision import reading_accuracy, reading_loss
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(sample_texts(20, seed=0), vocab_size=900)
+    return build_tokenizer(sample_texts(60, seed=0), vocab_size=1400)
 
 
 @pytest.fixture(scope="module")
