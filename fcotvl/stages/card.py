@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.answers import final_answer
@@ -94,7 +96,7 @@ def _sit(
     prompts = Prompts(params.at.prompts.direct, params.at.prompts.cot)
     shown = [(index + 1) % len(drawn) if exam.blind else index for index, _ in asked]
     queries = [
-        Query(lambda at=at: drawn[at].image, f"{family}-{at}", prompts.ask(turn, exam.mode))
+        Query(partial(_image, drawn[at]), f"{family}-{at}", prompts.ask(turn, exam.mode))
         for at, (_, turn) in zip(shown, asked, strict=True)
     ]
     replies = generate(
@@ -108,6 +110,10 @@ def _sit(
     )
     answers = [final_answer(reply) for reply in replies]
     return {"family": family, "questions": exam.title, **_scores(answers, asked)}
+
+
+def _image(drawn: Rendered) -> Image.Image:
+    return drawn.image
 
 
 def _pick(drawn: Rendered, kind: str, index: int) -> Turn:

@@ -79,7 +79,7 @@ def align(
             wanted = oracle(characters, shown)
         off = alignment_loss(project(model, features), wanted)
         loss = off + reading_loss(logits, characters)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizers.step(warm_decay(step, steps, peak))
         error = 0.95 * error + 0.05 * off.item()
         if step % 25 == 0:
@@ -119,7 +119,7 @@ def join(
         reading = reading_loss(logits, characters)
         off = alignment_loss(visual, oracle(characters, shown))
         total = loss + 0.5 * reading + 0.5 * off
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         optimizers.step(warm_decay(step, steps, peak))
         tally.add(found)
         if step % 25 == 0:

@@ -170,7 +170,7 @@ def train_text(
             seen = (shown[0][kept], shown[1][kept], shown[2][kept])
             visual = oracle(to_characters(pages), seen)
             loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at, shown)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizers.step(warm_decay(step, steps, peak))
             tally.add(found)
             if step % 50 == 0:

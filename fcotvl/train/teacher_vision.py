@@ -81,7 +81,7 @@ def train_vision(
         target = to_characters(pages)
         logits = reader(patch_features(model, pixels))
         loss = reading_loss(logits, target)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizers.step(warm_decay(step, steps, peak))
         now = reading_accuracy(logits.detach(), target)
         accuracy = now if step == first else 0.98 * accuracy + 0.02 * now

@@ -1,5 +1,7 @@
 """The parts of the teacher's recipe: targets, packing, losses, optimizer and resume."""
 
+from random import Random
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ from fcotvl.train.teacher_join import project
 from fcotvl.train.teacher_optim import Optimizers, orthogonalise, warm_decay
 from fcotvl.train.teacher_pack import TINY_PROMPTS, Packer
 from fcotvl.train.teacher_state import Progress
-from fcotvl.train.teacher_text import Oracle, answer_loss
+from fcotvl.train.teacher_text import Oracle
 from fcotvl.train.teacher_vision import reading_accuracy, reading_loss
 
 
@@ -95,18 +97,48 @@ def test_the_answer_of_a_chain_of_thought_starts_where_it_is_said_to(tokenizer):
 
 
 def test_packed_turns_do_not_see_each_other(tokenizer, model):
-    packer = Packer(tokenizer)
+    packer, llm = Packer(tokenizer), model.model.language_model
     chats = [packer.chat(turn, "direct") for turn in render("chart", "train", 1, 0).turns[1:4]]
-    visual = torch.randn(1, 64, model.config.text_config.hidden_size)
-    words = (torch.tensor([0]), torch.tensor([0]), torch.tensor([9]))
+    packed = packer.pack([chats])
+    start = len(packer.prefix)
+    stop = start + len(chats[0].prompt) + len(chats[0].reply) - 1
+
+    def hidden(ids):
+        with torch.no_grad():
+            return llm(
+                input_ids=ids, attention_mask=packed.mask, position_ids=packed.position_ids
+            ).last_hidden_state[0]
+
+    one, other = packed.input_ids, packed.input_ids.clone()
+    other[0, start:stop] = 7  # another first turn
+    assert torch.equal(hidden(one)[stop:], hidden(other)[stop:])
+    assert not torch.equal(hidden(one)[start:stop], hidden(other)[start:stop])
+    other[0, 5] = 7  # another picture
+    assert not torch.equal(hidden(one)[stop:], hidden(other)[stop:])
+
+
+def test_a_packed_turn_is_read_as_a_lone_one(tokenizer, model):
+    packer, llm = Packer(tokenizer), model.model.language_model
+    chats = [packer.chat(turn, "direct") for turn in render("chart", "train", 1, 0).turns[1:3]]
+    packed = packer.pack([chats])
+    lone = torch.tensor([packer.prefix + chats[1].prompt + chats[1].reply[:-1]])
     with torch.no_grad():
-        apart = [answer_loss(model, packer.pack([[chat]]), visual, packer.visual_at, words)[1]
-                 for chat in chats]  # fmt: skip
-        packed = packer.pack([chats])
-        together = answer_loss(model, packed, visual, packer.visual_at, words)[1]
-    for kind, (right, count) in together.items():
-        assert (right, count) == tuple(sum(part[kind][i] for part in apart) for i in (0, 1))
-    assert packed.mask.shape[-1] == packed.input_ids.shape[1]
+        together = llm(
+            input_ids=packed.input_ids,
+            attention_mask=packed.mask,
+            position_ids=packed.position_ids,
+        ).last_hidden_state[0]
+        alone = llm(input_ids=lone).last_hidden_state[0]
+    size = len(chats[1].prompt) + len(chats[1].reply) - 1
+    assert torch.allclose(together[-size:], alone[-size:], atol=1e-4)
+
+
+def test_a_recital_trains_the_values_and_not_which_key_comes_next(tokenizer):
+    packer = Packer(tokenizer)
+    chat = packer.recite("Jan=45\nFeb=52", Random(0))
+    trained = [t for t, w in zip(chat.reply, chat.weights, strict=True) if w]
+    assert tokenizer.decode(trained).replace(" ", "") in ("45,52,<|im_end|>", "52,45,<|im_end|>")
+    assert tokenizer.decode(chat.reply[chat.answer_at]) in "45"
 
 
 def test_visual_tokens_come_in_the_oracles_order(model):
