@@ -99,7 +99,7 @@ class CorpusParams(Section):
     max_pixels: Positive
     """Larger images are quarantined before they are decoded."""
     near_duplicate: Count
-    """Hamming distance of perceptual hashes (256 bits) up to which images are one; 0: equal pixels."""
+    """Hamming distance of perceptual hashes (256 bits) that makes two one; 0: equal pixels."""
 
 
 class OptimParams(Section):
