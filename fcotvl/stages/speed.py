@@ -27,8 +27,11 @@ def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed
     if ratio:
         prune = Prune("fastv", ratio, params.baselines.fastv_layer)
         contenders.append(Contender(f"fastv-r{ratio}", whole, prune))
-    name, benchmark = next(iter(at.benchmarks.items()))
-    records = list(islice(read_records(benchmarks / name), at.evaluate.speed_batch))
+    batches = (  # an optional benchmark may be empty
+        (benchmark, list(islice(read_records(benchmarks / name), at.evaluate.speed_batch)))
+        for name, benchmark in at.benchmarks.items()
+    )
+    benchmark, records = next(batch for batch in batches if batch[1])
     prompts = Prompts(at.prompts.direct, at.prompts.cot)
 
     def question(record: Record) -> str:

@@ -1,0 +1,35 @@
+"""Command ``audit``: the audit of a mix as a page, or those of two mixes side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fcotvl.data import audit_page
+from fcotvl.errors import DataError
+from fcotvl.files import write_text
+from fcotvl.params import Params
+
+
+def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) -> None:
+    """Write ``page`` from the JSON in ``audit``, and in ``beside`` for a second mix."""
+    del params  # every command takes them
+    audits = {_name(path): _read(path) for path in (audit, beside) if path}
+    write_text(page, audit_page.page(audits))
+
+
+def _name(path: Path) -> str:
+    """The folder of a scale where the file lies in one, so that two audits have two names."""
+    return str(path.parent / path.stem) if path.stem != "audit" else path.parent.name or path.stem
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not an audit ({error}); run curate first") from error
+    if not isinstance(found, dict) or not {"corpus", "benchmarks", "dropped"} <= set(found):
+        raise DataError(f"{path} is not an audit: it has no corpus, benchmarks and dropped")
+    return found

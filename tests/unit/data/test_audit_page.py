@@ -1,0 +1,78 @@
+"""The audit page: all is on it, nothing from a data set is markup, two mixes are side by side."""
+
+import json
+
+import pytest
+
+from fcotvl.data.audit import Composition, Tiling, account, dropped
+from fcotvl.data.audit_page import LISTED, page
+from fcotvl.data.drafts import Opened, Quarantined
+from fcotvl.data.duplicates import Benchmarks, Seen
+from fcotvl.data.mixture import Stream, mix
+from fcotvl.errors import DataError
+from fcotvl.params import load
+from fcotvl.stages.audit import run
+from tests.support.datasets import record
+
+EVIL = Quarantined("<script>alert(1)</script>.png", "test", "not a readable image")
+
+
+def audit(*seeds, bad=()):
+    items = [*bad, *(Opened(record(seed), None, f"{seed}.png") for seed in seeds)]
+    streams = [Stream("charts folder=x", 1.0, iter(items))]
+    composition = Composition(Tiling(32, 4, 64))
+    list(composition.watch(mix(streams, 100, Seen(0), Benchmarks(0))))
+    row = {"images_asked": 100, **composition.to_json(), "sources": account(streams)}
+    return {
+        "benchmarks": {"docvqa": row},
+        "corpus": {"align": row},
+        "dropped": dropped(streams, "align"),
+    }
+
+
+def test_the_page_shows_what_was_kept_and_what_was_dropped():
+    text = page({"tiny": audit(1, 2, 2, bad=[EVIL])})
+    for expected in ("charts folder=x", "CC0", "extractive", "yes/no", "quarantined", "ratio 0.75"):
+        assert expected in text
+    assert "the pixels of r2" in text
+    assert "not a readable image" in text
+
+
+def test_names_from_data_sets_are_no_markup():
+    text = page({"tiny": audit(1, bad=[EVIL])})
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_page_needs_no_other_file():
+    text = page({"tiny": audit(1)})
+    assert "http" not in text
+    assert "src=" not in text
+
+
+def test_two_mixes_stand_side_by_side():
+    text = page({"tiny": audit(1, 2), "other": audit(3)})
+    assert "tiny beside other" in text
+    assert text.count('<th scope="col">share</th>') >= 4
+
+
+def test_a_long_list_says_how_much_more_there_is():
+    bad = [Quarantined(f"{number}.png", "test", "damaged") for number in range(LISTED + 7)]
+    assert "and 7 more in the JSON" in page({"tiny": audit(1, bad=bad)})
+
+
+def test_the_command_reads_one_or_two_audits(tmp_path):
+    for name in ("tiny", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.json").write_text(json.dumps(audit(1)))
+    first, second = (tmp_path / name / "audit.json" for name in ("tiny", "other"))
+    run(load(scale="tiny"), audit=first, page=tmp_path / "a.html", beside=second)
+    assert "tiny beside other" in (tmp_path / "a.html").read_text()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_what_is_no_audit_is_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "audit.json").write_text(content)
+    with pytest.raises(DataError, match="is not an audit"):
+        run(load(scale="tiny"), audit=tmp_path / "audit.json", page=tmp_path / "a.html")
