@@ -52,7 +52,7 @@ def page(audits: Audits) -> str:
     )
     environment.tests["share"] = lambda cell: isinstance(cell, str) and bool(_SHARE.match(cell))
     source = files("fcotvl.data").joinpath("audit.html.j2").read_text(encoding="utf-8")
-    sections = [Section("sources", "Sources", [_sources(audits)])]
+    sections = [Section("sources", "Sources", list(_sources(audits)))]
     sections += [_split(audits, group, name) for group, name in _splits(audits)]
     sections.append(Section("dropped", "Dropped", [_reasons(audits), *_listed(audits)]))
     return environment.from_string(source).render(mixes=list(audits), sections=sections)
@@ -64,18 +64,24 @@ def _splits(audits: Audits) -> Iterator[tuple[str, str]]:
             yield group, name
 
 
-def _sources(audits: Audits) -> Grid:
+def _sources(audits: Audits) -> Iterator[Grid]:
     columns = ("read", "kept", "duplicates", "contaminated", "quarantined")
     rows: list[tuple[Cell, ...]] = []
+    absent: list[tuple[Cell, ...]] = []
     for mix, audit in audits.items():
         for group, split in _splits({mix: audit}):
             for source, row in audit[group][split]["sources"].items():
+                if row["absent"]:
+                    absent.append((mix, split, source, row["absent"]))
+                    continue
                 counts = [int(row[column]) for column in columns]
-                note = row["absent"] or ("ran dry" if row["ran_dry"] else "")
                 shares = (_percent(row["share_asked"]), _percent(row["share_kept"]))
-                rows.append((mix, split, source, *counts, *shares, note))
-    header = ("mix", "split", "source", *columns, "share asked", "share kept", "note")
-    return Grid("What each source was asked for and gave", header, rows)
+                dry = "yes" if row["ran_dry"] else "no"
+                rows.append((mix, split, source, *counts, *shares, dry))
+    header = ("mix", "split", "source", *columns, "share asked", "share kept", "ran dry")
+    yield Grid("What each source was asked for and gave", header, rows)
+    if absent:
+        yield Grid("Sources that are not there", ("mix", "split", "source", "why"), absent)
 
 
 def _split(audits: Audits, group: str, name: str) -> Section:

@@ -38,6 +38,21 @@ def test_the_page_shows_what_was_kept_and_what_was_dropped():
     assert "not a readable image" in text
 
 
+def test_an_absent_source_is_named_apart():
+    found = audit(1)
+    missing = dict(
+        found["corpus"]["align"]["sources"]["charts folder=x"], absent="no 'DocVQA' here"
+    )
+    found["corpus"]["align"]["sources"]["docvqa"] = missing
+    text = page({"tiny": found})
+    assert "Sources that are not there" in text
+    assert "no &#39;DocVQA&#39; here" in text
+
+
+def test_a_share_is_drawn_as_a_length():
+    assert 'style="--share: 100.0%"' in page({"tiny": audit(1)})
+
+
 def test_names_from_data_sets_are_no_markup():
     text = page({"tiny": audit(1, bad=[EVIL])})
     assert "<script>" not in text
