@@ -16,7 +16,7 @@ from random import Random
 from fcotvl.errors import DataError
 from fcotvl.prompts import Prompts, reply
 from fcotvl.records import Turn
-from fcotvl.train.corpus import Corpus, Outline, Place, Shuffled
+from fcotvl.train.corpus import Corpus, Place, Shuffled
 from fcotvl.train.pack import Chat
 from fcotvl.train.resampling import Weights
 
@@ -27,39 +27,49 @@ TURNS = 3
 
 
 @dataclass(frozen=True)
-class Item:
-    """A picture and what may be asked about it: per question, the replies to choose from."""
-
-    place: Place
-    questions: tuple[tuple[Turn, tuple[str | None, ...]], ...]
-    """Each with its rationales under ``cot``, with None under ``direct``."""
-
-
-@dataclass(frozen=True)
 class Drawn:
     """One item of a step."""
 
     dataset: str
     number: int
     """How many were drawn from this data set before."""
-    item: Item
+    place: Place
 
 
 @dataclass
 class Mixture:
     """All data sets of a corpus and the weights they start with."""
 
-    items: dict[str, list[list[Item]]]
-    """Per data set, its items by row group."""
+    places: dict[str, list[list[Place]]]
+    """Per data set, its pictures by row group."""
     start: Weights
+    rationales: Mapping[str, Sequence[str]]
+    """By question."""
     seed: int
-    _orders: dict[str, Shuffled[Item]] = field(default_factory=dict)
+    _orders: dict[str, Shuffled[Place]] = field(default_factory=dict)
 
-    def item(self, dataset: str, number: int) -> Item:
-        """The item that draw ``number`` = 0, 1, ... of ``dataset`` takes; each once an epoch."""
+    def draw(self, dataset: str, number: int) -> Drawn:
+        """Draw ``number`` = 0, 1, ... of ``dataset``; every epoch has each picture once."""
         if dataset not in self._orders:
-            self._orders[dataset] = Shuffled(self.items[dataset], f"sft-{self.seed}-{dataset}")
-        return self._orders[dataset][number]
+            self._orders[dataset] = Shuffled(self.places[dataset], f"sft-{self.seed}-{dataset}")
+        return Drawn(dataset, number, self._orders[dataset][number])
+
+    def chats(self, drawn: Drawn, turns: Sequence[Turn], prompts: Prompts) -> list[Chat]:
+        """Up to ``TURNS`` questions of a draw in random order, each with one of its replies."""
+        rng = Random(f"{drawn.dataset}-{drawn.place}-{drawn.number}")  # noqa: S311
+        mode = _mode(drawn.dataset)
+        asked = questions(turns) if mode == "direct" else self._reasoned(turns)
+        chosen = rng.sample(asked, min(TURNS, len(asked)))
+        return [
+            Chat(prompts.ask(turn, mode), reply(turn, mode, self._thought(turn, mode, rng)))
+            for turn in chosen
+        ]
+
+    def _reasoned(self, turns: Sequence[Turn]) -> list[Turn]:
+        return [turn for turn in questions(turns) if turn.id in self.rationales]
+
+    def _thought(self, turn: Turn, mode: str, rng: Random) -> str | None:
+        return rng.choice(self.rationales[turn.id]) if mode == "cot" else None
 
 
 def mixture(
@@ -72,10 +82,12 @@ def mixture(
     Raises:
         DataError: there is nothing to train on.
     """
-    found: dict[str, dict[int, list[Item]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[int, list[Place]]] = defaultdict(lambda: defaultdict(list))
     for outline in corpus.outline():
-        for mode, item in _items(outline, rationales if cot else {}):
-            found[f"{outline.source}/{mode}"][outline.place[0]].append(item)
+        asked = questions(outline.turns)
+        offers = {"direct": bool(asked), "cot": cot and any(t.id in rationales for t in asked)}
+        for mode in (mode for mode, offered in offers.items() if offered):
+            found[f"{outline.source}/{mode}"][outline.place[0]].append(outline.place)
     counts = {name: sum(map(len, groups.values())) for name, groups in sorted(found.items())}
     total = {
         mode: sum(n for name, n in counts.items() if name.endswith(f"/{mode}"))
@@ -89,20 +101,14 @@ def mixture(
     part = {"direct": 1 - share, "cot": share}
     start = {name: part[_mode(name)] * n / total[_mode(name)] for name, n in counts.items()}
     start = {name: weight for name, weight in start.items() if weight}
-    return Mixture({name: list(found[name].values()) for name in start}, start, seed)
+    places = {name: list(found[name].values()) for name in start}
+    return Mixture(places, start, rationales, seed)
 
 
-def _items(outline: Outline, rationales: Mapping[str, Sequence[str]]) -> list[tuple[str, Item]]:
-    """What a record offers under either prompt; transcription only where it has no question."""
-    answered = [turn for turn in outline.turns if turn.answers]
-    questions = [turn for turn in answered if turn.kind != "transcribe"] or answered
-    offers = {
-        "direct": tuple((turn, (None,)) for turn in questions),
-        "cot": tuple(
-            (turn, tuple(rationales[turn.id])) for turn in questions if turn.id in rationales
-        ),
-    }
-    return [(mode, Item(outline.place, asked)) for mode, asked in offers.items() if asked]
+def questions(turns: Sequence[Turn]) -> list[Turn]:
+    """What a picture is fine-tuned on: transcription only where there is no question."""
+    answered = [turn for turn in turns if turn.answers]
+    return [turn for turn in answered if turn.kind != "transcribe"] or answered
 
 
 def _mode(dataset: str) -> str:
@@ -125,14 +131,3 @@ def spread(weights: Weights, count: int, offset: float) -> list[str]:
             place += 1
         chosen.append(names[place])
     return chosen
-
-
-def choose_replies(drawn: Drawn, prompts: Prompts) -> list[Chat]:
-    """Up to ``TURNS`` questions of a draw in random order, each with one of its replies."""
-    rng = Random(f"{drawn.dataset}-{drawn.item.place}-{drawn.number}")  # noqa: S311
-    mode = _mode(drawn.dataset)
-    asked = rng.sample(drawn.item.questions, min(TURNS, len(drawn.item.questions)))
-    return [
-        Chat(prompts.ask(turn, mode), reply(turn, mode, rng.choice(thoughts)))
-        for turn, thoughts in asked
-    ]

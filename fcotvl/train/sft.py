@@ -16,7 +16,7 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.models.student import FcotvlForConditionalGeneration, connect, encode_tiles
 from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
-from fcotvl.train.mixture import Drawn, Mixture, choose_replies, spread
+from fcotvl.train.mixture import Drawn, Mixture, spread
 from fcotvl.train.pack import Batch, answers, pack
 from fcotvl.train.reader import Reader
 from fcotvl.train.resampling import Row, Rule, Settings, Weights, windows
@@ -76,8 +76,7 @@ class Sft:
         counts = self._counted(log)
         drawn = []
         for dataset in spread(weights, self.batch_size, rng.random()):
-            number = counts[dataset]
-            drawn.append(Drawn(dataset, number, self.mixture.item(dataset, number)))
+            drawn.append(self.mixture.draw(dataset, counts[dataset]))
             counts[dataset] += 1
         return drawn
 
@@ -100,7 +99,7 @@ class Sft:
 
     def collate(self, items: Sequence[Drawn]) -> Batch:
         """The pictures, each with some of its questions and a reply to each."""
-        return collate(items, self.reader)
+        return collate(items, self.mixture, self.reader)
 
     def record(
         self, step: int, items: Sequence[Drawn], sums: Mapping[str, list[float]], lr: float
@@ -135,10 +134,12 @@ class Sft:
         ]
 
 
-def collate(items: Sequence[Drawn], reader: Reader) -> Batch:
+def collate(items: Sequence[Drawn], mixture: Mixture, reader: Reader) -> Batch:
     """The pictures of drawn items, each with some of its questions."""
-    places = [drawn.item.place for drawn in items]
-    return reader.batch(places, [choose_replies(drawn, reader.prompts) for drawn in items])
+    chats = [
+        mixture.chats(drawn, reader.corpus[drawn.place].turns, reader.prompts) for drawn in items
+    ]
+    return reader.batch([drawn.place for drawn in items], chats)
 
 
 def teacher_reference(
@@ -147,8 +148,8 @@ def teacher_reference(
     """The teacher's loss on the first draws of each data set, nats per answer token."""
     reference = {}
     for dataset in mixture.start:
-        items = [Drawn(dataset, i, mixture.item(dataset, i)) for i in range(REFERENCE_ITEMS)]
+        items = [mixture.draw(dataset, i) for i in range(REFERENCE_ITEMS)]
         with torch.inference_mode():
-            sums = answer_losses(teacher, collate(items, reader).to(teacher.device))
+            sums = answer_losses(teacher, collate(items, mixture, reader).to(teacher.device))
         reference[dataset] = round(float(sums["loss"].sum() / sums["weight"].sum()), 6)
     return reference

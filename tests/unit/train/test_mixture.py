@@ -8,7 +8,7 @@ from fcotvl.errors import DataError
 from fcotvl.prompts import Prompts
 from fcotvl.records import write_shards
 from fcotvl.train.corpus import Corpus
-from fcotvl.train.mixture import Drawn, choose_replies, mixture, spread
+from fcotvl.train.mixture import mixture, questions, spread
 from tests.support import corpora
 
 PROMPTS = Prompts("{question} Briefly.", "{question} Reason.")
@@ -52,29 +52,33 @@ def test_nothing_to_train_on_is_an_error(tmp_path):
 
 def test_a_data_set_gives_each_of_its_items_once_an_epoch(corpus):
     mix = mixture(corpus, KEPT, cot=0.5, seed=0)
-    epochs = [[mix.item("noise/a/direct", 6 * e + i) for i in range(6)] for e in range(2)]
-    assert [Counter(item.place for item in epoch).most_common(1)[0][1] for epoch in epochs] == [
-        1,
-        1,
-    ]
+    epochs = [[mix.draw("noise/a/direct", 6 * e + i).place for i in range(6)] for e in range(2)]
+    assert [len(set(epoch)) for epoch in epochs] == [6, 6]
     assert epochs[0] != epochs[1]
 
 
 def test_reasoning_replies_are_the_rationales(corpus):
     mix = mixture(corpus, KEPT, cot=0.5, seed=0)
-    item = mix.item("noise/a/cot", 0)
-    replies = {
-        chat.reply
-        for number in range(20)
-        for chat in choose_replies(Drawn("noise/a/cot", number, item), PROMPTS)
-    }
-    assert replies == set(KEPT["instruct-0-r"])
+    drawn = [mix.draw("noise/a/cot", number) for number in range(20)]
+    chats = [mix.chats(one, corpus[one.place].turns, PROMPTS) for one in drawn]
+    assert {chat.reply for asked in chats for chat in asked} == set(KEPT["instruct-0-r"])
+    assert {chat.prompt for asked in chats for chat in asked} == {"Twice the value? Reason."}
 
 
 def test_direct_replies_are_the_answers_and_leave_transcription_out(corpus):
-    item = mixture(corpus, {}, cot=0.0, seed=0).item("noise/a/direct", 0)
-    chats = choose_replies(Drawn("noise/a/direct", 0, item), PROMPTS)
+    mix = mixture(corpus, KEPT, cot=0.5, seed=0)
+    drawn = mix.draw("noise/a/direct", 0)
+    chats = mix.chats(drawn, corpus[drawn.place].turns, PROMPTS)
     assert {chat.prompt for chat in chats} == {"Value? Briefly.", "Twice the value? Briefly."}
+    assert {chat.reply for chat in chats} == {
+        answer for turn in corpus[drawn.place].turns[1:] for answer in turn.answers
+    }
+
+
+def test_a_picture_without_questions_is_transcribed():
+    turns = corpora.record(0).turns
+    assert [turn.kind for turn in questions(turns)] == ["extractive", "reason"]
+    assert [turn.kind for turn in questions(turns[:1])] == ["transcribe"]
 
 
 @given(
