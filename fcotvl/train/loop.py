@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +30,7 @@ SAVE_SECONDS = 30.0
 """A stopped run loses at most this much work and a step."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What is trained on what; the loop knows how."""
 
