@@ -1,1 +1,1 @@
-"""Where records come from: sources, the renderer, mixing and collation."""
+"""Where records come from: readers, the renderer, intake, mixing and the audit."""

@@ -44,6 +44,14 @@ def test_smoke_writes_what_its_scale_asks_for_and_repeats_itself(tmp_path):
     assert len(set(pixels)) == len(pixels)
 
 
+def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcotvl.stages.curate.WORTH", 0)
+    for count in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", count)
+        curate("smoke", tmp_path / "raw", tmp_path / count)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
 def test_an_official_folder_is_carved_audited_and_kept_apart(tmp_path):
     write_chartqa(tmp_path / "raw", "test", charts=5)
     root = write_chartqa(tmp_path / "raw", "train", charts=40, first_seed=100)

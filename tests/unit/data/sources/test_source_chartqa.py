@@ -7,7 +7,13 @@ import pytest
 from fcotvl.data.drafts import FileDraft, Quarantined
 from fcotvl.data.sources.chartqa import read
 from fcotvl.errors import DataError
-from tests.support.datasets import needs_realdata, realdata, request, write_chartqa
+from tests.support.datasets import (
+    needs_realdata,
+    realdata,
+    request,
+    write_chartqa,
+    write_json,
+)
 
 
 def found(raw, split="test"):
@@ -72,6 +78,33 @@ def test_missing_folders_and_files_are_named(tmp_path):
         (root / name).unlink()
     with pytest.raises(DataError, match=r"has no test_human.json or test_augmented.json"):
         found(tmp_path)
+
+
+def test_a_rationale_is_taken_where_it_ends_in_the_label(tmp_path):
+    write_chartqa(tmp_path, "train", charts=1)
+    asked = {"image": "0.png", "question": "How much was it in 2004?", "think": "I see 12.5."}
+    write_json(tmp_path / "cot.json", [asked | {"answer": "12.5"}, asked | {"answer": "13"}, "bad"])
+    bad, *drafts = read(request(tmp_path), split="train", rationales="cot.json")
+    assert isinstance(bad, Quarantined)
+    assert bad.file == "cot.json, row 2"
+    found = {turn.question: turn.rationale for draft in drafts for turn in draft.turns}
+    assert found.pop("How much was it in 2004?") == "I see 12.5."
+    assert set(found.values()) == {None}
+
+
+def test_a_rationale_for_another_answer_is_not_taken(tmp_path):
+    write_chartqa(tmp_path, "train", charts=1)
+    asked = {"image": "0.png", "question": "How much was it in 2004?", "think": "I see 13."}
+    write_json(tmp_path / "cot.json", [asked | {"answer": "13"}])
+    drafts = read(request(tmp_path), split="train", rationales="cot.json")
+    assert {turn.rationale for draft in drafts for turn in draft.turns} == {None}
+
+
+@needs_realdata
+def test_the_real_rationales_belong_to_the_real_questions():
+    options = {"split": "train", "rationales": "ChartQA_CoT/train_converted.json"}
+    drafts = list(read(request(realdata()), **options))
+    assert sum(turn.rationale is not None for draft in drafts for turn in draft.turns) == 91
 
 
 @needs_realdata
