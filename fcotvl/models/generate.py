@@ -116,7 +116,8 @@ def choose(logits: Logits, decoding: Decoding, dice: Float[Tensor, " row"]) -> I
     """The next token of each row: the likeliest, or the one its number in [0, 1) falls on."""
     if not decoding.temperature:
         return logits.argmax(dim=-1)
-    scaled = logits.double() / decoding.temperature
+    # Not in float64, which some accelerators lack.
+    scaled = logits.float() / decoding.temperature
     if decoding.top_k is not None and decoding.top_k < scaled.shape[-1]:
         least = scaled.topk(decoding.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)

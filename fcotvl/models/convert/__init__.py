@@ -24,7 +24,7 @@ from fcotvl.models.convert.tokenizers import read_tokenizer
 from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.models.templates import IMAGE_TOKEN, TURN_END
 
-SHARD_BYTES = 2 * 1024**3
+SHARD_BYTES = 1024**3
 KEPT = "internvl_config.json"
 """The original's config, kept beside the converted one for the way back."""
 TOKENIZER_FILES = (

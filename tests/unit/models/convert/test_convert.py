@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from fcotvl.errors import CheckpointError
 from fcotvl.models.checkpoints import load_processor, load_teacher
 from fcotvl.models.convert import from_original, to_original
+from fcotvl.params import Params
+from fcotvl.stages import convert
 from tests.support import models
 from tests.support.originals import HEADS, KV_HEADS, LLM_WIDTH, VIT_HEADS, write_original
 
@@ -251,3 +253,18 @@ def test_another_kind_of_model_is_refused(original, tmp_path, key, value, messag
     (folder / "config.json").write_text(json.dumps({**config, key: value}))
     with pytest.raises(CheckpointError, match=message):
         from_original(folder, tmp_path / "out")
+
+
+def test_the_stage_converts_there_and_back(original, tmp_path):
+    _, folder, weights = original
+    convert.run(Params.model_construct(), source=folder, target=tmp_path / "ours")
+    convert.run(Params.model_construct(), source=tmp_path / "ours", target=tmp_path / "theirs")
+    back = load_file(tmp_path / "theirs" / "model.safetensors")
+    assert all(torch.equal(back[name], weights[name]) for name in weights)
+
+
+def test_a_failed_conversion_leaves_no_folder(original, tmp_path):
+    folder = damaged(original, tmp_path, lambda state: state.pop("mlp1.3.bias"))
+    with pytest.raises(CheckpointError):
+        convert.run(Params.model_construct(), source=folder, target=tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()

@@ -1,0 +1,26 @@
+"""Stage ``convert``: original InternVL2 checkpoints to transformers' layout, and back."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from fcotvl.files import atomic
+from fcotvl.models.convert import KEPT, from_original, to_original
+from fcotvl.params import Params
+
+log = logging.getLogger(__name__)
+
+
+def run(params: Params, *, source: Path, target: Path) -> None:  # noqa: ARG001 - as every stage
+    """Convert ``source``; a folder that was converted before goes back to the original layout.
+
+    Args:
+        params: the study, of which nothing is used.
+        source: a downloaded OpenGVLab/InternVL2 folder, or one that this stage wrote.
+        target: the folder to write.
+    """
+    back = (source / KEPT).exists()
+    with atomic(target) as scratch:
+        (to_original if back else from_original)(source, scratch)
+    log.info("wrote %s in %s layout", target, "the original" if back else "transformers'")
