@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -211,23 +212,37 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_other_engine_goes_on
     clone.is_idle()
 
 
+@pytest.fixture
+def restored(clone: Workspace) -> Iterator[Workspace]:
+    """The clone; its params are as committed again afterwards."""
+    yield clone
+    clone.ok("git", "checkout", "--quiet", ".")
+
+
 @pytest.mark.parametrize(
     ("pattern", "wrong", "said"),
     [
         (r"^ratio: 0.5", "ratio: 0.6", "0.6"),
-        (r"^seed: 0", "sead: 0", "sead"),
+        (r"^seed: 0", "seed: 0\nsead: 0", "sead"),
         (r"^  raw: .*", "  raw: data/nowhere", "data/nowhere"),
     ],
 )
-def test_a_wrong_value_stops_both_engines_with_one_line(clone: Workspace, pattern, wrong, said):
-    clone.edit("params.yaml", pattern, wrong)
+def test_a_wrong_value_stops_both_engines_with_one_line(
+    restored: Workspace, pattern: str, wrong: str, said: str
+):
+    artifacts = sorted((restored.folder / "data/smoke").rglob("*"))
+    restored.edit("params.yaml", pattern, wrong)
     for engine in (["snakemake"], ["dvc", "repro"]):
-        ran = clone.run(*engine)
+        ran = restored.run(*engine)
         assert ran.code != 0
         assert set(ran.stages) <= {"check"}
         assert said in ran.text
         assert "Traceback" not in ran.text
-    clone.ok("git", "checkout", "--quiet", ".")
+    assert sorted((restored.folder / "data/smoke").rglob("*")) == artifacts
+
+
+def test_the_right_value_again_runs_nothing(clone: Workspace):
+    assert clone.ok("dvc", "repro").stages == []
     clone.is_idle()
 
 
