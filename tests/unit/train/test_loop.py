@@ -76,7 +76,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at):
     whole = Task()
     log = train(whole, OPTIM, seed=3, folder=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts", save_seconds=0)
+        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts", save_seconds=0.0)
     rest = Task()
     assert train(rest, OPTIM, seed=3, folder=tmp_path / "parts") == log
     assert state(rest) == state(whole)
