@@ -151,7 +151,8 @@ def _pairs(params: Params, names: list[str], rules: Iterable[str]) -> list[tuple
         name = f"{kind}-r{params.ratio}"
         pairs += [(one, name) for one in ("merged", "distilled") if name in names]
     pairs += [("merged", f"sft-{params.recipe}")]
-    pairs += [("merged", rule) for rule in rules if rule in names]
+    headline = params.recipes[params.recipe].merge
+    pairs += [("merged", rule) for rule in rules if rule in names and rule != headline]
     return list(dict.fromkeys(pairs))
 
 
