@@ -51,6 +51,7 @@ def load_teacher(
     Raises:
         CheckpointError: it cannot be reached or lacks tensors.
     """
+    _must_be_there(folder)
     try:
         model, report = InternVLForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, output_loading_info=True
@@ -69,6 +70,7 @@ def load_teacher(
 
 def load_config(folder: str | Path) -> InternVLConfig:
     """The config of a teacher or student, without its weights."""
+    _must_be_there(folder)
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -84,6 +86,7 @@ def load_processor(folder: str | Path) -> FcotvlProcessor:
     Raises:
         CheckpointError: there is none.
     """
+    _must_be_there(folder)
     try:
         processor: FcotvlProcessor = FcotvlProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -230,6 +233,12 @@ def apply(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, source: str 
             raise CheckpointError(f"{source}: {name} is {found}, but the model has {expected}")
         with torch.no_grad():
             parameters[name].copy_(tensor)
+
+
+def _must_be_there(folder: str | Path) -> None:
+    """A path that does not exist is no hub id: asking the hub for it would only take minutes."""
+    if isinstance(folder, Path) and not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; run the stage that writes it (teacher)")
 
 
 def _first_line(error: Exception) -> str:
