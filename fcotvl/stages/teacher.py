@@ -8,15 +8,12 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 from fcotvl.errors import CheckpointError, ParamsError
 from fcotvl.files import atomic, digest, scratch
-from fcotvl.models.config import full_tokens
 from fcotvl.models.convert import from_original
-from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.params import Params
-from fcotvl.train.teacher import TeacherBudget, train_teacher
+from fcotvl.train.teacher import TeacherBudget, save_teacher, train_teacher
 
 log = logging.getLogger(__name__)
 
@@ -61,29 +58,8 @@ def _train(params: Params, teacher: Path) -> None:
     folder = scratch("teacher", digest(code, [params.data_seed, params.at.train_teacher]))
     model, tokenizer = train_teacher(budget, seed=params.data_seed, scratch=folder)
     with atomic(teacher) as made:
-        save_teacher(model, tokenizer, made, max_tiles=params.at.model.max_tiles)
+        save_teacher(model, tokenizer, made)
     shutil.rmtree(folder)
-
-
-def save_teacher(
-    model: InternVLForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    folder: Path,
-    *,
-    max_tiles: int,
-) -> None:
-    """Write model, tokenizer and processor as transformers loads them."""
-    model.save_pretrained(folder)
-    tiles = FcotvlImageProcessor(
-        tile_size=model.config.vision_config.image_size[0], max_tiles=max_tiles
-    )
-    processor = FcotvlProcessor(
-        tiles,
-        tokenizer,
-        image_seq_length=full_tokens(model.config),
-        chat_template=tokenizer.chat_template,
-    )
-    processor.save_pretrained(folder)
 
 
 def _fetch(hub: str, revision: str | None, teacher: Path) -> None:
