@@ -15,7 +15,7 @@ repro: $(READY)  ## the whole chain at the scale of params.yaml
 	@echo "report: $(abspath reports/index.html)"
 
 test: $(READY)  ## unit, property, golden and workflow tests
-	python -m pytest -n 2 --dist loadgroup
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## style, types, import directions, workflow lint
 	ruff check .

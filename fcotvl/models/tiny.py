@@ -75,10 +75,10 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast) -> InternVLConfig:
-    """Sizes of the tiny model: 224-pixel tiles of 64 visual tokens, about 2.5 M parameters."""
+    """Sizes of the tiny model: 224-pixel tiles of 64 visual tokens, about 3 M parameters."""
     vision = InternVLVisionConfig(
         hidden_size=128,
-        num_hidden_layers=4,
+        num_hidden_layers=6,
         num_attention_heads=4,
         intermediate_size=512,
         attention_bias=True,

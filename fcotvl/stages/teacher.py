@@ -13,7 +13,7 @@ from fcotvl.errors import CheckpointError, ParamsError
 from fcotvl.files import atomic, digest, scratch
 from fcotvl.models.convert import from_original
 from fcotvl.params import Params
-from fcotvl.train.teacher import TeacherBudget, save_teacher, train_teacher
+from fcotvl.train.teacher.recipe import TeacherBudget, save_teacher, train_teacher
 
 log = logging.getLogger(__name__)
 

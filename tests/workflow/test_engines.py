@@ -1,7 +1,7 @@
 """DVC and Snakemake on one chain, really run at scale smoke: the tests tell one story, in order.
 
 What ran is counted from the engines' own logs. A stage that failed would make each later test fail
-too: read the first one.
+too: read the first one. They share one clone, so a distribution over processes keeps files whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dvc.repo import Repo
 
 from tests.support.workspace import Workspace
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("engines"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(900)]
 
 SHARED = ["curate", "predict_baselines", "rscot", "score_baselines", "teacher"]
 STUDENT = ["distill", "predict_distilled", "score_distilled", "speed"]

@@ -93,7 +93,7 @@ REASONS: tuple[Callable[[Table, Random], Worked], ...] = (add, subtract, compare
 
 def look_up(table: Table, fact: Fact, rng: Random) -> Worked:
     """What is written beside a key, now and then the other way round."""
-    if fact.amount is not None and rng.random() < 0.15:
+    if fact.amount is not None and rng.random() < 0.05:
         return LOOK_BACK.format(value=fact.value), fact.key, f"{fact.value} {fact.key}"
     forms = LOOK_UP_YEAR if table.unit.scale == "year" else LOOK_UP
     return rng.choice(forms).format(key=fact.key), fact.value, _quote(fact)

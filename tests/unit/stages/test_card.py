@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fcotvl import params
 from fcotvl.stages import card
-from fcotvl.train.teacher import SMOKE, save_teacher, train_teacher
+from fcotvl.train.teacher.recipe import SMOKE, save_teacher, train_teacher
 
 NOTHING = replace(SMOKE, vision_steps=0, text_steps=0, align_steps=0, join_steps=0)
 

@@ -10,23 +10,25 @@ from fcotvl.data.render import Glyph, render
 from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.models.tiny import build_tiny, build_tokenizer, tiny_config
 from fcotvl.prompts import reply
-from fcotvl.train.teacher import sample_texts
-from fcotvl.train.teacher_data import (
+from fcotvl.train.teacher.data import (
     CLASSES,
     SLOTS,
     Shown,
+    Spot,
     draw_page,
+    find_spots,
     patch_characters,
     shown_words,
     to_characters,
     to_pixels,
 )
-from fcotvl.train.teacher_join import project
-from fcotvl.train.teacher_optim import Optimizers, orthogonalise, warm_decay
-from fcotvl.train.teacher_pack import TINY_PROMPTS, Packer
-from fcotvl.train.teacher_state import Progress
-from fcotvl.train.teacher_text import Oracle
-from fcotvl.train.teacher_vision import reading_accuracy, reading_loss
+from fcotvl.train.teacher.optim import Optimizers, orthogonalise, warm_decay
+from fcotvl.train.teacher.oracle import Oracle
+from fcotvl.train.teacher.pack import TINY_PROMPTS, Packer
+from fcotvl.train.teacher.recipe import sample_texts
+from fcotvl.train.teacher.state import Progress
+from fcotvl.train.teacher.text import LOOK_LAYER, Watched
+from fcotvl.train.teacher.vision import contents_loss, project, reading_accuracy, reading_loss
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +54,79 @@ def test_words_belong_to_every_visual_token_that_shows_a_part_of_them():
     assert shown_words(glyphs) == (Shown(0, "Ox"), Shown(1, "Ox"))
 
 
-def test_values_know_their_keys():
+def test_a_fact_stands_where_its_value_is_drawn_nearest_to_its_key():
     glyphs = [
         Glyph(char, 30.0 * at, 7.0, at) for at, char in enumerate(["3", "O", "3", "R", "4", "5"])
     ]
-    keys = [shown.key for shown in shown_words(glyphs, "O=3\nR=4 5")]
+    spots = find_spots(glyphs, "O=3\nR=4 5")
+    assert spots[0] in (Spot("O", "3", (1,), (0,)), Spot("O", "3", (1,), (2,)))
+    assert spots[1] == Spot("R", "4 5", (3,), (4, 5))
+    keys = [shown.key for shown in shown_words(glyphs, spots)]
     assert keys in (["O", "", "", "", "R", "R"], ["", "", "O", "", "R", "R"])
+
+
+@pytest.mark.parametrize("family", ["document", "chart", "infographic"])
+def test_every_fact_of_a_render_is_found_where_it_is_drawn(family):
+    for index in range(40):
+        drawn = render(family, "train", index, 1)
+        spots = find_spots(drawn.glyphs, drawn.table)
+        assert [f"{s.key}={s.value}" for s in spots] == drawn.table.splitlines()
+        assert all(len(s.value_at) == len(s.value.replace(" ", "")) for s in spots)
+
+
+def test_tokens_of_a_reply_point_at_what_shows_them(tokenizer):
+    packer, page = Packer(tokenizer), draw_page(3, 0)
+    shown = {(word.place, char) for word in page.words for char in word.word}
+    asked = {spot.key for spot in page.spots} | {spot.value for spot in page.spots}
+    for turn in page.render.turns:
+        for mode in ("direct", "cot") if turn.rationale else ("direct",):
+            chat = packer.chat(turn, mode, page.spots, page.reading)
+            assert chat.points or (turn.kind, mode) == ("reason", "direct")
+            whole = chat.prompt + chat.reply
+            for point in chat.points:
+                first = tokenizer.decode([chat.reply[point.at]]).strip()[0]
+                assert (point.look, first) in shown | {(point.look, ":")}
+                if point.asked >= 0:
+                    name = tokenizer.decode([whole[point.asked]]).strip()
+                    assert any(fact.startswith(name) for fact in asked)
+
+
+def test_heads_that_look_where_they_should_cost_nothing(tokenizer, model):
+    packer, page = Packer(tokenizer), draw_page(3, 0)
+    packed = packer.pack([[packer.chat(t, "direct", page.spots) for t in page.render.turns[1:4]]])
+    llm = model.model.language_model
+    with torch.no_grad(), Watched(llm, (LOOK_LAYER,)) as watched:
+        states = llm(
+            input_ids=packed.input_ids,
+            attention_mask=packed.mask,
+            position_ids=packed.position_ids,
+            output_hidden_states=True,
+        )
+    row, query, look, _ = packed.points.unbind(1)
+    told = watched.cost(LOOK_LAYER, 2, packed.mask, row, query, look)
+    llm.set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = llm(
+            input_ids=packed.input_ids,
+            attention_mask=packed.mask,
+            position_ids=packed.position_ids,
+            output_attentions=True,
+        ).attentions[LOOK_LAYER]
+    llm.set_attn_implementation("sdpa")
+    wanted = -weights[row, :2, query, look].log().mean()
+    assert states.hidden_states[0].shape[1] == packed.input_ids.size(1)
+    assert torch.allclose(told, wanted, atol=1e-5)
+
+
+def test_contents_that_a_linear_map_finds_cost_nothing():
+    table = torch.eye(6)
+    heads = torch.nn.Embedding.from_pretrained(50 * table)
+    visual = torch.zeros(1, 64, 6)
+    visual[0, 3, 1], visual[0, 9, 4] = 1, 1
+    shown = (torch.tensor([0, 0]), torch.tensor([3, 9]), torch.tensor([1, 4]))
+    cost, share = contents_loss(heads, visual, shown, (0, 2, 6))
+    assert cost < 1e-6
+    assert share == 1
 
 
 def test_words_are_tokens_and_numbers_are_spelled(tokenizer):
@@ -135,9 +204,11 @@ def test_a_packed_turn_is_read_as_a_lone_one(tokenizer, model):
 
 def test_a_recital_trains_the_values_and_not_which_key_comes_next(tokenizer):
     packer = Packer(tokenizer)
-    chat = packer.recite("Jan=45\nFeb=52", Random(0))
+    spots = [Spot("Jan", "45", (0,) * 3, (1, 1)), Spot("Feb", "52", (8,) * 3, (9, 9))]
+    chat = packer.recite(spots, Random(0))
     trained = [t for t, w in zip(chat.reply, chat.weights, strict=True) if w]
-    assert tokenizer.decode(trained).replace(" ", "") in ("45,52,<|im_end|>", "52,45,<|im_end|>")
+    assert tokenizer.decode(trained) in ("4552", "5245")
+    assert sorted(point.look for point in chat.points) == [1, 1, 9, 9]
     assert tokenizer.decode(chat.reply[chat.answer_at]) in "45"
 
 

@@ -19,54 +19,27 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
+from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
-from fcotvl.data.render import Rendered
-from fcotvl.train.teacher_data import CLASSES, GRID, SLOTS, PageStream, batches, to_characters
-from fcotvl.train.teacher_optim import Optimizers, warm_decay
-from fcotvl.train.teacher_pack import SPELLED, Chat, Contents, Packed, Packer
-from fcotvl.train.teacher_state import Progress
+from fcotvl.train.teacher.data import Page, PageStream, batches, to_characters
+from fcotvl.train.teacher.optim import Optimizers, warm_decay
+from fcotvl.train.teacher.oracle import Oracle
+from fcotvl.train.teacher.pack import Chat, Contents, Packed, Packer
+from fcotvl.train.teacher.state import Progress
 
 log = logging.getLogger(__name__)
 WORD_LAYER = 2
 DROPOUT = 0.1
 """Share of what is shown that the oracle leaves out, for the ViT will miss some of it."""
 WORD_WEIGHT = 0.3
+RECITED = 0.3
+"""How often all facts of a picture are recited."""
+POINT_WEIGHT = 0.3
+ASKED_LAYER, ASKED_HEADS = 1, 2
+"""Heads that attend from an answer to what is asked for ..."""
+LOOK_LAYER, LOOK_HEADS = 2, 3
+"""... and those that then attend to where it is drawn."""
 KINDS = ("transcribe", "extractive", "reason", "extractive+cot", "reason+cot", "recite")
-
-
-class Oracle(nn.Module):
-    """What a visual token should say: the sum of fixed vectors of what it covers.
-
-    The vectors are drawn once and not trained (words as the LLM's first embeddings, keys as
-    the same vectors turned, so that one linear map finds the key that a question names). So
-    the ViT can learn to produce them while the LLM learns to read them.
-    """
-
-    def __init__(self, words: Float[Tensor, "vocabulary width"]) -> None:
-        super().__init__()
-        width = words.size(1)
-        self.embed = nn.Embedding(4 * SLOTS * CLASSES, width)
-        self.place = nn.Parameter(torch.randn((GRID // 2) ** 2, width) * 0.05)
-        words = words.detach()
-        keys = words @ nn.init.orthogonal_(torch.empty(width, width))
-        spelled = torch.randn(SPELLED * CLASSES, width) * words.std()
-        self.table = nn.Parameter(torch.cat([words, keys, spelled]))
-        nn.init.normal_(self.embed.weight, std=0.05)
-        self.requires_grad_(requires_grad=False)
-
-    def forward(
-        self, characters: Int[Tensor, "tiles patches slots"], shown: Contents
-    ) -> Float[Tensor, "tiles tokens width"]:
-        """One vector per block of 2 x 2 patches: characters, words, keys of values."""
-        blocks = rearrange(
-            characters, "t (h fh w fw) s -> t (h w) (fh fw s)", h=GRID // 2, fh=2, fw=2
-        )
-        offset = CLASSES * torch.arange(4 * SLOTS, device=characters.device)
-        filled = (blocks > 0).unsqueeze(-1)
-        letters: Tensor = (self.embed(blocks + offset) * filled).sum(2) + self.place
-        page, place, row = shown
-        flat = letters.flatten(0, 1).index_add(0, page * letters.size(1) + place, self.table[row])
-        return flat.view_as(letters)
 
 
 def answer_loss(
@@ -75,7 +48,7 @@ def answer_loss(
     visual: Float[Tensor, "tiles tokens width"],
     start: int,
     shown: Contents,
-) -> tuple[Float[Tensor, ""], dict[str, tuple[int, int]]]:
+) -> tuple[Float[Tensor, ""], dict[str, tuple[float, int]]]:
     """Weighted cross entropy of the replies, and right/all first answer tokens per kind.
 
     An auxiliary loss asks the second layer which words a visual token shows: once a question's
@@ -85,13 +58,14 @@ def answer_loss(
     embeds = llm.embed_tokens(packed.input_ids)
     stop = start + visual.size(1)
     embeds = torch.cat([embeds[:, :start], visual, embeds[:, stop:]], dim=1)
-    states = llm(
-        inputs_embeds=embeds,
-        attention_mask=packed.mask,
-        position_ids=packed.position_ids,
-        use_cache=False,
-        output_hidden_states=True,
-    )
+    with Watched(llm, (ASKED_LAYER, LOOK_LAYER)) as watched:
+        states = llm(
+            inputs_embeds=embeds,
+            attention_mask=packed.mask,
+            position_ids=packed.position_ids,
+            use_cache=False,
+            output_hidden_states=True,
+        )
     page, place, token = (column[shown[2] < llm.embed_tokens.num_embeddings] for column in shown)
     spelled = model.lm_head(llm.norm(states.hidden_states[WORD_LAYER][page, start + place]))
     hidden = states.last_hidden_state
@@ -105,7 +79,71 @@ def answer_loss(
         kind: (int(right[first == code].sum()), int((first == code).sum()))
         for code, kind in enumerate(KINDS, start=1)
     }
-    return loss + WORD_WEIGHT * F.cross_entropy(spelled, token), found
+    row, query, look, asked = packed.points.unbind(1)
+    named = asked >= 0
+    looking = watched.cost(LOOK_LAYER, LOOK_HEADS, packed.mask, row, query, look)
+    asking = watched.cost(
+        ASKED_LAYER, ASKED_HEADS, packed.mask, row[named], query[named], asked[named]
+    )
+    aside = WORD_WEIGHT * F.cross_entropy(spelled, token) + POINT_WEIGHT * (looking + asking)
+    return loss + aside, found | {"look": (looking.item(), 1), "asked": (asking.item(), 1)}
+
+
+class Watched:
+    """Attention of some layers' heads, asked to look where the answer is.
+
+    Looking up takes two steps, attending to what is asked for and then to where it is drawn, and
+    neither pays without the other: from the answers alone, both are found after thousands of
+    steps, if at all. Told where to look, a few hundred do.
+    """
+
+    def __init__(self, llm: nn.Module, layers: tuple[int, ...]) -> None:
+        self._attention = {layer: llm.layers[layer].self_attn for layer in layers}
+        self._inputs: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
+
+    def __enter__(self) -> Watched:
+        self._handles = [
+            module.register_forward_pre_hook(self._keep(layer), with_kwargs=True)
+            for layer, module in self._attention.items()
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, layer: int):
+        def keep(_module, _args, kwargs):
+            self._inputs[layer] = kwargs["hidden_states"], kwargs["position_embeddings"]
+
+        return keep
+
+    def cost(
+        self,
+        layer: int,
+        heads: int,
+        mask: Float[Tensor, "batch 1 seq seq"],
+        row: Int[Tensor, " points"],
+        query: Int[Tensor, " points"],
+        target: Int[Tensor, " points"],
+    ) -> Float[Tensor, ""]:
+        """Mean cross entropy of the first ``heads`` heads' attention from query to target."""
+        hidden, (cos, sin) = self._inputs[layer]
+        module = self._attention[layer]
+        width = heads * module.head_dim
+        split = {"n": heads, "d": module.head_dim}
+        q, k = (
+            rearrange(
+                F.linear(hidden, proj.weight[:width], proj.bias[:width]),
+                "b s (n d) -> b n s d",
+                **split,
+            )
+            for proj in (module.q_proj, module.k_proj)
+        )
+        q, k = apply_rotary_pos_emb(q, k, cos, sin)
+        scores = torch.einsum("pnd,pnsd->nps", q[row, :, query], k[row]) * module.scaling
+        scores = scores + mask[row, 0, query]
+        return F.cross_entropy(scores.flatten(0, 1), target.repeat(heads))
 
 
 @dataclass
@@ -115,7 +153,7 @@ class Tally:
     rates: dict[str, float]
     decay: float = 0.98
 
-    def add(self, found: dict[str, tuple[int, int]]) -> None:
+    def add(self, found: dict[str, tuple[float, int]]) -> None:
         """Take in one batch."""
         for kind, (right, count) in found.items():
             if count:
@@ -133,10 +171,10 @@ CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
 """Up to which share of the steps a picture holds at most how many facts."""
 
 
-def practise(packer: Packer, drawn: Rendered, rng: Random, *, most: int) -> list[Chat]:
-    """Turns about one picture: all facts recited, and some of its questions."""
-    chats = packer.draw(drawn.turns, rng, transcribe=0.25, most=most)
-    return [packer.recite(drawn.table, rng), *chats]
+def practise(packer: Packer, page: Page, rng: Random) -> list[Chat]:
+    """Turns about one picture: look-ups above all, now and then all facts recited."""
+    chats = packer.draw(page, rng, transcribe=0.15, look_ups=8, reasons=2)
+    return [packer.recite(page.spots, rng), *chats] if rng.random() < RECITED else chats
 
 
 def train_text(
@@ -164,7 +202,7 @@ def train_text(
         stream = PageStream(low * batch, seed + 1, densities=densities, run=batch)
         for step, pages in zip(range(low, high), batches(stream, batch), strict=False):
             rng = Random(f"turns-{seed}-{step}")  # noqa: S311
-            chats = [practise(packer, page.render, rng, most=4) for page in pages if page.render]
+            chats = [practise(packer, page, rng) for page in pages]
             shown = packer.contents([page.words for page in pages])
             kept = torch.rand(len(shown[0])) >= DROPOUT
             seen = (shown[0][kept], shown[1][kept], shown[2][kept])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from fcotvl.train.teacher_optim import Optimizers
+    from fcotvl.train.teacher.optim import Optimizers
 
 
 class Progress:

@@ -19,11 +19,12 @@ from fcotvl.data.render import FAMILIES, render
 from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.models.tiny import build_tiny, build_tokenizer, tiny_config
 from fcotvl.prompts import MODES, reply
-from fcotvl.train.teacher_join import Parts, align, join
-from fcotvl.train.teacher_pack import TINY_PROMPTS, Packer
-from fcotvl.train.teacher_state import Progress
-from fcotvl.train.teacher_text import Oracle, train_text
-from fcotvl.train.teacher_vision import PatchReader, train_vision
+from fcotvl.train.teacher.join import join
+from fcotvl.train.teacher.oracle import Oracle
+from fcotvl.train.teacher.pack import TINY_PROMPTS, Packer
+from fcotvl.train.teacher.state import Progress
+from fcotvl.train.teacher.text import train_text
+from fcotvl.train.teacher.vision import Parts, PatchReader, train_vision
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +34,17 @@ class TeacherBudget:
     """How long each phase lasts; the defaults are those of the recipe at scale ``tiny``."""
 
     vision_steps: int = 3000
-    """Phase 1: the ViT reads characters."""
+    """Phase 1: ViT and projector learn to read and to name what they read."""
     text_steps: int = 4000
-    """Phase 2: the LLM finds and reasons on pictures that a table reads for it."""
-    align_steps: int = 1000
-    """Phase 3a: ViT and projector learn to produce that table's vectors."""
+    """Phase 2: the LLM finds and reasons on pictures that the oracle reads for it."""
     join_steps: int = 4000
-    """Phase 3b: everything together."""
+    """Phase 3: everything together."""
     pages: int = 16
-    """Pictures in a batch of phases 1 and 3a."""
+    """Pictures in a batch of phase 1."""
     chats: int = 8
-    """Pictures in a batch of phases 2 and 3b, each with up to nine questions."""
+    """Pictures in a batch of phases 2 and 3, each with about ten questions."""
     peak: float = 2e-3
-    """Highest learning rate of phases 1, 2 and 3a."""
+    """Highest learning rate of phases 1 and 2."""
     join_peak: float = 1e-3
     vocabulary: int = 2048
     sample_pictures: int = 1500
@@ -53,7 +52,7 @@ class TeacherBudget:
 
 
 SMOKE = TeacherBudget(
-    vision_steps=4, text_steps=6, align_steps=3, join_steps=3, pages=4, chats=2, sample_pictures=40
+    vision_steps=4, text_steps=6, join_steps=3, pages=4, chats=2, sample_pictures=40
 )
 """Goes through every phase in seconds; reads nothing."""
 
@@ -83,8 +82,8 @@ def train_teacher(
     model = build_tiny(tiny_config(tokenizer), seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        reader = PatchReader(model.config.vision_config.hidden_size)
         oracle = Oracle(model.get_input_embeddings().weight)
+        reader = PatchReader(oracle, model.config.vision_config.hidden_size)
     parts, packer = Parts(model, reader, oracle), Packer(tokenizer)
     vision, llm = model.model.vision_tower, model.model.language_model
     projector = model.model.multi_modal_projector
@@ -95,19 +94,15 @@ def train_teacher(
         return Progress(scratch / name, modules)
 
     train_vision(
-        model, reader, phase("1-vision", vision=vision, reader=reader),
+        parts, packer, phase("1-vision", vision=vision, projector=projector, reader=reader),
         steps=b.vision_steps, batch=b.pages, peak=b.peak, seed=seed,
     )  # fmt: skip
     train_text(
         model, oracle, packer, phase("2-text", llm=llm),
         steps=b.text_steps, batch=b.chats, peak=b.peak, seed=seed,
     )  # fmt: skip
-    align(
-        parts, packer, phase("3-align", vision=vision, projector=projector, reader=reader),
-        steps=b.align_steps, batch=b.pages, peak=b.peak, seed=seed,
-    )  # fmt: skip
     join(
-        parts, packer, phase("4-join", model=model.model, reader=reader),
+        parts, packer, phase("3-join", model=model.model, reader=reader),
         steps=b.join_steps, batch=b.chats, peak=b.join_peak, seed=seed,
     )  # fmt: skip
     return model, tokenizer

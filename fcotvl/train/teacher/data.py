@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from random import Random
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,10 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fcotvl.data.render import FAMILIES, FULL, Glyph, Rendered, render
+from fcotvl.data.render.canvas import ROW
 from fcotvl.data.render.practice import CHARACTERS, practice
-
-if TYPE_CHECKING:
-    pass
 
 SIDE = 224
 PATCH = 14
@@ -66,40 +65,66 @@ class Shown:
     """The key whose value it belongs to, where it belongs to one."""
 
 
-def shown_words(glyphs: Iterable[Glyph], table: str = "") -> tuple[Shown, ...]:
-    """What each visual token shows; a block of 2 x 2 patches is one.
+@dataclass(frozen=True)
+class Spot:
+    """Where a fact is drawn: the visual token of each character but blanks."""
+
+    key: str
+    value: str
+    key_at: tuple[int, ...]
+    value_at: tuple[int, ...]
+
+
+def visual_token(glyph: Glyph) -> int:
+    """Number of the visual token whose 2 x 2 patches hold the glyph's centre."""
+    row, column = int(glyph.y) // (2 * PATCH), int(glyph.x) // (2 * PATCH)
+    return row * (GRID // 2) + column
+
+
+def find_spots(glyphs: Sequence[Glyph], table: str) -> tuple[Spot, ...]:
+    """Find the picture's facts: a value is the one drawn nearest to its key.
 
     Args:
         glyphs: in drawing order.
-        table: the picture's facts as ``key=value`` lines.
+        table: the facts as ``key=value`` lines.
     """
-    spelled: dict[int, str] = {}
-    places: dict[int, set[int]] = {}
-    for glyph in glyphs:
-        row, column = int(glyph.y) // (2 * PATCH), int(glyph.x) // (2 * PATCH)
-        spelled[glyph.word] = spelled.get(glyph.word, "") + glyph.char
-        places.setdefault(glyph.word, set()).add(row * (GRID // 2) + column)
-    words = [spelled[number].rstrip(":") for number in sorted(spelled)]
-    keys = _keys(words, table)
-    return tuple(
-        Shown(place, word, keys.get(at, ""))
-        for at, (word, number) in enumerate(zip(words, sorted(spelled), strict=True))
-        for place in sorted(places[number])
-    )
-
-
-def _keys(words: Sequence[str], table: str) -> dict[int, str]:
-    """For each word of a value, its key: the value is the one drawn nearest to the key."""
-    found: dict[int, str] = {}
+    words = _words(glyphs)
+    spelled = ["".join(glyph.char for glyph in word).rstrip(":") for word in words]
+    spots = []
     for line in table.splitlines():
         key, value = line.split("=", 1)
         parts = value.split()
-        starts = [at for at in range(len(words)) if list(words[at : at + len(parts)]) == parts]
-        if key in words and starts:
-            home = words.index(key)
+        starts = [at for at in range(len(words)) if spelled[at : at + len(parts)] == parts]
+        if key in spelled and starts:
+            home = spelled.index(key)
             best = min(starts, key=lambda at: abs(at - home))
-            found |= dict.fromkeys(range(best, best + len(parts)), key)
-    return found
+            drawn = [glyph for word in words[best : best + len(parts)] for glyph in word]
+            key_at = tuple(map(visual_token, words[home][: len(key)]))
+            spots.append(Spot(key, value, key_at, tuple(map(visual_token, drawn))))
+    return tuple(spots)
+
+
+def _words(glyphs: Sequence[Glyph]) -> list[list[Glyph]]:
+    return [list(word) for _, word in groupby(glyphs, key=attrgetter("word"))]
+
+
+def shown_words(glyphs: Sequence[Glyph], spots: Sequence[Spot] = ()) -> tuple[Shown, ...]:
+    """What each visual token shows, with the key of what is part of a value."""
+    keys = {(spot.value_at, part): spot.key for spot in spots for part in spot.value.split()}
+    shown = []
+    for word in _words(glyphs):
+        places = tuple(map(visual_token, word))
+        spelled = "".join(glyph.char for glyph in word).rstrip(":")
+        key = next(
+            (
+                key
+                for (value_at, part), key in keys.items()
+                if part == spelled and set(places) <= set(value_at)
+            ),
+            "",
+        )
+        shown += [Shown(place, spelled, key) for place in sorted(set(places))]
+    return tuple(shown)
 
 
 @dataclass(frozen=True)
@@ -109,7 +134,10 @@ class Page:
     picture: UInt8[np.ndarray, "height width 3"]
     characters: Int64[np.ndarray, "patches slots"]
     words: tuple[Shown, ...]
-    render: Rendered | None
+    spots: tuple[Spot, ...] = ()
+    reading: tuple[int, ...] = ()
+    """The visual token of each character but blanks, in reading order."""
+    render: Rendered | None = None
 
 
 def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: int = FULL) -> Page:
@@ -118,20 +146,24 @@ def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: in
     if rng.random() < practice_share:
         canvas = practice(index, seed)
         words = shown_words(canvas.glyphs)
-        return Page(np.array(canvas.image), patch_characters(canvas.glyphs), words, None)
+        return Page(np.array(canvas.image), patch_characters(canvas.glyphs), words)
     drawn = render(
         rng.choice(FAMILIES),
         "train",
         index,
         seed,
         density=density,
-        extractive=5,
+        extractive=FULL,
         reason=3,
     )
+    spots = find_spots(drawn.glyphs, drawn.table)
+    lines = sorted(drawn.glyphs, key=lambda glyph: (int(glyph.y) // ROW, glyph.x))
     return Page(
         np.array(drawn.image),
         patch_characters(drawn.glyphs),
-        shown_words(drawn.glyphs, drawn.table),
+        shown_words(drawn.glyphs, spots),
+        spots,
+        tuple(map(visual_token, lines)),
         drawn,
     )
 

@@ -1,0 +1,1 @@
+"""The tiny teacher's training, from nothing but the renderer."""
