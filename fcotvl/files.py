@@ -23,19 +23,25 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    made = holder / path.name
     try:
-        yield holder / path.name
-        _remove(path)
-        (holder / path.name).rename(path)
+        yield made
+        _share(made)
+        if path.is_dir() or (made.is_dir() and path.exists()):
+            path.rename(holder / "old")
+        made.replace(path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _share(made: Path) -> None:
+    """Give files the modes that the user's mask wants: safetensors writes for its owner alone."""
+    probe = made.with_name("mode")
+    probe.touch()
+    mode = probe.stat().st_mode
+    for file in made.rglob("*") if made.is_dir() else (made,):
+        if file.is_file():
+            file.chmod(mode)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -29,6 +29,25 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [p.name for p in target.iterdir()] == ["two"]
 
 
+def test_a_folder_takes_the_place_of_a_file_and_the_other_way_round(tmp_path):
+    target = tmp_path / "out"
+    files.write_text(target, "file")
+    with files.atomic(target) as scratch:
+        scratch.mkdir()
+    assert target.is_dir()
+    files.write_text(target, "file")
+    assert target.read_text() == "file"
+
+
+def test_what_is_published_can_be_read_by_those_whom_the_mask_admits(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    with files.atomic(tmp_path / "folder") as scratch:
+        scratch.mkdir()
+        (scratch / "a").touch(mode=0o600)
+    assert (tmp_path / "folder/a").stat().st_mode == plain.stat().st_mode
+
+
 def test_it_never_writes_through_a_link(tmp_path):
     cached = tmp_path / "cache"
     cached.write_text("kept")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from fcotvl.files import digest
 from tests.support.workspace import Workspace
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(900)]
@@ -210,6 +212,31 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_other_engine_goes_on
     clone.ok("git", "checkout", "--quiet", ".")
     assert clone.ok("dvc", "repro").stages == []
     clone.is_idle()
+
+
+@pytest.mark.parametrize("name", ["curate", "rscot", "sft@full", "merge@full", "predict_sft@full"])
+def test_a_killed_command_leaves_outputs_whole_or_absent(clone: Workspace, name: str):
+    with Repo(clone.folder) as repo:
+        stage = next(stage for stage in repo.index.stages if stage.name == name)
+    outs = [out.def_path for out in stage.outs]
+    home = clone.folder / "killed"
+    words = [f"killed/{word}" if word in outs else word for word in shlex.split(stage.cmd)]
+    command = subprocess.Popen(
+        words,
+        cwd=clone.folder,
+        env=clone.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while command.poll() is None and not any(home.rglob(".*")):  # not yet writing
+        time.sleep(0.001)
+    os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
+    for out in outs:
+        if (home / out).exists():
+            assert digest([home / out], None) == digest([clone.folder / out], None)
+    shutil.rmtree(home)
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""What starts often starts fast: without torch."""
+"""Stages as commands: what starts often starts fast, and what cannot be had is one line."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.support.imports import ROOT
 
 HEAVY = ("torch", "transformers")
 
@@ -23,3 +26,35 @@ def test_starts_without_torch(module):
     code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def refused(*arguments: str) -> str:
+    """What a stage says that must end with exit code 2; no hub answers."""
+    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fcotvl", *arguments],
+        cwd=ROOT,
+        env=os.environ | closed,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_an_unreachable_hub_is_one_line_that_names_what_was_wanted(tmp_path):
+    made = tmp_path / "teacher"
+    said = refused("teacher", "--scale", "internvl2-1b", "--bundled", "x", "--teacher", str(made))
+    assert "OpenGVLab/InternVL2-1B" in said
+    assert "check the network" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_teacher_that_is_not_there_is_one_line(tmp_path):
+    corpus, student = tmp_path / "corpus", tmp_path / "student.safetensors"
+    paths = ["--corpus", corpus, "--teacher", tmp_path / "none", "--student", student]
+    said = refused("distill", *map(str, [*paths, "--losses", tmp_path / "losses.csv"]))
+    assert str(tmp_path) in said
+    assert not list(tmp_path.iterdir())

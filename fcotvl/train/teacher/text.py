@@ -10,8 +10,10 @@ these very vectors.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,12 +81,9 @@ def answer_loss(
         kind: (int(right[first == code].sum()), int((first == code).sum()))
         for code, kind in enumerate(KINDS, start=1)
     }
-    row, query, look, asked = packed.points.unbind(1)
-    named = asked >= 0
-    looking = watched.cost(LOOK_LAYER, LOOK_HEADS, packed.mask, row, query, look)
-    asking = watched.cost(
-        ASKED_LAYER, ASKED_HEADS, packed.mask, row[named], query[named], asked[named]
-    )
+    looks, asks = packed.points[:, :3], packed.points[packed.points[:, 3] >= 0][:, [0, 1, 3]]
+    looking = watched.cost(LOOK_LAYER, LOOK_HEADS, packed.mask, looks)
+    asking = watched.cost(ASKED_LAYER, ASKED_HEADS, packed.mask, asks)
     aside = WORD_WEIGHT * F.cross_entropy(spelled, token) + POINT_WEIGHT * (looking + asking)
     return loss + aside, found | {"look": (looking.item(), 1), "asked": (asking.item(), 1)}
 
@@ -112,8 +111,8 @@ class Watched:
         for handle in self._handles:
             handle.remove()
 
-    def _keep(self, layer: int):
-        def keep(_module, _args, kwargs):
+    def _keep(self, layer: int) -> Callable[..., None]:
+        def keep(_module: nn.Module, _args: object, kwargs: dict[str, Any]) -> None:
             self._inputs[layer] = kwargs["hidden_states"], kwargs["position_embeddings"]
 
         return keep
@@ -123,24 +122,25 @@ class Watched:
         layer: int,
         heads: int,
         mask: Float[Tensor, "batch 1 seq seq"],
-        row: Int[Tensor, " points"],
-        query: Int[Tensor, " points"],
-        target: Int[Tensor, " points"],
+        points: Int[Tensor, "points 3"],
     ) -> Float[Tensor, ""]:
-        """Mean cross entropy of the first ``heads`` heads' attention from query to target."""
+        """Mean cross entropy of the first ``heads`` heads' attention.
+
+        Points are rows, positions that look and positions that they should look at.
+        """
         hidden, (cos, sin) = self._inputs[layer]
         module = self._attention[layer]
         width = heads * module.head_dim
-        split = {"n": heads, "d": module.head_dim}
         q, k = (
             rearrange(
                 F.linear(hidden, proj.weight[:width], proj.bias[:width]),
                 "b s (n d) -> b n s d",
-                **split,
+                n=heads,
             )
             for proj in (module.q_proj, module.k_proj)
         )
         q, k = apply_rotary_pos_emb(q, k, cos, sin)
+        row, query, target = points.unbind(1)
         scores = torch.einsum("pnd,pnsd->nps", q[row, :, query], k[row]) * module.scaling
         scores = scores + mask[row, 0, query]
         return F.cross_entropy(scores.flatten(0, 1), target.repeat(heads))

@@ -102,8 +102,8 @@ def test_heads_that_look_where_they_should_cost_nothing(tokenizer, model):
             position_ids=packed.position_ids,
             output_hidden_states=True,
         )
-    row, query, look, _ = packed.points.unbind(1)
-    told = watched.cost(LOOK_LAYER, 2, packed.mask, row, query, look)
+    row, query, look = packed.points[:, :3].unbind(1)
+    told = watched.cost(LOOK_LAYER, 2, packed.mask, packed.points[:, :3])
     llm.set_attn_implementation("eager")
     with torch.no_grad():
         weights = llm(
