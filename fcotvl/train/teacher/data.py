@@ -23,6 +23,8 @@ PATCH = 14
 GRID = SIDE // PATCH
 SLOTS = 3
 """Most characters whose centres fall into one patch."""
+GATHERED = 4
+"""Patches of a word from which it can be told: about six characters."""
 CLASSES = len(CHARACTERS) + 1
 """Class 0 is an empty slot."""
 MEAN = (0.485, 0.456, 0.406)
@@ -45,8 +47,7 @@ def patch_characters(glyphs: Iterable[Glyph]) -> Int64[np.ndarray, "patches slot
     """For every patch, the characters whose centres lie in it, from left to right."""
     cells: dict[int, list[tuple[float, int]]] = {}
     for glyph in glyphs:
-        row, column = int(glyph.y) // PATCH, int(glyph.x) // PATCH
-        cells.setdefault(row * GRID + column, []).append((glyph.x, CODES[glyph.char]))
+        cells.setdefault(patch(glyph), []).append((glyph.x, CODES[glyph.char]))
     target = np.zeros((GRID * GRID, SLOTS), dtype=np.int64)
     for cell, found in cells.items():
         for slot, (_, code) in enumerate(sorted(found)[:SLOTS]):
@@ -73,12 +74,29 @@ class Spot:
     value: str
     key_at: tuple[int, ...]
     value_at: tuple[int, ...]
+    bound: tuple[tuple[int, int], ...] = ()
+    """Patches: of each of the value's characters, and where the key begins."""
+
+
+def patch(glyph: Glyph) -> int:
+    """Number of the patch that holds the glyph's centre."""
+    return int(glyph.y) // PATCH * GRID + int(glyph.x) // PATCH
 
 
 def visual_token(glyph: Glyph) -> int:
     """Number of the visual token whose 2 x 2 patches hold the glyph's centre."""
     row, column = int(glyph.y) // (2 * PATCH), int(glyph.x) // (2 * PATCH)
     return row * (GRID // 2) + column
+
+
+def gathered(glyphs: Sequence[Glyph]) -> tuple[tuple[int, ...], ...]:
+    """For each patch of a word: itself and the word's first ``GATHERED`` patches."""
+    rows = []
+    for word in _words(glyphs):
+        patches = list(dict.fromkeys(map(patch, word)))
+        firsts = [patches[min(at, len(patches) - 1)] for at in range(GATHERED)]
+        rows += [(own, *firsts) for own in patches]
+    return tuple(rows)
 
 
 def find_spots(glyphs: Sequence[Glyph], table: str) -> tuple[Spot, ...]:
@@ -100,7 +118,8 @@ def find_spots(glyphs: Sequence[Glyph], table: str) -> tuple[Spot, ...]:
             best = min(starts, key=lambda at: abs(at - home))
             drawn = [glyph for word in words[best : best + len(parts)] for glyph in word]
             key_at = tuple(map(visual_token, words[home][: len(key)]))
-            spots.append(Spot(key, value, key_at, tuple(map(visual_token, drawn))))
+            bound = tuple((patch(glyph), patch(words[home][0])) for glyph in drawn)
+            spots.append(Spot(key, value, key_at, tuple(map(visual_token, drawn)), bound))
     return tuple(spots)
 
 
@@ -134,6 +153,7 @@ class Page:
     picture: UInt8[np.ndarray, "height width 3"]
     characters: Int64[np.ndarray, "patches slots"]
     words: tuple[Shown, ...]
+    gathered: tuple[tuple[int, ...], ...]
     spots: tuple[Spot, ...] = ()
     reading: tuple[int, ...] = ()
     """The visual token of each character but blanks, in reading order."""
@@ -146,7 +166,9 @@ def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: in
     if rng.random() < practice_share:
         canvas = practice(index, seed)
         words = shown_words(canvas.glyphs)
-        return Page(np.array(canvas.image), patch_characters(canvas.glyphs), words)
+        return Page(
+            np.array(canvas.image), patch_characters(canvas.glyphs), words, gathered(canvas.glyphs)
+        )
     drawn = render(
         rng.choice(FAMILIES),
         "train",
@@ -162,6 +184,7 @@ def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: in
         np.array(drawn.image),
         patch_characters(drawn.glyphs),
         shown_words(drawn.glyphs, spots),
+        gathered(drawn.glyphs),
         spots,
         tuple(map(visual_token, lines)),
         drawn,

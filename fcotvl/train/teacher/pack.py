@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from fcotvl.data.render.table import draw_unit
 from fcotvl.prompts import Prompts, reply
 from fcotvl.records import Turn
 from fcotvl.train.teacher.data import CLASSES, CODES, Page, Shown, Spot
@@ -26,6 +27,9 @@ FIRST_WEIGHT = 3.0
 Contents = tuple[Int[Tensor, " items"], Int[Tensor, " items"], Int[Tensor, " items"]]
 """Page, visual token and table row of all that is shown."""
 RECITE = "List the values."
+DRILL = "Calculate."
+DRILLED = 6
+"""Sums and differences of a drill."""
 END = "<|im_end|>"
 SPELLED = 8
 """Characters of a spelled word that have a place."""
@@ -180,6 +184,28 @@ class Packer:
         for point in points:
             weights[point.at] = 0.3
         return Chat(self.ids(asked), reply, points[-1].at, 6, tuple(weights), points)
+
+    def drill(self, rng: Random) -> Chat:
+        """Sums and differences as chains of thought write them; only results are trained."""
+        asked = f"{DRILL}<|im_end|>\n<|im_start|>assistant\n"
+        text = ""
+        results: list[range] = []
+        for _ in range(DRILLED):
+            unit, (low, high) = draw_unit(rng), sorted(rng.sample(range(3, 100), 2))
+            a, sign, b, c = rng.choice(
+                (
+                    (high, "-", low, high - low),
+                    (low, "+", high, low + high),
+                    (high, "+", low, low + high),
+                )
+            )
+            text += f"{unit.write(a)} {sign} {unit.write(b)} = "
+            results.append(range(len(text), len(text) + len(unit.write(c))))
+            text += f"{unit.write(c)}. "
+        reply, spans = self._encode(text)
+        weights = [0.3 * any(start in result for result in results) for start, _ in spans]
+        last = max(at for at, (start, _) in enumerate(spans) if start <= results[-1].start)
+        return Chat(self.ids(asked), reply, last, 7, tuple(weights))
 
     def draw(
         self, page: Page, rng: Random, *, transcribe: float, look_ups: int, reasons: int

@@ -29,6 +29,10 @@ from fcotvl.train.teacher.vision import Parts, PatchReader, train_vision
 log = logging.getLogger(__name__)
 
 
+READ, FOUND = 0.97, 0.95
+"""What phases 1 and 2 should reach: characters read in place, and look-ups that start right."""
+
+
 @dataclass(frozen=True)
 class TeacherBudget:
     """How long each phase lasts; the defaults are those of the recipe at scale ``tiny``."""
@@ -93,19 +97,29 @@ def train_teacher(
         log.info("phase %s", name)
         return Progress(scratch / name, modules)
 
-    train_vision(
+    read = train_vision(
         parts, packer, phase("1-vision", vision=vision, projector=projector, reader=reader),
         steps=b.vision_steps, batch=b.pages, peak=b.peak, seed=seed,
     )  # fmt: skip
-    train_text(
+    _warn_below("reading", read, READ, "vision_steps")
+    found = train_text(
         model, oracle, packer, phase("2-text", llm=llm),
         steps=b.text_steps, batch=b.chats, peak=b.peak, seed=seed,
     )  # fmt: skip
+    _warn_below("finding", found.rates.get("extractive", 1.0), FOUND, "text_steps")
     join(
         parts, packer, phase("3-join", model=model.model, reader=reader),
         steps=b.join_steps, batch=b.chats, peak=b.join_peak, seed=seed,
     )  # fmt: skip
     return model, tokenizer
+
+
+def _warn_below(what: str, reached: float, wanted: float, budget: str) -> None:
+    if reached < wanted:
+        log.warning(
+            "%s ends at %.3f, below %.2f, and limits all that follows: raise train_teacher.%s",
+            what, reached, wanted, budget,
+        )  # fmt: skip
 
 
 def save_teacher(

@@ -10,23 +10,20 @@ these very vectors.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 from transformers import InternVLForConditionalGeneration
-from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from fcotvl.train.teacher.data import Page, PageStream, batches, to_characters
 from fcotvl.train.teacher.optim import Optimizers, warm_decay
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import Chat, Contents, Packed, Packer
+from fcotvl.train.teacher.pointing import Watched
 from fcotvl.train.teacher.state import Progress
 
 log = logging.getLogger(__name__)
@@ -41,7 +38,7 @@ ASKED_LAYER, ASKED_HEADS = 1, 2
 """Heads that attend from an answer to what is asked for ..."""
 LOOK_LAYER, LOOK_HEADS = 2, 3
 """... and those that then attend to where it is drawn."""
-KINDS = ("transcribe", "extractive", "reason", "extractive+cot", "reason+cot", "recite")
+KINDS = ("transcribe", "extractive", "reason", "extractive+cot", "reason+cot", "recite", "drill")
 
 
 def answer_loss(
@@ -60,7 +57,8 @@ def answer_loss(
     embeds = llm.embed_tokens(packed.input_ids)
     stop = start + visual.size(1)
     embeds = torch.cat([embeds[:, :start], visual, embeds[:, stop:]], dim=1)
-    with Watched(llm, (ASKED_LAYER, LOOK_LAYER)) as watched:
+    attention = [llm.layers[layer].self_attn for layer in (ASKED_LAYER, LOOK_LAYER)]
+    with Watched(attention) as (asked, look):
         states = llm(
             inputs_embeds=embeds,
             attention_mask=packed.mask,
@@ -82,68 +80,10 @@ def answer_loss(
         for code, kind in enumerate(KINDS, start=1)
     }
     looks, asks = packed.points[:, :3], packed.points[packed.points[:, 3] >= 0][:, [0, 1, 3]]
-    looking = watched.cost(LOOK_LAYER, LOOK_HEADS, packed.mask, looks)
-    asking = watched.cost(ASKED_LAYER, ASKED_HEADS, packed.mask, asks)
+    looking = look.cost(looks[:, 0], looks[:, 1], looks[:, 2:].expand(-1, LOOK_HEADS), packed.mask)
+    asking = asked.cost(asks[:, 0], asks[:, 1], asks[:, 2:].expand(-1, ASKED_HEADS), packed.mask)
     aside = WORD_WEIGHT * F.cross_entropy(spelled, token) + POINT_WEIGHT * (looking + asking)
     return loss + aside, found | {"look": (looking.item(), 1), "asked": (asking.item(), 1)}
-
-
-class Watched:
-    """Attention of some layers' heads, asked to look where the answer is.
-
-    Looking up takes two steps, attending to what is asked for and then to where it is drawn, and
-    neither pays without the other: from the answers alone, both are found after thousands of
-    steps, if at all. Told where to look, a few hundred do.
-    """
-
-    def __init__(self, llm: nn.Module, layers: tuple[int, ...]) -> None:
-        self._attention = {layer: llm.layers[layer].self_attn for layer in layers}
-        self._inputs: dict[int, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
-
-    def __enter__(self) -> Watched:
-        self._handles = [
-            module.register_forward_pre_hook(self._keep(layer), with_kwargs=True)
-            for layer, module in self._attention.items()
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _keep(self, layer: int) -> Callable[..., None]:
-        def keep(_module: nn.Module, _args: object, kwargs: dict[str, Any]) -> None:
-            self._inputs[layer] = kwargs["hidden_states"], kwargs["position_embeddings"]
-
-        return keep
-
-    def cost(
-        self,
-        layer: int,
-        heads: int,
-        mask: Float[Tensor, "batch 1 seq seq"],
-        points: Int[Tensor, "points 3"],
-    ) -> Float[Tensor, ""]:
-        """Mean cross entropy of the first ``heads`` heads' attention.
-
-        Points are rows, positions that look and positions that they should look at.
-        """
-        hidden, (cos, sin) = self._inputs[layer]
-        module = self._attention[layer]
-        width = heads * module.head_dim
-        q, k = (
-            rearrange(
-                F.linear(hidden, proj.weight[:width], proj.bias[:width]),
-                "b s (n d) -> b n s d",
-                n=heads,
-            )
-            for proj in (module.q_proj, module.k_proj)
-        )
-        q, k = apply_rotary_pos_emb(q, k, cos, sin)
-        row, query, target = points.unbind(1)
-        scores = torch.einsum("pnd,pnsd->nps", q[row, :, query], k[row]) * module.scaling
-        scores = scores + mask[row, 0, query]
-        return F.cross_entropy(scores.flatten(0, 1), target.repeat(heads))
 
 
 @dataclass
@@ -172,9 +112,10 @@ CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
 
 
 def practise(packer: Packer, page: Page, rng: Random) -> list[Chat]:
-    """Turns about one picture: look-ups above all, now and then all facts recited."""
+    """Turns about one picture: look-ups above all; now and then all facts; and a drill."""
     chats = packer.draw(page, rng, transcribe=0.15, look_ups=8, reasons=2)
-    return [packer.recite(page.spots, rng), *chats] if rng.random() < RECITED else chats
+    recital = [packer.recite(page.spots, rng)] if rng.random() < RECITED else []
+    return [*recital, *chats, packer.drill(rng)]
 
 
 def train_text(

@@ -8,6 +8,7 @@ sees the picture once, in raster order, and cannot look ahead.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.train.teacher.data import (
     CLASSES,
+    GATHERED,
     SLOTS,
     Page,
     PageStream,
@@ -29,14 +31,22 @@ from fcotvl.train.teacher.data import (
 from fcotvl.train.teacher.optim import Optimizers, warm_decay
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import Contents, Packer
+from fcotvl.train.teacher.pointing import Watched
 from fcotvl.train.teacher.state import Progress
 
 log = logging.getLogger(__name__)
 EMPTY_WEIGHT = 0.15
 READ_LAYER = 4
 """Layers of the ViT after which characters are read."""
-NAME_WEIGHT = 0.5
-PRACTICE = 0.4
+SHARPNESS = 20.0
+"""The oracle's vectors are short: their products, as logits, would say nothing."""
+GATHER, BIND = 4, 5
+"""Layers (from 0) whose heads are told where to look: each patch of a word at the word's first
+patches, one a head, then each patch of a value at its key."""
+BIND_HEADS = 2
+NAME_WEIGHTS = (1.0, 1.0, 0.3)
+"""Of words, of keys of values, and of the characters of numbers, which are also read in place."""
+PRACTICE = 0.25
 """Share of practice pages in phase 1."""
 
 
@@ -46,7 +56,10 @@ class PatchReader(nn.Module):
     def __init__(self, oracle: Oracle, width: int) -> None:
         super().__init__()
         self.head = nn.Linear(width, SLOTS * CLASSES)
-        self.contents = nn.Embedding.from_pretrained(oracle.table.clone(), freeze=False)
+        self.content_head = nn.Linear(oracle.table.size(1), oracle.table.size(0))
+        with torch.no_grad():
+            self.content_head.weight.copy_(SHARPNESS * oracle.table)
+            self.content_head.bias.zero_()
 
     def forward(
         self, features: Float[Tensor, "tiles patches width"]
@@ -77,6 +90,8 @@ class Seen:
     """Squared distance from the oracle; 1 is no better than its mean."""
     named: float
     """Share of contents (words, characters of numbers, keys of values) that a linear map finds."""
+    looking: float
+    """Cross entropy of the heads that are told where to look."""
 
 
 def project(
@@ -92,38 +107,54 @@ def project(
 
 def see(parts: Parts, packer: Packer, pages: list[Page]) -> Seen:
     """Look at pages and compare what is seen with what is drawn."""
-    tower = parts.model.model.vision_tower(pixel_values=to_pixels(pages), output_hidden_states=True)
+    vision = parts.model.model.vision_tower
+    with Watched([vision.encoder.layer[at].attention for at in (GATHER, BIND)]) as (gather, bind):
+        tower = vision(pixel_values=to_pixels(pages), output_hidden_states=True)
     characters = to_characters(pages)
     logits = parts.reader(tower.hidden_states[READ_LAYER][:, 1:])
     visual = project(parts.model, tower.last_hidden_state[:, 1:])
     shown = packer.contents([page.words for page in pages])
     wanted = parts.oracle(characters, shown)
     off = (visual - wanted).square().mean() / wanted.var(dim=(0, 1)).mean()
-    naming, right = contents_loss(parts.reader.contents, visual, shown, packer.sections)
-    loss = reading_loss(logits, characters) + off + NAME_WEIGHT * naming
-    return Seen(visual, loss, reading_accuracy(logits.detach(), characters), off.item(), right)
+    naming, right = contents_loss(parts.reader.content_head, visual, shown, packer.sections)
+    row, own, *firsts = _patches((page.gathered for page in pages), 1 + GATHERED).unbind(1)
+    looking = gather.cost(row, own, torch.stack(firsts, dim=1))
+    bound = (tuple(pair for spot in page.spots for pair in spot.bound) for page in pages)
+    row, own, key = _patches(bound, 2).unbind(1)
+    if len(row):
+        looking = looking + bind.cost(row, own, key[:, None].expand(-1, BIND_HEADS))
+    loss = reading_loss(logits, characters) + off + naming + looking
+    accuracy = reading_accuracy(logits.detach(), characters)
+    return Seen(visual, loss, accuracy, off.item(), right, looking.item())
+
+
+def _patches(pages: Iterable[Sequence[tuple[int, ...]]], columns: int) -> Int[Tensor, "n c"]:
+    """Page, then positions in the ViT's sequence, which begins with its class token."""
+    rows = [(at, *(1 + p for p in line)) for at, page in enumerate(pages) for line in page]
+    return torch.tensor(rows, dtype=torch.long).reshape(-1, 1 + columns)
 
 
 def contents_loss(
-    heads: nn.Embedding,
+    head: nn.Linear,
     visual: Float[Tensor, "tiles tokens hidden"],
     shown: Contents,
     sections: tuple[int, ...],
 ) -> tuple[Float[Tensor, ""], float]:
-    """Mean cross entropy of each section's contents within the section, and the share found.
+    """Weighted cross entropy of each section's contents within the section, and the share found.
 
     A token that shows two words cannot be right about both: the share stays below 1.
     """
     page, place, row = shown
-    losses, right = [], 0
-    for low, high in pairwise(sections):
+    loss, right = visual.new_zeros(()), 0
+    for weight, (low, high) in zip(NAME_WEIGHTS, pairwise(sections), strict=False):
         chosen = (row >= low) & (row < high)
         if chosen.any():
-            logits = visual[page[chosen], place[chosen]] @ heads.weight[low:high].T
+            seen = visual[page[chosen], place[chosen]]
+            logits = F.linear(seen, head.weight[low:high], head.bias[low:high])
             target = row[chosen] - low
-            losses.append(F.cross_entropy(logits, target))
+            loss = loss + weight * F.cross_entropy(logits, target)
             right += int((logits.argmax(-1) == target).sum())
-    return torch.stack(losses).mean(), right / max(1, len(row))
+    return loss, right / max(1, len(row))
 
 
 def reading_loss(
@@ -171,8 +202,8 @@ def train_vision(
         named += share * (seen.named - named)
         if step % 25 == 0:
             log.info(
-                "vision %d/%d loss %.3f read %.4f off %.3f named %.3f",
-                step, steps, seen.loss.item(), accuracy, seen.off, named,
+                "vision %d/%d loss %.3f read %.4f off %.3f named %.3f look %.3f",
+                step, steps, seen.loss.item(), accuracy, seen.off, named, seen.looking,
             )  # fmt: skip
         progress.keep(step + 1, optimizers)
     progress.finish(steps, optimizers)

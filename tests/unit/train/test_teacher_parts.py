@@ -1,5 +1,6 @@
 """The parts of the teacher's recipe: targets, packing, losses, optimizer and resume."""
 
+import re
 from random import Random
 
 import numpy as np
@@ -17,6 +18,7 @@ from fcotvl.train.teacher.data import (
     Spot,
     draw_page,
     find_spots,
+    gathered,
     patch_characters,
     shown_words,
     to_characters,
@@ -25,9 +27,10 @@ from fcotvl.train.teacher.data import (
 from fcotvl.train.teacher.optim import Optimizers, orthogonalise, warm_decay
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import TINY_PROMPTS, Packer
+from fcotvl.train.teacher.pointing import Watched
 from fcotvl.train.teacher.recipe import sample_texts
 from fcotvl.train.teacher.state import Progress
-from fcotvl.train.teacher.text import LOOK_LAYER, Watched
+from fcotvl.train.teacher.text import LOOK_LAYER
 from fcotvl.train.teacher.vision import contents_loss, project, reading_accuracy, reading_loss
 
 
@@ -59,10 +62,19 @@ def test_a_fact_stands_where_its_value_is_drawn_nearest_to_its_key():
         Glyph(char, 30.0 * at, 7.0, at) for at, char in enumerate(["3", "O", "3", "R", "4", "5"])
     ]
     spots = find_spots(glyphs, "O=3\nR=4 5")
-    assert spots[0] in (Spot("O", "3", (1,), (0,)), Spot("O", "3", (1,), (2,)))
-    assert spots[1] == Spot("R", "4 5", (3,), (4, 5))
+    assert spots[0] in (
+        Spot("O", "3", (1,), (0,), ((0, 2),)),
+        Spot("O", "3", (1,), (2,), ((4, 2),)),
+    )
+    assert spots[1] == Spot("R", "4 5", (3,), (4, 5), ((8, 6), (10, 6)))
     keys = [shown.key for shown in shown_words(glyphs, spots)]
     assert keys in (["O", "", "", "", "R", "R"], ["", "", "O", "", "R", "R"])
+
+
+def test_patches_of_a_word_look_at_its_first_patches():
+    glyphs = [Glyph(c, 5.0 + 14 * at, 7.0, 0) for at, c in enumerate("Butter")]
+    assert gathered(glyphs)[5] == (5, 0, 1, 2, 3)
+    assert gathered(glyphs[:2]) == ((0, 0, 1, 1, 1), (1, 0, 1, 1, 1))
 
 
 @pytest.mark.parametrize("family", ["document", "chart", "infographic"])
@@ -95,15 +107,14 @@ def test_heads_that_look_where_they_should_cost_nothing(tokenizer, model):
     packer, page = Packer(tokenizer), draw_page(3, 0)
     packed = packer.pack([[packer.chat(t, "direct", page.spots) for t in page.render.turns[1:4]]])
     llm = model.model.language_model
-    with torch.no_grad(), Watched(llm, (LOOK_LAYER,)) as watched:
-        states = llm(
+    row, query, look = packed.points[:, :3].unbind(1)
+    with torch.no_grad(), Watched([llm.layers[LOOK_LAYER].self_attn]) as (glance,):
+        llm(
             input_ids=packed.input_ids,
             attention_mask=packed.mask,
             position_ids=packed.position_ids,
-            output_hidden_states=True,
         )
-    row, query, look = packed.points[:, :3].unbind(1)
-    told = watched.cost(LOOK_LAYER, 2, packed.mask, packed.points[:, :3])
+        told = glance.cost(row, query, look[:, None].expand(-1, 2), packed.mask)
     llm.set_attn_implementation("eager")
     with torch.no_grad():
         weights = llm(
@@ -114,17 +125,19 @@ def test_heads_that_look_where_they_should_cost_nothing(tokenizer, model):
         ).attentions[LOOK_LAYER]
     llm.set_attn_implementation("sdpa")
     wanted = -weights[row, :2, query, look].log().mean()
-    assert states.hidden_states[0].shape[1] == packed.input_ids.size(1)
     assert torch.allclose(told, wanted, atol=1e-5)
 
 
 def test_contents_that_a_linear_map_finds_cost_nothing():
     table = torch.eye(6)
-    heads = torch.nn.Embedding.from_pretrained(50 * table)
+    head = torch.nn.Linear(6, 6)
+    with torch.no_grad():
+        head.weight.copy_(50 * table)
+        head.bias.zero_()
     visual = torch.zeros(1, 64, 6)
     visual[0, 3, 1], visual[0, 9, 4] = 1, 1
     shown = (torch.tensor([0, 0]), torch.tensor([3, 9]), torch.tensor([1, 4]))
-    cost, share = contents_loss(heads, visual, shown, (0, 2, 6))
+    cost, share = contents_loss(head, visual, shown, (0, 2, 6))
     assert cost < 1e-6
     assert share == 1
 
@@ -210,6 +223,20 @@ def test_a_recital_trains_the_values_and_not_which_key_comes_next(tokenizer):
     assert tokenizer.decode(trained) in ("4552", "5245")
     assert sorted(point.look for point in chat.points) == [1, 1, 9, 9]
     assert tokenizer.decode(chat.reply[chat.answer_at]) in "45"
+
+
+def test_a_drill_trains_right_results_alone(tokenizer):
+    packer = Packer(tokenizer)
+    chat = packer.drill(Random(3))
+    text = tokenizer.decode(chat.reply)
+    problems = re.findall(r"(\S+) ([+-]) (\S+) = (\S+?)\. ", text)
+    assert len(problems) == 6
+    for left, sign, right, result in problems:
+        a, b, c = (float(re.sub(r"[$%k]", "", number)) for number in (left, right, result))
+        assert c == pytest.approx(a + b if sign == "+" else a - b)
+    trained = [t for t, w in zip(chat.reply, chat.weights, strict=True) if w]
+    assert tokenizer.decode(trained).replace(" ", "") == "".join(p[3] for p in problems)
+    assert tokenizer.decode(chat.reply[chat.answer_at :]).startswith(problems[-1][3])
 
 
 def test_visual_tokens_come_in_the_oracles_order(model):

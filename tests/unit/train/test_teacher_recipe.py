@@ -9,7 +9,7 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.models.checkpoints import load_processor, load_teacher
 from fcotvl.train.teacher.recipe import SMOKE, save_teacher, train_teacher
 
-BUDGET = replace(SMOKE, vision_steps=2, text_steps=4, align_steps=2, join_steps=2)
+BUDGET = replace(SMOKE, vision_steps=2, text_steps=4, join_steps=2)
 
 
 @pytest.fixture(scope="module")
