@@ -13,7 +13,8 @@ from fcotvl.train.teacher.text import Tally, answer_loss, practise
 from fcotvl.train.teacher.vision import Parts, see
 
 log = logging.getLogger(__name__)
-SEEING = 0.3
+SEEING = 0.5
+"""Weight of what the ViT is asked by itself."""
 
 
 def join(
@@ -36,15 +37,15 @@ def join(
         rng = Random(f"join-{seed}-{step}")  # noqa: S311
         packed = packer.pack([practise(packer, page, rng) for page in pages])
         shown = packer.contents([page.words for page in pages])
-        seen = see(parts, packer, pages)
+        seen = see(parts, packer, pages, closeness=1.0)
         loss, found = answer_loss(parts.model, packed, seen.visual, packer.visual_at, shown)
         (loss + SEEING * seen.loss).backward()
         optimizers.step(warm_decay(step, steps, peak))
         tally.add(found)
         if step % 25 == 0:
             log.info(
-                "join %d/%d loss %.3f read %.4f off %.3f named %.3f %s", step, steps, loss.item(),
-                seen.accuracy, seen.off, seen.named, tally,
+                "join %d/%d loss %.3f read %.4f off %.3f named %.3f seen %.3f %s", step, steps,
+                loss.item(), seen.accuracy, seen.off, seen.named, seen.looking, tally,
             )  # fmt: skip
         progress.keep(step + 1, optimizers)
     progress.finish(steps, optimizers)

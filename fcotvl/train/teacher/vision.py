@@ -44,8 +44,11 @@ GATHER, BIND = 4, 5
 """Layers (from 0) whose heads are told where to look: each patch of a word at the word's first
 patches, one a head, then each patch of a value at its key."""
 BIND_HEADS = 2
-NAME_WEIGHTS = (1.0, 1.0, 0.3)
+NAME_WEIGHTS = (0.5, 0.5, 0.1)
 """Of words, of keys of values, and of the characters of numbers, which are also read in place."""
+LOOK_WEIGHT = 0.5
+CLOSENESS = 3.0
+"""Weight of the distance from the oracle in phase 1."""
 PRACTICE = 0.25
 """Share of practice pages in phase 1."""
 
@@ -105,8 +108,15 @@ def project(
     return visual
 
 
-def see(parts: Parts, packer: Packer, pages: list[Page]) -> Seen:
-    """Look at pages and compare what is seen with what is drawn."""
+def see(parts: Parts, packer: Packer, pages: list[Page], *, closeness: float) -> Seen:
+    """Look at pages and compare what is seen with what is drawn.
+
+    Args:
+        parts: the model and its helpers.
+        packer: it knows the contents of visual tokens.
+        pages: what to look at.
+        closeness: weight of the squared distance from the oracle.
+    """
     vision = parts.model.model.vision_tower
     with Watched([vision.encoder.layer[at].attention for at in (GATHER, BIND)]) as (gather, bind):
         tower = vision(pixel_values=to_pixels(pages), output_hidden_states=True)
@@ -123,7 +133,7 @@ def see(parts: Parts, packer: Packer, pages: list[Page]) -> Seen:
     row, own, key = _patches(bound, 2).unbind(1)
     if len(row):
         looking = looking + bind.cost(row, own, key[:, None].expand(-1, BIND_HEADS))
-    loss = reading_loss(logits, characters) + off + naming + looking
+    loss = reading_loss(logits, characters) + closeness * off + naming + LOOK_WEIGHT * looking
     accuracy = reading_accuracy(logits.detach(), characters)
     return Seen(visual, loss, accuracy, off.item(), right, looking.item())
 
@@ -194,7 +204,7 @@ def train_vision(
     accuracy = named = 0.0
     parts.model.train()
     for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
-        seen = see(parts, packer, pages)
+        seen = see(parts, packer, pages, closeness=CLOSENESS)
         seen.loss.backward()
         optimizers.step(warm_decay(step, steps, peak))
         share = 1.0 if step == first else 0.02
