@@ -37,13 +37,13 @@ READ, FOUND = 0.97, 0.95
 class TeacherBudget:
     """How long each phase lasts; the defaults are those of the recipe at scale ``tiny``."""
 
-    vision_steps: int = 3000
+    vision_steps: int = 4500
     """Phase 1: ViT and projector learn to read and to name what they read."""
-    text_steps: int = 4000
+    text_steps: int = 3500
     """Phase 2: the LLM finds and reasons on pictures that the oracle reads for it."""
-    join_steps: int = 4000
+    join_steps: int = 2600
     """Phase 3: everything together."""
-    pages: int = 16
+    pages: int = 12
     """Pictures in a batch of phase 1."""
     chats: int = 8
     """Pictures in a batch of phases 2 and 3, each with about ten questions."""
