@@ -7,7 +7,7 @@ from fcotvl.params import CorpusParams, SourceParams, load
 from fcotvl.stages.plan import run
 
 CORPUS = CorpusParams(
-    align=1000, instruct=500, val=10, shard_size=10, max_pixels=10, near_duplicate=0
+    align=1000, instruct=500, val=10, epochs=1, shard_size=10, max_pixels=10, near_duplicate=0
 )
 
 
