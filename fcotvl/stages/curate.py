@@ -70,9 +70,9 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
             raise DataError(f"none of this scale's benchmarks is there: {'; '.join(absent)}")
         for split in SPLITS:
             _split(job, split)
-        for name, output in (("corpus", corpus), ("benchmarks", benchmarks)):
-            with atomic(output) as made:
-                shutil.move(folder / name, made)
+        for output, made in ((corpus, "corpus"), (benchmarks, "benchmarks")):
+            with atomic(output) as path:
+                shutil.move(folder / made, path)
     write_json(audit, {**found, "dropped": job.drops})
 
 
