@@ -110,16 +110,28 @@ def from_row(row: dict[str, Any]) -> Record:
     return Record(**{**row, "image": row["image"]["bytes"], "turns": turns})
 
 
-def write_shards(folder: Path, records: Iterable[Record], *, shard_size: int) -> int:
-    """Write ``records`` to ``folder/00000.parquet``, ... and return how many there were."""
+def write_shards(
+    folder: Path,
+    records: Iterable[Record],
+    *,
+    shard_size: int,
+    done: int = 0,
+    after: Callable[[], None] = lambda: None,
+) -> int:
+    """Write ``records`` to ``folder/00000.parquet``, ... and return how many there were.
+
+    The first ``done`` shards are there and stay; ``after`` is called behind each other one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     count, shard = 0, 0
     rows: list[dict[str, Any]] = []
 
     def flush() -> None:
         nonlocal shard, rows
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        pq.write_table(table, folder / f"{shard:05d}.parquet", row_group_size=256)
+        if shard >= done:
+            table = pa.Table.from_pylist(rows, schema=SCHEMA)
+            pq.write_table(table, folder / f"{shard:05d}.parquet", row_group_size=256)
+            after()
         shard, rows = shard + 1, []
 
     for record in records:

@@ -127,11 +127,14 @@ def answer_type(answers: Sequence[str]) -> str:
 def account(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
     """What each source was asked for and gave to a split: a row per source.
 
+    ``read`` = ``kept`` + ``duplicates`` + ``contaminated`` + ``quarantined``, and the split holds
+    ``kept`` + ``repeats`` = ``epochs`` times ``kept``.
+
     Raises:
         DataError: nothing came out, or numbers do not add up (a record was lost).
     """
-    kept = sum(stream.kept for stream in streams)
-    if not kept and not (len(streams) == 1 and streams[0].absent):
+    given = sum(stream.given for stream in streams)
+    if not given and not (len(streams) == 1 and streams[0].absent):
         raise DataError(f"no record is left of {_summary(streams)}")
     weights = sum(stream.weight for stream in streams)
     rows = {}
@@ -140,12 +143,14 @@ def account(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
             raise DataError(f"{stream.name}: {stream.read} records read, but not all accounted for")
         rows[stream.name] = {
             "share_asked": round(stream.weight / weights, 6),
-            "share_kept": round(stream.kept / kept, 6) if kept else 0.0,
+            "share_kept": round(stream.given / given, 6) if given else 0.0,
             "read": stream.read,
             "kept": stream.kept,
             "duplicates": len(stream.duplicates),
             "contaminated": len(stream.contaminated),
             "quarantined": len(stream.quarantined),
+            "repeats": stream.repeats,
+            "epochs": round(stream.given / stream.kept, 3) if stream.kept else 0.0,
             "ran_dry": stream.is_dry,
             "absent": stream.absent,
         }

@@ -77,8 +77,10 @@ def _sources(audits: Audits) -> Iterator[Grid]:
                 counts = [int(row[column]) for column in columns]
                 shares = (_percent(row["share_asked"]), _percent(row["share_kept"]))
                 dry = "yes" if row["ran_dry"] else "no"
-                rows.append((mix, split, source, *counts, *shares, dry))
-    header = ("mix", "split", "source", *columns, "share asked", "share kept", "ran dry")
+                again = (dry, row["repeats"], row["epochs"])
+                rows.append((mix, split, source, *counts, *again, *shares))
+    again = ("ran dry", "repeats", "epochs")
+    header = ("mix", "split", "source", *columns, *again, "share asked", "share of split")
     yield Grid("What each source was asked for and gave", header, rows)
     if absent:
         yield Grid("Sources that are not there", ("mix", "split", "source", "why"), absent)

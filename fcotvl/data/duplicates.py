@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -18,6 +17,8 @@ BITS = SIDE * SIDE
 """In a hash. Just 64 take charts of one style for the same: 13 of 90 training charts of
 ChartQA lie within 4 bits of another one. Of 256 bits those differ in 16 to 98; JPEG at quality 40,
 half the size and grey change 10 at most, a crop by 1 % up to 52."""
+WIDTH = 8
+"""Bytes of a question's hash: it only has to differ from others about the same picture."""
 WIDER = 3
 """With a benchmark's very question, pictures count as one up to this many times the distance."""
 
@@ -85,8 +86,8 @@ class Seen:
 
     distance: int
     """Hamming distance up to which two pictures are the same; 0 means equal pixels only."""
-    _pixels: dict[bytes, tuple[str, str]] = field(default_factory=dict)
-    _questions: set[bytes] = field(default_factory=set)
+    _kept: dict[bytes, tuple[str, str, bytes]] = field(default_factory=dict)
+    """By pixels: split and id of the first record, and ``WIDTH`` bytes of each question's hash."""
     _near: Near | None = None
 
     def __post_init__(self) -> None:
@@ -94,29 +95,36 @@ class Seen:
 
     def admit(self, record: Record, value: int | None, file: str) -> Record | Hit:
         """``record`` with the questions that are new, remembered; or what it repeats."""
-        pixels = bytes.fromhex(record.sha256)[:16]
-        split, name = self._pixels.get(pixels, (record.split, record.id))
+        pixels = _key(record)
+        split, name, asked = self._kept.get(pixels, (record.split, record.id, b""))
         if split != record.split:
             return Hit(record.id, file, name, 0)
-        if pixels not in self._pixels and self._near is not None and value is not None:
+        if not asked and self._near is not None and value is not None:
             if near := self._near.find(value):
                 return Hit(record.id, file, near[1], near[0])
             self._near.add(value, record.id)
-        turns = self._fresh(pixels, record.turns)
-        if not turns:
+        known = {asked[start : start + WIDTH] for start in range(0, len(asked), WIDTH)}
+        fresh: dict[bytes, Turn] = {}
+        for turn in record.turns:
+            if (key := _digest(turn)) not in known:
+                fresh.setdefault(key, turn)
+        if not fresh:
             return Hit(record.id, file, name, 0)
-        self._pixels[pixels] = (split, name)
-        return record if len(turns) == len(record.turns) else replace(record, turns=turns)
+        self._kept[pixels] = (split, name, asked + b"".join(fresh))
+        whole = len(fresh) == len(record.turns)
+        return record if whole else replace(record, turns=tuple(fresh.values()))
 
-    def _fresh(self, pixels: bytes, turns: Iterable[Turn]) -> tuple[Turn, ...]:
-        fresh = []
-        for turn in turns:
-            asked = question_key(turn.question).encode()
-            key = hashlib.blake2b(asked, digest_size=12, key=pixels).digest()
-            if key not in self._questions:
-                self._questions.add(key)
-                fresh.append(turn)
-        return tuple(fresh)
+    def holds(self, record: Record) -> bool:
+        """Whether these pixels were admitted to the record's split."""
+        return self._kept.get(_key(record), ("",))[0] == record.split
+
+
+def _key(record: Record) -> bytes:
+    return bytes.fromhex(record.sha256)[:16]
+
+
+def _digest(turn: Turn) -> bytes:
+    return hashlib.blake2b(question_key(turn.question).encode(), digest_size=WIDTH).digest()
 
 
 class Benchmarks:

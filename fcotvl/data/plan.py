@@ -19,23 +19,30 @@ class Planned:
     """As many as there are; ``None`` where no card says."""
     gigabytes: float | None
     taken: Mapping[str, int]
+    epochs: float = 1.0
+    """Times that its images are used where they are too few, in the split that repeats most."""
 
 
 def plan(sources: Sequence[SourceParams], corpus: CorpusParams) -> list[Planned]:
-    """How many images each split takes of each source, none of them twice.
+    """How many images each split takes of each source, repeats included.
 
-    As ``mixture.mix`` does it: by weight, and a dry source leaves its share to the others.
+    As ``mixture.mix`` does it: by weight, a dry source repeated up to ``corpus.epochs`` times (not
+    for ``val``); then it leaves its share to the others.
     """
     taken: list[dict[str, int]] = [{} for _ in sources]
+    epochs = [1.0] * len(sources)
     for split in CARVE:
         feeding = [place for place, source in enumerate(sources) if split in source.splits]
-        limits = {place: _available(sources[place], split) for place in feeding}
+        there = {place: _available(sources[place], split) for place in feeding}
+        times = 1 if split == "val" else corpus.epochs
+        limits = {place: times * images for place, images in there.items()}
         weights = {place: sources[place].weight for place in feeding}
         for place, count in _fill(weights, limits, getattr(corpus, split)).items():
             taken[place][split] = count
+            epochs[place] = max(epochs[place], count / there[place])
     return [
-        Planned(name(source), source.licence, source.images, source.gigabytes, counts)
-        for source, counts in zip(sources, taken, strict=True)
+        Planned(name(source), source.licence, source.images, source.gigabytes, counts, times)
+        for source, counts, times in zip(sources, taken, epochs, strict=True)
     ]
 
 

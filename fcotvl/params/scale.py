@@ -94,6 +94,10 @@ class CorpusParams(Section):
     """Images for rationales and fine-tuning."""
     val: Positive
     """Images for the merge's utility."""
+    epochs: Positive
+    """Times that ``align`` and ``instruct`` may hold a record of a source that runs dry before its
+    share is reached; 1: never again. Up to 4, repeats are worth nearly what new data are
+    (Muennighoff et al. 2023, arXiv 2305.16264). Validation pictures are never repeated."""
     shard_size: Positive
     """Records per Parquet file."""
     max_pixels: Positive

@@ -10,27 +10,40 @@ from fcotvl.data.drafts import CARVE
 from fcotvl.data.plan import Planned, plan
 from fcotvl.params import Params
 
+MORE = 1.005
+"""Epochs from which on a source counts as repeated: below, rounding made them."""
+
 
 def run(params: Params) -> None:
-    """Print what each split takes of each source, with licences, downloads and what is short."""
+    """Print what each split takes of each source, with licences, downloads and repeats."""
     corpus = params.at.corpus
     planned = plan(params.at.sources, corpus)
     rows = [
-        [one.name, one.licence, _shown(one.images), _shown(one.gigabytes), *_counts(one)]
+        [
+            *(one.name, one.licence, _shown(one.images), _shown(one.gigabytes), *_counts(one)),
+            f"{one.epochs:.2f}" if one.epochs > MORE else "",
+        ]
         for one in planned
     ]
     totals = {split: sum(one.taken.get(split, 0) for one in planned) for split in CARVE}
     rows.append(["all", "", "", "", *(f"{totals[split]:,}" for split in CARVE)])
     rows.append(["asked for", "", "", "", *(f"{getattr(corpus, split):,}" for split in CARVE)])
-    header = ["source", "licence", "images", "GB", *CARVE]
+    header = ["source", "licence", "images", "GB", *CARVE, "epochs"]
     right = ["left", "left", *["right"] * (len(header) - 2)]
     print(tabulate(rows, header, tablefmt="github", colalign=right, disable_numparse=True))
-    silent = [one for one in planned if one.gigabytes is None]
-    known = sum(one.gigabytes or 0 for one in planned)
+    hub = [
+        one
+        for one, source in zip(planned, params.at.sources, strict=True)
+        if source.reader == "huggingface"
+    ]
+    silent = [one.name for one in hub if one.gigabytes is None]
+    known = sum(one.gigabytes or 0 for one in hub)
     sys.stdout.write(
-        f"\nDownloads: {known:.0f} GB by the cards of {len(planned) - len(silent)} sources; "
-        f"{len(silent)} give no size. Rows are streamed: only what is kept is written.\n"
+        f"\nDownloads: {known:,.0f} GB for {len(hub) - len(silent)} of {len(hub)} hub sources. "
+        "Rows are streamed: only what is kept is written; each further epoch streams again.\n"
     )
+    if silent:
+        sys.stdout.write(f"Of unknown size: {', '.join(silent)}.\n")
 
 
 def _counts(one: Planned) -> list[str]:

@@ -112,7 +112,7 @@ def test_a_file_has_one_home_whatever_the_order_of_splits(data, splits):
 )
 def test_a_plan_takes_all_that_is_asked_or_all_that_there_is(sources):
     corpus = CorpusParams(
-        align=1000, instruct=1, val=1, shard_size=1, max_pixels=1, near_duplicate=0
+        align=1000, instruct=1, val=1, epochs=1, shard_size=1, max_pixels=1, near_duplicate=0
     )
     given_sources = [
         SourceParams(reader="x", weight=weight, licence="CC0", splits=("align",), images=images)

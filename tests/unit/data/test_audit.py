@@ -30,6 +30,15 @@ def test_the_account_adds_up():
     assert (row["kept"], row["duplicates"], row["quarantined"]) == (2, 1, 1)
 
 
+def test_repeats_are_stated_beside_what_was_kept():
+    items = [good(1), good(2), good(2), good(3)]
+    stream = Stream("charts", 1.0, iter(items), again=lambda: iter(items), epochs=4)
+    list(mix([stream], 8, Seen(0), Benchmarks(0)))
+    row = account([stream])["charts"]
+    assert (row["read"], row["kept"], row["repeats"], row["epochs"]) == (4, 3, 5, 2.667)
+    assert (row["ran_dry"], row["share_kept"]) == (True, 1.0)
+
+
 def test_a_lost_record_is_noticed():
     stream = run(good(1), BAD)
     stream.quarantined.clear()

@@ -38,6 +38,14 @@ def test_the_page_shows_what_was_kept_and_what_was_dropped():
     assert "not a readable image" in text
 
 
+def test_the_page_states_repeats():
+    found = audit(1)
+    found["corpus"]["align"]["sources"]["charts folder=x"] |= {"repeats": 4711, "epochs": 3.5}
+    text = page({"tiny": found})
+    for expected in ("repeats", "4,711", "3.5"):
+        assert expected in text
+
+
 def test_an_absent_source_is_named_apart():
     found = audit(1)
     missing = dict(

@@ -7,6 +7,7 @@ import pytest
 from fcotvl.data.drafts import Opened, Quarantined
 from fcotvl.data.duplicates import Benchmarks, Seen
 from fcotvl.data.mixture import Stream, examine, mix
+from fcotvl.errors import DataError
 from tests.support.datasets import record
 
 
@@ -29,6 +30,49 @@ def test_every_beginning_is_mixed_too():
     a, b = stream("a", 1.0, count(0)), stream("b", 1.0, count(1000))
     ids = mixed([a, b], 10)
     assert sum(int(i[1:]) >= 1000 for i in ids[:4]) == 2
+
+
+def repeated(name, weight, seeds, epochs):
+    items = [Opened(record(seed), None, f"{seed}.png") for seed in seeds]
+    return Stream(name, weight, iter(items), again=lambda: iter(items), epochs=epochs)
+
+
+def test_a_dry_source_is_repeated_to_its_share():
+    a, b = stream("a", 1.0, count(0)), repeated("b", 1.0, range(1000, 1004), epochs=4)
+    ids = mixed([a, b], 20)
+    assert (a.given, b.kept, b.repeats, b.is_dry, b.is_spent) == (10, 4, 6, True, False)
+    again = [f"r{seed}#2" for seed in range(1000, 1004)] + ["r1000#3", "r1001#3"]
+    assert [i for i in ids if "#" in i] == again
+
+
+def test_a_source_is_not_repeated_beyond_its_epochs():
+    a, b = stream("a", 1.0, count(0)), repeated("b", 1.0, range(1000, 1004), epochs=2)
+    assert len(mixed([a, b], 40)) == 40
+    assert (a.given, b.given, b.is_spent) == (32, 8, True)
+
+
+def test_what_was_dropped_is_not_repeated():
+    benchmarks = Benchmarks(0)
+    benchmarks.add(record(3), None)
+    more = record(1, "Who?", "When?", name="more")
+    items = [
+        Quarantined("x.png", "test", "damaged"),
+        *(Opened(r, None, "f") for r in (record(1, "Who?"), more, record(3))),
+    ]
+    a = Stream("a", 1.0, iter(items), again=lambda: iter(items), epochs=3)
+    records = list(mix([a], 20, Seen(0), benchmarks))
+    assert [[turn.question for turn in r.turns] for r in records] == [["Who?"], ["When?"]] * 3
+    assert (a.read, a.kept, a.repeats) == (4, 2, 4)
+    assert a.is_accounted
+    assert len({turn.id for r in records for turn in r.turns}) == 2 * 3
+
+
+def test_a_source_that_changed_is_not_repeated():
+    changed = [Opened(record(seed), None, f"{seed}.png") for seed in (1, 9)]
+    a = stream("a", 1.0, (1, 2))
+    a.again, a.epochs = lambda: iter(changed), 2
+    with pytest.raises(DataError, match=r"a changed while it was read \(9.png\); run curate again"):
+        mixed([a], 9)
 
 
 def test_a_dry_source_leaves_its_share_to_the_others():

@@ -7,7 +7,7 @@ from fcotvl.params import CorpusParams, SourceParams, load
 from fcotvl.stages.plan import run
 
 CORPUS = CorpusParams(
-    align=1000, instruct=500, val=10, shard_size=10, max_pixels=10, near_duplicate=0
+    align=1000, instruct=500, val=10, epochs=1, shard_size=10, max_pixels=10, near_duplicate=0
 )
 
 
@@ -42,6 +42,16 @@ def test_what_is_not_there_is_not_taken():
     assert taken(source(1, 100), source(1, 200)) == [{"align": 100}, {"align": 200}]
 
 
+def test_a_dry_source_is_repeated_to_its_share_but_never_for_val():
+    sources = [source(1, 110, ("align", "val")), source(1, splits=("align", "val"))]
+    planned = plan(sources, CORPUS.model_copy(update={"epochs": 4, "val": 100}))
+    assert [dict(one.taken) for one in planned] == [
+        {"val": 20, "align": 360},
+        {"val": 80, "align": 640},
+    ]
+    assert [one.epochs for one in planned] == [4.0, 1.0]
+
+
 def test_a_source_of_two_splits_gives_each_its_part():
     assert taken(source(1, 200, ("align", "instruct"))) == [{"align": 100, "instruct": 100}]
 
@@ -57,6 +67,10 @@ def test_every_scale_has_a_plan(scale, capsys):
     corpus = load(scale=scale).at.corpus
     assert f"{corpus.align:,}" in shown
     assert "Downloads:" in shown
+    hub = [one for one in load(scale=scale).at.sources if one.reader == "huggingface"]
+    unknown = ", ".join(name(one) for one in hub if one.gigabytes is None)
+    assert ("Of unknown size: " in shown) == bool(unknown)
+    assert unknown in shown
 
 
 def test_the_public_recipe_is_within_a_tenth_of_the_papers_budget():

@@ -1,23 +1,48 @@
 """The stage: what it writes at scale smoke and over a data set on disk, and how it fails."""
 
+import fcntl
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from fcotvl.data.opening import Opening
 from fcotvl.errors import DataError
 from fcotvl.params import load
 from fcotvl.records import read_records
 from fcotvl.stages.curate import SPLITS, run
 from tests.support.datasets import write_chartqa
+from tests.support.imports import ROOT
 
 OUTPUTS = ("corpus", "benchmarks", "audit.json")
 
 
-def curate(scale: str, raw: Path, out: Path) -> dict:
+@pytest.fixture(autouse=True)
+def _scratch_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def small_shards(home: Path) -> Path:
+    """A copy of the params in which scale smoke has more pictures and shards of five."""
+    shutil.copytree(ROOT / "workflow/scales", home / "workflow/scales")
+    shutil.copy(ROOT / "params.yaml", home)
+    for name in ("smoke", "local"):
+        path = home / f"workflow/scales/{name}.yaml"
+        text = path.read_text().replace("shard_size: 500", "shard_size: 5")
+        path.write_text(text.replace("align: 24", "align: 60").replace("align: 2000", "align: 90"))
+    return home / "params.yaml"
+
+
+def curate(scale: str, raw: Path, out: Path, study: Path = ROOT / "params.yaml") -> dict:
     raw.mkdir(exist_ok=True)
     corpus, benchmarks, audit = (out / name for name in OUTPUTS)
-    run(load(scale=scale), raw=raw, corpus=corpus, benchmarks=benchmarks, audit=audit)
+    run(load(study, scale=scale), raw=raw, corpus=corpus, benchmarks=benchmarks, audit=audit)
     return json.loads(audit.read_text())
 
 
@@ -30,7 +55,7 @@ def test_smoke_writes_what_its_scale_asks_for_and_repeats_itself(tmp_path):
     audit = curate("smoke", tmp_path / "raw", tmp_path / "one")
     curate("smoke", tmp_path / "raw", tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    at = load(scale="smoke").at
+    at = load(ROOT / "params.yaml", scale="smoke").at
     pixels = []
     for split in SPLITS:
         records = list(read_records(tmp_path / "one" / "corpus" / split))
@@ -62,7 +87,15 @@ def test_an_official_folder_is_carved_audited_and_kept_apart(tmp_path):
     reasons = {(row["as"], Path(row["file"]).name) for row in audit["dropped"]}
     assert reasons == {("contaminated", "100.png"), ("quarantined", "101.png")}
     assert audit["benchmarks"]["chartqa"]["turns"] == 15
-    kept = {split: audit["corpus"][split]["records"] for split in SPLITS}
+    kept = {}
+    for split in SPLITS:
+        rows = audit["corpus"][split]["sources"].values()
+        kept[split] = sum(row["kept"] for row in rows)
+        repeats = sum(row["repeats"] for row in rows)
+        assert audit["corpus"][split]["records"] == kept[split] + repeats
+        assert repeats == (0 if split == "val" else 3 * kept[split])
+        ids = [record.id for record in read_records(tmp_path / "out" / "corpus" / split)]
+        assert len(ids) == len(set(ids)) == kept[split] + repeats
     assert sum(kept.values()) == 2 * 38
     splits = {}
     for split in SPLITS:
@@ -73,7 +106,7 @@ def test_an_official_folder_is_carved_audited_and_kept_apart(tmp_path):
 def test_a_missing_raw_folder_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"no folder .*nowhere; data.raw in params.yaml"):
         run(
-            load(scale="smoke"),
+            load(ROOT / "params.yaml", scale="smoke"),
             raw=tmp_path / "nowhere",
             **{name.partition(".")[0]: tmp_path / name for name in OUTPUTS},
         )
@@ -85,3 +118,83 @@ def test_a_failure_leaves_earlier_outputs_and_no_scratch(tmp_path):
     with pytest.raises(DataError, match=r"none of .* is there: chartqa: no 'ChartQA/"):
         curate("local", tmp_path / "raw", tmp_path / "out")
     assert contents(tmp_path / "out") == before
+
+
+def interrupt(monkeypatch, pictures: int) -> None:
+    """Stop, as a kill would, before one more picture is opened than ``pictures``."""
+    whole, calls = Opening.__call__, iter(range(pictures))
+
+    def limited(self, drafts):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return whole(self, drafts)
+
+    monkeypatch.setattr(Opening, "__call__", limited)
+
+
+def count_openings(monkeypatch) -> list[int]:
+    whole, opened = Opening.__call__, []
+    monkeypatch.setattr(
+        Opening, "__call__", lambda self, drafts: opened.append(1) or whole(self, drafts)
+    )
+    return opened
+
+
+@pytest.mark.parametrize("pictures", [30, 110])
+def test_a_run_goes_on_behind_its_last_finished_shard(tmp_path, monkeypatch, pictures):
+    """Over dry sources that are repeated, with a benchmark picture and a damaged one among them."""
+    study = small_shards(tmp_path)
+    write_chartqa(tmp_path / "raw", "test", charts=5)
+    root = write_chartqa(tmp_path / "raw", "train", charts=40, first_seed=100)
+    shutil.copy(tmp_path / "raw/ChartQA/ChartQA Dataset/test/png/0.png", root / "png/100.png")
+    (root / "png/101.png").write_bytes(b"damaged")
+    with monkeypatch.context() as patch:
+        all_opened = count_openings(patch)
+        curate("local", tmp_path / "raw", tmp_path / "whole", study)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        interrupt(patch, pictures)
+        curate("local", tmp_path / "raw", tmp_path / "again", study)
+    assert not contents(tmp_path / "again")
+    opened = count_openings(monkeypatch)
+    curate("local", tmp_path / "raw", tmp_path / "again", study)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "again")
+    assert len(opened) <= len(all_opened) - 5
+    assert not list((tmp_path / ".scratch").iterdir())
+
+
+def test_a_killed_process_keeps_its_shards_and_the_next_writes_the_same_bytes(tmp_path):
+    small_shards(tmp_path)
+    (tmp_path / "raw").mkdir()
+    command = [sys.executable, "-m", "fcotvl", "curate", "--scale", "smoke", "--raw", "raw"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def start(out: str) -> subprocess.Popen:
+        flags = [f"--{name.partition('.')[0]}={out}/{name}" for name in OUTPUTS]
+        return subprocess.Popen([*command, *flags], cwd=tmp_path, env=environment)
+
+    assert start("whole").wait() == 0
+    killed = start("again")
+    while not (found := list(tmp_path.glob(".scratch/curate-*/journal/corpus/align/00001.pickle"))):
+        assert killed.poll() is None
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not contents(tmp_path / "again")
+    shard = found[0].parents[3] / "corpus/align/00001.parquet"
+    written = shard.stat().st_mtime_ns
+    assert start("again").wait() == 0
+    assert contents(tmp_path / "whole") == contents(tmp_path / "again")
+    assert (tmp_path / "again/corpus/align/00001.parquet").stat().st_mtime_ns == written
+
+
+def test_two_at_once_do_not_share_scratch(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        interrupt(patch, 20)
+        curate("smoke", tmp_path / "raw", tmp_path / "one")
+    (other,) = (tmp_path / ".scratch").iterdir()
+    before = contents(other)
+    with (other / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        curate("smoke", tmp_path / "raw", tmp_path / "two")
+    assert contents(other) == before
+    assert (tmp_path / "two/audit.json").is_file()
