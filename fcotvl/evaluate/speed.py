@@ -14,7 +14,6 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.models.checkpoints import processor_for
-from fcotvl.models.config import visual_tokens
 from fcotvl.models.cost import cost
 from fcotvl.models.decoding import Decoder, Ids, Mask
 from fcotvl.models.fastv import Prune, PrunedDecoder
@@ -95,7 +94,10 @@ class Batch:
     input_ids: Ids
     attention_mask: Mask
     names: list[str]
-    tiles: list[int]
+    tiles: Sequence[int | list[int]]
+    """Of each image, as the processor's ``tiles`` gives them."""
+    chosen: list[int] | None
+    """Visual tokens of each tile, where the processor chooses them."""
 
 
 def _prepare(
@@ -110,7 +112,8 @@ def _prepare(
     seen = adapted.image_processor(
         [record.decode() for record in records], max_tiles=max_tiles, return_tensors="pt"
     )
-    chats = adapted.expand([adapted.render(prompt(r)) for r in records], seen["num_tiles"])
+    tiles = adapted.tiles(seen)
+    chats = adapted.expand([adapted.render(prompt(r)) for r in records], tiles)
     tokens = adapted.tokenizer(
         chats, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
     ).to(model.device)
@@ -119,7 +122,8 @@ def _prepare(
         tokens["input_ids"],
         tokens["attention_mask"],
         [record.id for record in records],
-        list(seen["num_tiles"]),
+        tiles,
+        seen["tile_tokens"].tolist() if "tile_tokens" in seen else None,
     )
 
 
@@ -129,7 +133,7 @@ def _time(contender: Contender, batch: Batch) -> dict[str, float]:
     decoder = PrunedDecoder(model, prune, batch.names) if prune else Decoder(model)
     with torch.inference_mode():
         began = _now()
-        features = connect(model.model, encode_tiles(model.model, batch.pixels))
+        features = connect(model.model, encode_tiles(model.model, batch.pixels), batch.chosen)
         looked = _now()
         logits = decoder.prefill(batch.input_ids, batch.attention_mask, features)
         read = _now()
@@ -147,11 +151,11 @@ def _time(contender: Contender, batch: Batch) -> dict[str, float]:
 def _flops(contender: Contender, batch: Batch) -> dict[str, int]:
     """What the cost model predicts for the same parts."""
     config = contender.model.config
-    per_tile = visual_tokens(config)
-    lengths = batch.attention_mask.sum(dim=-1).tolist()
+    is_text = batch.attention_mask.bool() & (batch.input_ids != config.image_token_id)
+    lengths = is_text.sum(dim=-1).tolist()
     costs = [
-        cost(config, tiles=n, text_tokens=int(length) - n * per_tile, prune=contender.prune)
-        for n, length in zip(batch.tiles, lengths, strict=True)
+        cost(config, tiles=tiles, text_tokens=length, prune=contender.prune)
+        for tiles, length in zip(batch.tiles, lengths, strict=True)
     ]
     parts = {
         "vision": sum(c.vit + c.connector for c in costs),
