@@ -67,11 +67,12 @@ class Compressor(nn.Module):
                 f"tile_tokens is {list(tile_tokens)}"
             )
         places = [[i for i, n in enumerate(tile_tokens) if n == count] for count in self.counts]
+        indices = [torch.tensor(chosen, dtype=torch.long) for chosen in places]
         # Both rates compute, be it on no tile: where processes share a step, all parameters need a
         # gradient in each.
         parts = [
-            rate(tokens[chosen]).flatten(0, 1)
-            for rate, chosen in zip(self.rates, places, strict=True)
+            rate(tokens.index_select(0, index.to(tokens.device))).flatten(0, 1)
+            for rate, index in zip(self.rates, indices, strict=True)
         ]
         order = [place for chosen in places for place in chosen]
         made = torch.cat(parts).split([tile_tokens[place] for place in order])

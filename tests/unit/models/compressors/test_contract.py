@@ -11,9 +11,9 @@ import torch
 from fcotvl.errors import ParamsError
 from fcotvl.geometry import compressed
 from fcotvl.models import compressors
+from tests.support.models import OPTIONS
 
 WIDTH = 24
-OPTIONS = {"qformer": {"hidden": 32, "heads": 4}}
 CASES = [
     (name, ratio, tokens)
     for name in compressors.available()
