@@ -57,7 +57,8 @@ def race(
     Returns:
         system, part, time (median ratio; 0.5 is twice as fast), low, high (least and greatest: of
         7 turns they enclose the true median with 98 % confidence), flops (ratio that the cost
-        model predicts), pairs.
+        model predicts), pairs, removed (share of the first's visual tokens that the prompts do not
+        have; pruning comes later), tiles (of all images).
     """
     batches = {c.name: _prepare(c, processor, records, prompt, max_tiles) for c in contenders}
     turns = [
@@ -66,6 +67,10 @@ def race(
     ]
     work = {c.name: _flops(c, batches[c.name]) for c in contenders}
     first = contenders[0].name
+    visual = {
+        c.name: int((batches[c.name].input_ids == c.model.config.image_token_id).sum())
+        for c in contenders
+    }
     rows = []
     for contender in contenders[1:]:
         for part in PARTS:
@@ -81,6 +86,8 @@ def race(
                     "high": ratios.max(),
                     "flops": work[contender.name][part] / work[first][part],
                     "pairs": pairs,
+                    "removed": 1 - visual[contender.name] / visual[first],
+                    "tiles": len(batches[contender.name].pixels),
                 }
             )
     return pd.DataFrame(rows)

@@ -113,8 +113,9 @@ class FcotvlModel(InternVLModel):
         if pixel_values is not None and mm_encoder_outputs is None:
             mm_encoder_outputs = {"image": self.get_image_features(pixel_values, tile_tokens)}
             pixel_values = None
-        if mm_encoder_outputs and isinstance(mm_encoder_outputs["image"].pooler_output, list):
-            whole = torch.cat(mm_encoder_outputs["image"].pooler_output)
+        image = (mm_encoder_outputs or {}).get("image")
+        if image is not None and isinstance(image.pooler_output, list):
+            whole = torch.cat(image.pooler_output)
             mm_encoder_outputs = {"image": BaseModelOutputWithPooling(pooler_output=whole)}
         return super().forward(
             *args, pixel_values=pixel_values, mm_encoder_outputs=mm_encoder_outputs, **kwargs
