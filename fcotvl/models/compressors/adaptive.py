@@ -37,9 +37,7 @@ class Compressor(nn.Module):
         ParamsError: the threshold is no number.
     """
 
-    def __init__(
-        self, width: int, tokens: int, ratio: float, *, threshold: float | None = None
-    ) -> None:
+    def __init__(self, width: int, tokens: int, ratio: float, *, threshold: object = None) -> None:
         super().__init__()
         if threshold is not None and type(threshold) not in (int, float):
             raise ParamsError(f"compressor 'adaptive': threshold {threshold!r} is no number")

@@ -32,9 +32,9 @@ def test_detail_is_the_mean_difference_of_neighbours(rows, expected):
 )
 def test_as_many_tiles_as_the_budget_wants_lie_below_the_threshold(ratio, ratios, low, high):
     """Of the six details 1 to 6, three or four lose more."""
-    threshold = calibrate([6, 1, 5, 2, 4, 3], ratio, ratios)
+    threshold = calibrate([6.0, 1.0, 5.0, 2.0, 4.0, 3.0], ratio, ratios)
     assert low < threshold < high
-    assert removed([6, 1, 5, 2, 4, 3], threshold, ratios) == pytest.approx(ratio)
+    assert removed([6.0, 1.0, 5.0, 2.0, 4.0, 3.0], threshold, ratios) == pytest.approx(ratio)
 
 
 def test_a_corpus_without_a_tile_is_one_line():

@@ -133,7 +133,7 @@ def test_a_threshold_without_numbers_of_tokens_is_refused():
 def test_the_model_is_given_the_inputs_that_the_processor_names(which, request):
     made = request.getfixturevalue(which)
     inputs = made([models.picture()], made.render("Same?"))
-    assert list(inputs) == made.model_input_names
+    assert set(inputs) == set(made.model_input_names)
 
 
 def test_the_choice_comes_back_from_disk(chooser, tmp_path):
