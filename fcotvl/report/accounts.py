@@ -131,7 +131,7 @@ def _budget_note(speed: pd.DataFrame) -> str:
     student = speed.iloc[0]
     return (
         f" The images were {student['tiles']} tiles, of whose visual tokens the student's prompts "
-        f"had {percent(student['removed'])} less than the teacher's."
+        f"had {number(100 * student['removed'])} % less than the teacher's."
     )
 
 

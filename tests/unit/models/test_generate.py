@@ -66,12 +66,8 @@ def test_tiles_of_different_rates_share_a_batch_and_a_pruned_one(teacher):
     options = models.OPTIONS["adaptive"]
     student = make_student(teacher, compressor="adaptive", ratio=0.75, options=options)
     processor = processor_for(models.processor(), student.config)
-    assert set(
-        processor([queries()[1].picture()], processor.render("?"))["tile_tokens"].tolist()
-    ) == {
-        8,
-        2,
-    }
+    wide = processor.image_processor([queries()[1].picture()])
+    assert wide["tile_tokens"] == [2, 2, 8]
     for prune in (None, Prune("fastv", 0.5)):
         together = generate(student, processor, queries(), max_new_tokens=4, prune=prune)
         alone = [
@@ -90,7 +86,7 @@ def test_transformers_own_generate_repeats_such_pictures_for_several_replies(tea
     settings = {"max_new_tokens": 3, "num_beams": 2, "do_sample": False}
     both = student.generate(**inputs, **settings, num_return_sequences=2)
     best = student.generate(**inputs, **settings, num_return_sequences=1)
-    assert torch.equal(both[::2], best)
+    assert torch.equal(both[::2, : best.shape[1]], best)
 
 
 def test_rows_that_end_early_do_not_disturb_the_others(teacher):
