@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -52,6 +53,18 @@ def compressed(tokens: int, ratio: float) -> int:
     if tokens % g:
         raise ValueError(f"{tokens} visual tokens do not divide into groups of {g} (ratio {ratio})")
     return tokens // g * m
+
+
+def mixture(ratio: float, ratios: Sequence[float]) -> tuple[Fraction, ...]:
+    """The share of tiles at each of one or two ratios whose mean is ``ratio``.
+
+    0.75 of (0.5, 0.875) -> (1/3, 2/3).
+    """
+    if len(ratios) == 1:
+        return (Fraction(1),)
+    low, high = map(Fraction, ratios)
+    above = (Fraction(ratio) - low) / (high - low)
+    return 1 - above, above
 
 
 @lru_cache

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.models.checkpoints import processor_for
-from fcotvl.models.config import visual_tokens
 from fcotvl.models.cost import cost
 from fcotvl.models.decoding import Decoder, Ids, Mask
 from fcotvl.models.fastv import Prune, PrunedDecoder
@@ -58,7 +57,8 @@ def race(
     Returns:
         system, part, time (median ratio; 0.5 is twice as fast), low, high (least and greatest: of
         7 turns they enclose the true median with 98 % confidence), flops (ratio that the cost
-        model predicts), pairs.
+        model predicts), pairs, removed (share of the first's visual tokens that the prompts do not
+        have; pruning comes later), tiles (of all images).
     """
     batches = {c.name: _prepare(c, processor, records, prompt, max_tiles) for c in contenders}
     turns = [
@@ -67,6 +67,10 @@ def race(
     ]
     work = {c.name: _flops(c, batches[c.name]) for c in contenders}
     first = contenders[0].name
+    visual = {
+        c.name: int((batches[c.name].input_ids == c.model.config.image_token_id).sum())
+        for c in contenders
+    }
     rows = []
     for contender in contenders[1:]:
         for part in PARTS:
@@ -82,6 +86,8 @@ def race(
                     "high": ratios.max(),
                     "flops": work[contender.name][part] / work[first][part],
                     "pairs": pairs,
+                    "removed": 1 - visual[contender.name] / visual[first],
+                    "tiles": len(batches[contender.name].pixels),
                 }
             )
     return pd.DataFrame(rows)
@@ -95,7 +101,10 @@ class Batch:
     input_ids: Ids
     attention_mask: Mask
     names: list[str]
-    tiles: list[int]
+    tiles: Sequence[int | list[int]]
+    """Of each image, as the processor's ``tiles`` gives them."""
+    chosen: list[int] | None
+    """Visual tokens of each tile, where the processor chooses them."""
 
 
 def _prepare(
@@ -110,7 +119,8 @@ def _prepare(
     seen = adapted.image_processor(
         [record.decode() for record in records], max_tiles=max_tiles, return_tensors="pt"
     )
-    chats = adapted.expand([adapted.render(prompt(r)) for r in records], seen["num_tiles"])
+    tiles = adapted.tiles(seen)
+    chats = adapted.expand([adapted.render(prompt(r)) for r in records], tiles)
     tokens = adapted.tokenizer(
         chats, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
     ).to(model.device)
@@ -119,7 +129,8 @@ def _prepare(
         tokens["input_ids"],
         tokens["attention_mask"],
         [record.id for record in records],
-        list(seen["num_tiles"]),
+        tiles,
+        seen["tile_tokens"].tolist() if "tile_tokens" in seen else None,
     )
 
 
@@ -129,7 +140,7 @@ def _time(contender: Contender, batch: Batch) -> dict[str, float]:
     decoder = PrunedDecoder(model, prune, batch.names) if prune else Decoder(model)
     with torch.inference_mode():
         began = _now()
-        features = connect(model.model, encode_tiles(model.model, batch.pixels))
+        features = connect(model.model, encode_tiles(model.model, batch.pixels), batch.chosen)
         looked = _now()
         logits = decoder.prefill(batch.input_ids, batch.attention_mask, features)
         read = _now()
@@ -147,11 +158,11 @@ def _time(contender: Contender, batch: Batch) -> dict[str, float]:
 def _flops(contender: Contender, batch: Batch) -> dict[str, int]:
     """What the cost model predicts for the same parts."""
     config = contender.model.config
-    per_tile = visual_tokens(config)
-    lengths = batch.attention_mask.sum(dim=-1).tolist()
+    is_text = batch.attention_mask.bool() & (batch.input_ids != config.image_token_id)
+    lengths = is_text.sum(dim=-1).tolist()
     costs = [
-        cost(config, tiles=n, text_tokens=int(length) - n * per_tile, prune=contender.prune)
-        for n, length in zip(batch.tiles, lengths, strict=True)
+        cost(config, tiles=tiles, text_tokens=length, prune=contender.prune)
+        for tiles, length in zip(batch.tiles, lengths, strict=True)
     ]
     parts = {
         "vision": sum(c.vit + c.connector for c in costs),

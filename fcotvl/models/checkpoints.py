@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from transformers import (
 from transformers.utils import logging
 
 from fcotvl.errors import CheckpointError
-from fcotvl.models.config import FcotvlConfig, visual_tokens
-from fcotvl.models.processor import FcotvlProcessor
+from fcotvl.models.config import FcotvlConfig, tile_tokens, visual_tokens
+from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.models.student import FcotvlForConditionalGeneration, build_compressor
 
 logging.disable_progress_bar()  # of loading weights; a stage's own bars are about its work
@@ -95,9 +95,28 @@ def load_processor(folder: str | Path) -> FcotvlProcessor:
 
 
 def processor_for(processor: FcotvlProcessor, config: InternVLConfig) -> FcotvlProcessor:
-    """The same processor, with as many visual tokens per tile as the model of ``config`` reads."""
+    """The same processor, with as many visual tokens per tile as the model of ``config`` reads.
+
+    Raises:
+        CheckpointError: that is to be chosen tile by tile, and the model has no threshold for it.
+    """
+    given, counts = processor.image_processor, tile_tokens(config)
+    threshold = (getattr(config, "compressor_options", None) or {}).get("threshold")
+    if len(counts) > 1 and threshold is None:
+        raise CheckpointError(
+            f"this student's compressor {config.compressor!r} has no threshold; take a checkpoint "
+            "of distill, which calibrates it"
+        )
+    images = FcotvlImageProcessor(
+        given.tile_size,
+        given.max_tiles,
+        given.image_mean,
+        given.image_std,
+        tile_tokens=counts if len(counts) > 1 else None,
+        threshold=threshold,
+    )
     return FcotvlProcessor(
-        processor.image_processor,
+        images,
         processor.tokenizer,
         image_seq_length=visual_tokens(config),
         chat_template=processor.chat_template,
@@ -209,10 +228,10 @@ def load_student(
         share=share,
     )
     for path, tensors, trained in parts:
-        if (trained.compressor, trained.ratio) != (first.compressor, first.ratio):
+        if replace(trained, stage=first.stage) != first:
             raise CheckpointError(
-                f"{path} is of {trained.compressor} at {trained.ratio}, but {files[0]} is of "
-                f"{first.compressor} at {first.ratio}; give files of one student"
+                f"{path} is of {_named(trained)}, but {files[0]} is of {_named(first)}; give files "
+                "of one student"
             )
         apply(student, tensors, source=str(path))
     return student
@@ -233,6 +252,11 @@ def apply(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, source: str 
             raise CheckpointError(f"{source}: {name} is {found}, but the model has {expected}")
         with torch.no_grad():
             parameters[name].copy_(tensor)
+
+
+def _named(trained: Trained) -> str:
+    options = f" with {trained.options}" if trained.options else ""
+    return f"{trained.compressor} at {trained.ratio}{options}"
 
 
 def _must_be_there(folder: str | Path) -> None:

@@ -24,7 +24,8 @@ _NOT_INHERITED = (
 class FcotvlConfig(InternVLConfig):
     """InternVL's config and which compressor the student has.
 
-    ``image_seq_length`` is what prompts use: visual tokens per tile **after** compression.
+    ``image_seq_length`` is what prompts use: visual tokens per tile **after** compression, and
+    their mean where the processor chooses tile by tile.
     """
 
     model_type = "fcotvl"
@@ -70,8 +71,20 @@ def full_tokens(config: InternVLConfig) -> int:
 
 
 def visual_tokens(config: InternVLConfig) -> int:
-    """Visual tokens of one tile that the LLM reads, for a teacher or a student."""
+    """Visual tokens of one tile that the LLM reads, of a teacher or a student (some: a mean)."""
     return compressed(full_tokens(config), getattr(config, "ratio", 0.0))
+
+
+def tile_ratios(config: InternVLConfig) -> tuple[float, ...]:
+    """The shares of its visual tokens that a tile may lose, least first: one, or two."""
+    if not isinstance(config, FcotvlConfig):
+        return (0.0,)
+    return compressors.tile_ratios(config.compressor, config.ratio)
+
+
+def tile_tokens(config: InternVLConfig) -> tuple[int, ...]:
+    """The numbers of visual tokens that a tile may become, most first: one, or two."""
+    return tuple(compressed(full_tokens(config), ratio) for ratio in tile_ratios(config))
 
 
 def token_width(config: InternVLConfig) -> int:

@@ -6,14 +6,24 @@ full square: what ``torch.utils.flop_counter`` counts. Causal kernels may do hal
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-from fcotvl.models.config import FcotvlConfig, full_tokens, token_width, visual_tokens
+from fcotvl.geometry import mixture
+from fcotvl.models.config import (
+    FcotvlConfig,
+    full_tokens,
+    tile_ratios,
+    tile_tokens,
+    token_width,
+)
 from fcotvl.models.fastv import Prune
 from fcotvl.models.student import FcotvlForConditionalGeneration, build_compressor
 
@@ -46,7 +56,7 @@ class Cost:
 def cost(
     config: InternVLConfig,
     *,
-    tiles: int,
+    tiles: int | Sequence[int],
     text_tokens: int,
     prune: Prune | None = None,
     bytes_per_number: int = 2,
@@ -55,12 +65,14 @@ def cost(
 
     Args:
         config: of a teacher or a student.
-        tiles: thumbnail included.
+        tiles: how many, thumbnail included, or a list of the visual tokens of each. Where tiles
+            have different numbers of them, the mean budget is what counts without the list.
         text_tokens: everything that is no visual token, the chat template's tokens too.
         prune: visual tokens that are dropped at prefill, as by FastV.
         bytes_per_number: of the KV cache; 2 for bfloat16.
     """
-    visual = tiles * visual_tokens(config)
+    kinds = _kinds(config, tiles)
+    visual = int(sum(tokens * number for tokens, number in kinds.items()))
     whole, layers = visual + text_tokens, config.text_config.num_hidden_layers
     if prune is None:
         lengths = [whole] * layers
@@ -71,8 +83,8 @@ def cost(
     ranking = _ranking(config, whole) if prune is not None and prune.kind == "fastv" else 0
     _, key_value_width = _attention_widths(config)
     return Cost(
-        vit=tiles * _vit(config),
-        compressor=tiles * _compressor(config),
+        vit=int(sum(kinds.values())) * _vit(config),
+        compressor=int(sum(number * _compressor(config, n) for n, number in kinds.items())),
         projector=visual * 2 * _projector_weights(config),
         prefill=sum(_llm_layer(config, length, length) for length in lengths) + head + ranking,
         decode=sum(_llm_layer(config, 1, length + 1) for length in lengths) + head,
@@ -103,6 +115,16 @@ def parameters(config: InternVLConfig) -> dict[str, int]:
     return {"compressor": 0, **counts, "llm": total - sum(counts.values()), "total": total}
 
 
+def _kinds(config: InternVLConfig, tiles: int | Sequence[int]) -> Mapping[int, Fraction | int]:
+    """How many tiles become so many visual tokens; of a mean budget, not always whole numbers."""
+    if not isinstance(tiles, int):
+        return Counter(tiles)
+    shares = mixture(getattr(config, "ratio", 0.0), tile_ratios(config))
+    return {
+        tokens: tiles * share for tokens, share in zip(tile_tokens(config), shares, strict=True)
+    }
+
+
 def _vit(config: InternVLConfig) -> int:
     """FLOPs of the ViT on one tile, its class token included."""
     vision = config.vision_config
@@ -114,14 +136,16 @@ def _vit(config: InternVLConfig) -> int:
     return int(2 * (embedding + vision.num_hidden_layers * layer))
 
 
-def _compressor(config: InternVLConfig) -> int:
-    """FLOPs of the compressor on one tile, counted on its graph without computing it."""
+def _compressor(config: InternVLConfig, tokens: int) -> int:
+    """FLOPs of making one tile ``tokens`` long, counted on the graph without computing it."""
     if not isinstance(config, FcotvlConfig):
         return 0
     # The plain implementation of attention, since fused ones are not counted on every device.
     plain = sdpa_kernel(SDPBackend.MATH)
     with torch.device("meta"), plain, FlopCounterMode(display=False) as counter:
-        build_compressor(config)(torch.empty(1, full_tokens(config), token_width(config)))
+        tile = torch.empty(1, full_tokens(config), token_width(config))
+        choice = ([tokens],) if len(tile_tokens(config)) > 1 else ()
+        build_compressor(config)(tile, *choice)
     return int(counter.get_total_flops())
 
 

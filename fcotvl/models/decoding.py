@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
-from fcotvl.models.student import Features
+from fcotvl.models.student import Visual
 
 Ids = Int[Tensor, "row seq"]
 Mask = Int[Tensor, "row key"]
@@ -16,7 +16,7 @@ Logits = Float[Tensor, "row vocab"]
 
 
 def embed(
-    model: InternVLForConditionalGeneration, input_ids: Ids, features: Features
+    model: InternVLForConditionalGeneration, input_ids: Ids, features: Visual
 ) -> Float[Tensor, "row seq hidden"]:
     """Input embeddings with the visual tokens in their places, in order of rows and tiles.
 
@@ -25,7 +25,7 @@ def embed(
     """
     embedded = model.get_input_embeddings()(input_ids)
     places = input_ids == model.config.image_token_id
-    visual = features.flatten(0, 1).to(embedded)
+    visual = torch.cat(list(features)).to(embedded)
     if int(places.sum()) != len(visual):
         raise ValueError(f"{int(places.sum())} places for {len(visual)} visual tokens")
     embedded[places] = visual
@@ -49,7 +49,7 @@ class Decoder:
         self.cache = DynamicCache(config=model.config.text_config)
         self.attention_mask = torch.empty(0, 0, dtype=torch.long, device=model.device)
 
-    def prefill(self, input_ids: Ids, attention_mask: Mask, features: Features) -> Logits:
+    def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts and return the logits of each row's first new token."""
         self.attention_mask = attention_mask
         return self._run(embed(self.model, input_ids, features), positions(attention_mask))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fcotvl.models.checkpoints import processor_for
-from fcotvl.models.config import FcotvlConfig, full_tokens, visual_tokens
+from fcotvl.models.config import FcotvlConfig, full_tokens, tile_tokens
 from fcotvl.models.cost import cost, parameters
 from fcotvl.models.processor import FcotvlProcessor
 from fcotvl.models.student import FcotvlForConditionalGeneration
@@ -20,7 +20,7 @@ tags:
 
 # {name}
 
-An InternVL model that reads {left} instead of {full} visual tokens per tile: {removed:.1%} of them
+An InternVL model that reads {left} instead of {full} visual tokens per tile: {removed} of them
 are removed by the compressor `{compressor}` between pixel shuffle and projector. Made by stage
 `{stage}` of [fcotvl](https://arxiv.org/abs/2502.18512), a reproduction of FCoT-VL.
 
@@ -78,7 +78,7 @@ def card(
 ) -> str:
     """The model card: what it is, how it is loaded, what it costs."""
     config = model.config
-    counts = parameters(config)
+    counts, left = parameters(config), tile_tokens(config)
     most = processor.image_processor.max_tiles
     worst = most + (most > 1)
     ours = cost(config, tiles=worst, text_tokens=TEXT_TOKENS)
@@ -88,8 +88,8 @@ def card(
         name=name,
         stage=stage,
         compressor=config.compressor,
-        removed=config.ratio,
-        left=visual_tokens(config),
+        removed=("on average " if len(left) > 1 else "") + f"{config.ratio:.1%}",
+        left=" or ".join(map(str, left)),
         full=full_tokens(config),
         parameters=counts["total"],
         added=counts["compressor"],

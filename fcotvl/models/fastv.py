@@ -19,7 +19,7 @@ from transformers import InternVLForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from fcotvl.models.decoding import Decoder, Ids, Logits, Mask, embed, positions
-from fcotvl.models.student import Features
+from fcotvl.models.student import Visual
 
 States = Float[Tensor, "row seq hidden"]
 Scores = Float[Tensor, "row key"]
@@ -70,7 +70,7 @@ class PrunedDecoder(Decoder):
         self.kept: list[Columns] = []
         """Of each row of the last prefill, which columns of its batch were kept."""
 
-    def prefill(self, input_ids: Ids, attention_mask: Mask, features: Features) -> Logits:
+    def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts, prune once, and return the logits of each row's first new token."""
         at, layer = positions(attention_mask), self.prune.layer
         states = self._layers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.models.decoding import Decoder, Logits
 from fcotvl.models.fastv import Prune, PrunedDecoder
 from fcotvl.models.processor import FcotvlProcessor
-from fcotvl.models.student import Features
+from fcotvl.models.student import Visual, connect, encode_tiles
 from fcotvl.models.templates import TURN_END
 
 WINDOW = 8
@@ -164,35 +165,43 @@ class _Run:
     def _window(self, queries: Sequence[Query]) -> Iterator[tuple[int, list[str]]]:
         """Index and replies of each query, shortest prompts first."""
         features = self._features(queries)
-        tiles = [len(features[query.picture_id]) for query in queries]
+        tiles = [list(map(len, features[query.picture_id])) for query in queries]
         chats = self.processor.expand([self.processor.render(q.prompt) for q in queries], tiles)
         order = sorted(range(len(queries)), key=lambda i: (len(chats[i]), i))
         for start in range(0, len(order), self._at_once):
             batch = order[start : start + self._at_once]
             asked = [queries[i] for i in batch]
-            visual = torch.cat([features[query.picture_id] for query in asked])
+            visual = [tile for query in asked for tile in features[query.picture_id]]
             texts = self._decode(asked, [chats[i] for i in batch], visual)
             yield from zip(batch, texts, strict=True)
 
-    def _features(self, queries: Sequence[Query]) -> dict[str, Features]:
-        """What the LLM reads of each picture, by picture id."""
+    def _features(self, queries: Sequence[Query]) -> dict[str, list[Tensor]]:
+        """What the LLM reads of each picture, tile by tile, by picture id."""
         pictures = {query.picture_id: query.picture for query in queries}
         ids = list(pictures)
-        features: dict[str, Features] = {}
+        features: dict[str, list[Tensor]] = {}
         for start in range(0, len(ids), PICTURE_BATCH):
             names = ids[start : start + PICTURE_BATCH]
             seen = self.processor.image_processor(
                 [pictures[name]() for name in names], max_tiles=self.max_tiles, return_tensors="pt"
             )
-            parts = [
-                self.model.get_image_features(tiles.to(self.model.device)).pooler_output
-                for tiles in seen["pixel_values"].split(TILE_BATCH)
-            ]
-            features.update(zip(names, torch.cat(parts).split(seen["num_tiles"]), strict=True))
+            tiles = iter(self._look(seen["pixel_values"], seen.get("tile_tokens")))
+            for name, count in zip(names, seen["num_tiles"], strict=True):
+                features[name] = list(islice(tiles, count))
         return features
 
+    def _look(
+        self, pixels: Float[Tensor, "tile 3 h w"], chosen: Int[Tensor, " tile"] | None
+    ) -> Iterator[Float[Tensor, "k hidden"]]:
+        """What the LLM reads of each tile."""
+        model = self.model.model
+        for start in range(0, len(pixels), TILE_BATCH):
+            part = slice(start, start + TILE_BATCH)
+            tokens = encode_tiles(model, pixels[part].to(self.model.device))
+            yield from connect(model, tokens, None if chosen is None else chosen[part].tolist())
+
     def _decode(
-        self, queries: Sequence[Query], chats: Sequence[str], features: Features
+        self, queries: Sequence[Query], chats: Sequence[str], features: Visual
     ) -> list[list[str]]:
         """The replies to a batch of queries whose chats are rendered already."""
         decoder = self._decoder(queries)

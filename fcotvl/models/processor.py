@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, no_type_check
 
 import numpy as np
@@ -19,6 +20,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from fcotvl.errors import CheckpointError
 from fcotvl.models.config import FcotvlConfig
+from fcotvl.models.detail import detail
 from fcotvl.models.templates import (
     IMAGE_END,
     IMAGE_START,
@@ -43,13 +45,35 @@ class FcotvlImageProcessor(BaseImageProcessor):
         max_tiles: int = 12,
         image_mean: Sequence[float] = IMAGE_MEAN,
         image_std: Sequence[float] = IMAGE_STD,
+        *,
+        tile_tokens: Sequence[int] | None = None,
+        threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
+        """Make a processor.
+
+        Args:
+            tile_size: side of a tile in pixels.
+            max_tiles: of a picture, thumbnail not counted.
+            image_mean: of each channel, in [0, 1].
+            image_std: likewise.
+            tile_tokens: for a student whose tiles keep different numbers of visual tokens: that of
+                a tile with much detail, and that of one with little.
+            threshold: the detail from which on it is much (``fcotvl.models.detail``).
+            **kwargs: of transformers.
+
+        Raises:
+            ValueError: one of ``tile_tokens`` and ``threshold`` is there without the other.
+        """
+        if (threshold is None) != (tile_tokens is None):
+            raise ValueError(f"tile_tokens {tile_tokens} cannot do with threshold {threshold}")
         super().__init__(**kwargs)
         self.tile_size = tile_size
         self.max_tiles = max_tiles
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
+        self.tile_tokens = None if tile_tokens is None else list(tile_tokens)
+        self.threshold = threshold
 
     def __call__(
         self,
@@ -58,15 +82,27 @@ class FcotvlImageProcessor(BaseImageProcessor):
         max_tiles: int | None = None,
         return_tensors: str | None = None,
     ) -> BatchFeature:
-        """``pixel_values [tiles, 3, size, size]`` of all pictures and ``num_tiles`` per picture."""
+        """``pixel_values [tiles, 3, size, size]`` of all pictures and ``num_tiles`` per picture.
+
+        Where the number of visual tokens differs between tiles, ``tile_tokens [tiles]`` says it.
+        """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         tiles = [
             cut(picture, tile_size=self.tile_size, max_tiles=max_tiles or self.max_tiles)
             for picture in pictures
         ]
         pixels = np.stack([self._normalise(tile) for group in tiles for tile in group])
+        seen: dict[str, Any] = {
+            "pixel_values": pixels,
+            "num_tiles": [len(group) for group in tiles],
+        }
+        if self.tile_tokens is not None and self.threshold is not None:
+            much, little = self.tile_tokens
+            seen["tile_tokens"] = [
+                little if detail(tile) < self.threshold else much for tile in pixels
+            ]
         return BatchFeature(
-            {"pixel_values": pixels, "num_tiles": [len(group) for group in tiles]},
+            seen,
             tensor_type=return_tensors,
             skip_tensor_conversion=["num_tiles"],
         )
@@ -89,7 +125,8 @@ class FcotvlProcessor(ProcessorMixin):
     """Pictures and chat text in, ``input_ids``, ``attention_mask`` and ``pixel_values`` out.
 
     One ``<IMG_CONTEXT>`` in the text stands for a picture and becomes
-    ``<img>`` + ``image_seq_length`` x its tiles of ``<IMG_CONTEXT>`` + ``</img>``.
+    ``<img>`` + ``image_seq_length`` x its tiles of ``<IMG_CONTEXT>`` + ``</img>``, or as many as
+    ``tile_tokens`` says, which the image processor then gives too.
     """
 
     def __init__(
@@ -114,7 +151,8 @@ class FcotvlProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """What the model's ``forward`` takes."""
-        return ["input_ids", "attention_mask", "pixel_values"]
+        choice = ["tile_tokens"] if self.image_processor.tile_tokens else []
+        return ["input_ids", "attention_mask", "pixel_values", *choice]
 
     def __call__(
         self,
@@ -152,23 +190,34 @@ class FcotvlProcessor(ProcessorMixin):
             vision = dict(
                 self.image_processor(pictures, max_tiles=max_tiles, return_tensors=return_tensors)
             )
-        expanded = self.expand(texts, vision.pop("num_tiles", []))
+        expanded = self.expand(texts, self.tiles(vision))
+        vision.pop("num_tiles", None)
         settings = {"padding": True, "padding_side": "left", "add_special_tokens": False, **kwargs}
         tokens = self.tokenizer(expanded, return_tensors=return_tensors, **settings)
         return BatchFeature({**tokens, **vision})
 
-    def expand(self, texts: Sequence[str], num_tiles: Sequence[int]) -> list[str]:
+    def tiles(self, vision: Mapping[str, Any]) -> Sequence[int | list[int]]:
+        """The tiles of each picture that the image processor cut, as ``expand`` takes them."""
+        counts: list[int] = list(vision.get("num_tiles", []))
+        if "tile_tokens" not in vision:
+            return counts
+        tokens = iter(vision["tile_tokens"])
+        return [[int(each) for each in islice(tokens, count)] for count in counts]
+
+    def expand(self, texts: Sequence[str], tiles: Sequence[int | list[int]]) -> list[str]:
         """Replace each picture placeholder by as many as the picture has visual tokens.
+
+        Args:
+            texts: rendered chats.
+            tiles: of each picture: how many, or a list of the visual tokens of each.
 
         Raises:
             ValueError: there are more or fewer placeholders than pictures.
         """
         mentioned = sum(text.count(IMAGE_TOKEN) for text in texts)
-        if mentioned != len(num_tiles):
-            raise ValueError(
-                f"the texts mention {mentioned} pictures, but {len(num_tiles)} were given"
-            )
-        blocks = iter([self._block(tiles) for tiles in num_tiles])
+        if mentioned != len(tiles):
+            raise ValueError(f"the texts mention {mentioned} pictures, but {len(tiles)} were given")
+        blocks = iter([self._block(each) for each in tiles])
         expanded = []
         for text in texts:
             first, *rest = text.split(IMAGE_TOKEN)
@@ -186,11 +235,14 @@ class FcotvlProcessor(ProcessorMixin):
         )
         return str(rendered)
 
-    def encode(self, prompt: str, reply: str, num_tiles: int) -> tuple[list[int], list[int]]:
+    def encode(
+        self, prompt: str, reply: str, num_tiles: int | list[int]
+    ) -> tuple[list[int], list[int]]:
         """Token ids of one training chat and its labels: -100 on everything but the reply.
 
         The reply ends with the end-of-turn token, which is labelled too. Prompt and reply are
-        tokenised apart, so that training and generation see the same prompt.
+        tokenised apart, so that training and generation see the same prompt. ``num_tiles`` may also
+        be a list of the visual tokens of each tile, as for ``expand``.
         """
         asked = self.render(prompt)
         answer = self.render(prompt, reply).removeprefix(asked)
@@ -202,8 +254,9 @@ class FcotvlProcessor(ProcessorMixin):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _block(self, num_tiles: int) -> str:
-        return IMAGE_START + IMAGE_TOKEN * (self.image_seq_length * num_tiles) + IMAGE_END
+    def _block(self, tiles: int | list[int]) -> str:
+        tokens = self.image_seq_length * tiles if isinstance(tiles, int) else sum(tiles)
+        return IMAGE_START + IMAGE_TOKEN * tokens + IMAGE_END
 
 
 def _flatten(images: Any) -> list[Image.Image]:

@@ -74,7 +74,8 @@ def speed(inputs: Inputs) -> Table | None:
         "Speed",
         "Time as a ratio to the teacher in the same run: the median of interleaved turns with the "
         "least and the greatest (of 7 turns, these enclose the true median with 98 % confidence), "
-        "and the ratio that counting floating-point operations predicts.",
+        "and the ratio that counting floating-point operations predicts."
+        f"{_budget_note(inputs.speed)}",
         pd.DataFrame(rows),
         inputs.speed,
     )
@@ -120,6 +121,17 @@ def acceptance(inputs: Inputs) -> Table | None:
         "right answer, are not repeated and are within the cap.",
         shown.rename(columns=lambda name: str(name).replace("_", " ").capitalize()),
         inputs.acceptance,
+    )
+
+
+def _budget_note(speed: pd.DataFrame) -> str:
+    """What the student removed of these very images: a mean budget is not met by each batch."""
+    if "removed" not in speed:
+        return ""
+    student = speed.iloc[0]
+    return (
+        f" The images were {student['tiles']} tiles, of whose visual tokens the student's prompts "
+        f"had {number(100 * student['removed'])} % less than the teacher's."
     )
 
 

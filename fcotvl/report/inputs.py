@@ -88,7 +88,8 @@ class Inputs:
     """one, other (checkpoints), value, low, high: differences of Shapley values."""
     speed: pd.DataFrame | None = None
     """system, part (``prefill``, ``decode``, ``total``, ...), time (ratio to the teacher in the
-    same run), low, high (least and greatest), flops (ratio to the teacher), pairs (turns)."""
+    same run), low, high (least and greatest), flops (ratio to the teacher), pairs (turns), removed
+    (share of visual tokens that its prompts lack), tiles (that it was measured on)."""
     audit: Mapping[str, Any] | None = None
     """The account that ``curate`` wrote."""
     acceptance: pd.DataFrame | None = None

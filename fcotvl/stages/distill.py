@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from fcotvl.files import atomic, digest, scratch
-from fcotvl.models.checkpoints import load_processor, load_teacher, make_student, save_trained
+from fcotvl.models import compressors
+from fcotvl.models.checkpoints import (
+    load_processor,
+    load_teacher,
+    make_student,
+    processor_for,
+    save_trained,
+)
+from fcotvl.models.detail import calibrate, removed
 from fcotvl.params import Params
 from fcotvl.prompts import Prompts
 from fcotvl.train.corpus import Corpus
@@ -17,19 +28,29 @@ from fcotvl.train.distill import Distill, Distillation
 from fcotvl.train.loop import is_main, train
 from fcotvl.train.reader import Reader
 
+log = logging.getLogger(__name__)
+
 PACKAGE = Path(__file__).parents[1]
+CALIBRATED = 500
+"""Pictures behind a threshold, and behind the budget that it reaches on others."""
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: Path) -> None:
     """Write the tensors that learned to ``student`` and the losses per step to ``losses``."""
     at = params.at
     folder = scratch("distill", digest([corpus, teacher, PACKAGE], _knobs(params)))
+    reader = Reader(
+        corpus=Corpus(corpus / "align"),
+        processor=load_processor(teacher),
+        prompts=Prompts(at.prompts.direct, at.prompts.cot),
+        max_tiles=at.model.max_tiles,
+    )
     big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype))
     small = make_student(
         big,
         compressor=params.compressor,
         ratio=params.ratio,
-        options=params.compressors.get(params.compressor),
+        options=_options(params, reader, corpus / "val"),
         seed=params.seed,
         share=True,
     )
@@ -37,23 +58,42 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
         module.float()
     task = Distill(
         objective=Distillation(big, small, params.distill),
-        reader=Reader(
-            corpus=Corpus(corpus / "align"),
-            processor=load_processor(teacher),
-            prompts=Prompts(at.prompts.direct, at.prompts.cot),
-            max_tiles=at.model.max_tiles,
-        ),
+        reader=replace(reader, processor=processor_for(reader.processor, small.config)),
         batch_size=at.distill.batch_size,
         seed=params.seed,
     )
-    log = train(task, at.distill, seed=params.seed, folder=folder, dtype=at.model.dtype)
+    rows = train(task, at.distill, seed=params.seed, folder=folder, dtype=at.model.dtype)
     if not is_main():
         return
     with atomic(student) as path:
         save_trained(small, path, stage="distill")
     with atomic(losses) as path:
-        pd.DataFrame(log).to_csv(path, index=False)
+        pd.DataFrame(rows).to_csv(path, index=False)
     shutil.rmtree(folder)
+
+
+def _options(params: Params, align: Reader, val: Path) -> dict[str, Any]:
+    """The compressor's options; with a threshold, if it needs one that params.yaml does not give.
+
+    It is calibrated on corpus/align, and what it removes of corpus/val, which it has not seen, is
+    logged.
+    """
+    options: dict[str, Any] = dict(params.compressors.get(params.compressor, {}))
+    ratios = compressors.tile_ratios(params.compressor, params.ratio)
+    if len(ratios) > 1:
+        if "threshold" not in options:
+            options["threshold"] = calibrate(align.details(CALIBRATED), params.ratio, ratios)
+        unseen = replace(align, corpus=Corpus(val)).details(CALIBRATED)
+        log.info(
+            "tiles of detail below %.4g lose %g of their visual tokens, others %g: %.3f of those "
+            "of corpus/val on average (n = %d tiles; the budget is %g)",
+            options["threshold"],
+            *reversed(ratios),
+            removed(unseen, options["threshold"], ratios),
+            len(unseen),
+            params.ratio,
+        )
+    return options
 
 
 def _knobs(params: Params) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,13 @@ import torch
 
 from fcotvl.errors import ParamsError
 from fcotvl.files import atomic, digest, scratch
-from fcotvl.models.checkpoints import load_processor, load_student, load_teacher, save_trained
+from fcotvl.models.checkpoints import (
+    load_processor,
+    load_student,
+    load_teacher,
+    processor_for,
+    save_trained,
+)
 from fcotvl.models.student import FcotvlForConditionalGeneration
 from fcotvl.params import Params
 from fcotvl.prompts import Prompts
@@ -83,7 +90,7 @@ def prepare(
     model.model.language_model.float()
     task = Sft(
         objective=FineTuning(model),
-        reader=reader,
+        reader=replace(reader, processor=processor_for(reader.processor, model.config)),
         mixture=mix,
         reference=reference,
         rule=resampling.rule(recipe.resampling),

@@ -16,7 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.models.student import FcotvlForConditionalGeneration, connect, encode_tiles
+from fcotvl.models.student import (
+    FcotvlForConditionalGeneration,
+    Visual,
+    connect,
+    encode_tiles,
+)
 from fcotvl.params.study import DistillParams
 from fcotvl.prompts import MODES, Prompts, reply
 from fcotvl.records import Turn
@@ -51,7 +56,8 @@ class Distillation(nn.Module):
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
             taught = _answers(self.teacher, batch, connect(self.teacher.model, tokens))
-        said = _answers(self.student, batch, connect(self.student.model, tokens))
+        seen = connect(self.student.model, tokens, batch.tile_tokens)
+        said = _answers(self.student, batch, seen)
         weight = turn_weights(said.turns)
         kl = weight * distillation_kl(said.logits, taught.logits, self.settings.temperature)
         ce = weight * cross_entropy(said.logits, said.targets)
@@ -60,8 +66,8 @@ class Distillation(nn.Module):
         return item_sums(terms, said.items, len(batch))
 
 
-def _answers(model: InternVLForConditionalGeneration, batch: Batch, visual: Tensor) -> Answers:
-    return answers(model, pack(batch, visual.shape[1], visual.device), visual)
+def _answers(model: InternVLForConditionalGeneration, batch: Batch, visual: Visual) -> Answers:
+    return answers(model, pack(batch, visual), visual)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ the picture: each turn's logits are those it would have in a sequence of its own
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,7 @@ from transformers import InternVLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.models.processor import FcotvlProcessor
+from fcotvl.models.student import Visual
 from fcotvl.train.losses import IGNORE, answer_positions
 
 PICTURE = 0
@@ -50,13 +52,15 @@ class Batch:
     num_tiles: list[int]
     turns: list[list[Tokens]]
     image_token_id: int
+    tile_tokens: list[int] | None = None
+    """How many visual tokens a student makes of each tile, where that is chosen tile by tile."""
 
     def __len__(self) -> int:
         return len(self.turns)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return Batch(self.pixel_values.to(device), self.num_tiles, self.turns, self.image_token_id)
+        return replace(self, pixel_values=self.pixel_values.to(device))
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ def collate(
     """Cut and normalise the pictures, and tokenise what is asked about each and answered."""
     vision = processor.image_processor(list(pictures), max_tiles=max_tiles, return_tensors="pt")
     turns = [[_tokens(chat, processor) for chat in asked] for asked in chats]
-    return Batch(vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id)
+    chosen = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
+    return Batch(
+        vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, chosen
+    )
 
 
 def _tokens(chat: Chat, processor: FcotvlProcessor) -> Tokens:
@@ -103,10 +110,16 @@ def _tokens(chat: Chat, processor: FcotvlProcessor) -> Tokens:
     return Tokens(ids[:start], ids[end:], labels[end:])
 
 
-def pack(batch: Batch, tokens_per_tile: int, device: torch.device) -> Packed:
-    """Lay out each picture's visual tokens and turns; rows are padded on the right."""
+def pack(batch: Batch, visual: Visual) -> Packed:
+    """Lay out each picture's visual tokens and turns; rows are padded on the right.
+
+    Args:
+        batch: pictures and turns.
+        visual: what a model reads of each tile; rows have as many places for it.
+    """
+    device, lengths = visual[0].device, iter([len(tile) for tile in visual])
     rows = [
-        _row(turns, [batch.image_token_id] * (tokens_per_tile * tiles))
+        _row(turns, [batch.image_token_id] * sum(islice(lengths, tiles)))
         for turns, tiles in zip(batch.turns, batch.num_tiles, strict=True)
     ]
     longest = max(len(row[0]) for row in rows)
@@ -146,7 +159,7 @@ class Answers:
 def answers(
     model: InternVLForConditionalGeneration,
     packed: Packed,
-    visual: Float[Tensor, "tile n width"],
+    visual: Visual,
 ) -> Answers:
     """Logits of ``model`` at the answer tokens, given its own projected visual tokens.
 
@@ -156,7 +169,9 @@ def answers(
         input_ids=packed.input_ids,
         attention_mask=packed.attention_mask,
         position_ids=packed.position_ids,
-        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=visual)},
+        mm_encoder_outputs={
+            "image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(visual)))
+        },
         use_cache=False,
     ).last_hidden_state
     row, column = answer_positions(packed.labels).unbind(1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fcotvl.models.detail import detail
 from fcotvl.models.processor import FcotvlProcessor
 from fcotvl.prompts import Prompts
-from fcotvl.train.corpus import Corpus, Place
+from fcotvl.train.corpus import Corpus, Place, Shuffled
 from fcotvl.train.pack import Batch, Chat, collate
 
 
@@ -25,3 +26,13 @@ class Reader:
         """The pictures at ``places``, each with its chats."""
         pictures = [self.corpus[place].decode() for place in places]
         return collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
+
+    def details(self, most: int) -> list[float]:
+        """The detail of each tile of up to ``most`` pictures, which are the same in every run."""
+        order = Shuffled(self.corpus.places(), "details")
+        found = []
+        for index in range(min(most, len(order))):
+            picture = self.corpus[order[index]].decode()
+            seen = self.processor.image_processor(picture, max_tiles=self.max_tiles)
+            found += [detail(tile) for tile in seen["pixel_values"]]
+        return found

@@ -44,8 +44,8 @@ def answer_losses(model: InternVLForConditionalGeneration, batch: Batch) -> dict
     """``loss`` and ``weight`` of each item, summed over its answer tokens."""
     with torch.no_grad():
         tokens = encode_tiles(model.model, batch.pixel_values)
-    visual = connect(model.model, tokens)
-    said = answers(model, pack(batch, visual.shape[1], visual.device), visual)
+    visual = connect(model.model, tokens, batch.tile_tokens)
+    said = answers(model, pack(batch, visual), visual)
     weight = turn_weights(said.turns)
     terms = {"loss": weight * cross_entropy(said.logits, said.targets), "weight": weight}
     return item_sums(terms, said.items, len(batch))

@@ -22,6 +22,14 @@ TILE = 56
 PATCH = 7
 TOKENS = tokens_per_tile(TILE, PATCH, 2)
 """16 visual tokens a tile."""
+THRESHOLD = 0.125
+"""Tiles of a stretched ``picture`` have less detail (0.09 to 0.12), small ones and thumbnails more
+(0.156 to 0.159)."""
+OPTIONS: dict[str, dict[str, float]] = {
+    "qformer": {"hidden": 32, "heads": 4},
+    "adaptive": {"threshold": THRESHOLD},
+}
+"""Of the compressors that need some at these sizes."""
 
 
 def tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:

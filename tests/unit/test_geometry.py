@@ -22,6 +22,18 @@ def test_the_share_removed_is_the_ratio(ratio, groups):
     assert geometry.compressed(tokens, ratio) == tokens * (1 - ratio) == kept * groups
 
 
+@pytest.mark.parametrize(
+    ("ratio", "ratios", "shares"),
+    [
+        (0.5, (0.5,), (1,)),
+        (0.5, (0.25, 0.75), (1 / 2, 1 / 2)),
+        (0.75, (0.5, 0.875), (1 / 3, 2 / 3)),
+    ],
+)
+def test_a_mixture_of_ratios_has_the_mean(ratio, ratios, shares):
+    assert geometry.mixture(ratio, ratios) == pytest.approx(shares)
+
+
 def test_what_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="groups of 8"):
         geometry.compressed(12, 0.875)

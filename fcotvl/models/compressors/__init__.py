@@ -33,24 +33,37 @@ def ratios(name: str) -> tuple[float, ...]:
     Raises:
         ParamsError: ``name`` is unknown.
     """
-    file = Path(__path__[0], f"{_stem(name)}.py")
-    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id="RATIOS")], value=value):
-                return tuple(ast.literal_eval(value))
-    raise ValueError(f"{file.name} states no RATIOS; add a tuple of numbers under that name")
+    found = _literals(name)
+    if "RATIOS" not in found:
+        raise ValueError(f"{name} states no RATIOS; add a tuple of numbers under that name")
+    return tuple(found["RATIOS"])
 
 
-def check(name: str, *, ratio: float, tokens: int) -> int:
-    """How many tokens compressor ``name`` makes of a tile's ``tokens``.
+def tile_ratios(name: str, ratio: float) -> tuple[float, ...]:
+    """What a single tile may lose under ``ratio``, least first.
+
+    That is ``(ratio,)``, but for a compressor whose file has a literal ``TILE_RATIOS``: under it
+    ``ratio`` is the mean, and the processor chooses for each tile.
 
     Raises:
-        ParamsError: ``name`` is unknown or does not offer ``ratio`` for so many tokens.
+        ParamsError: ``name`` is unknown or does not offer ``ratio``.
     """
     if ratio not in ratios(name):
         offered = ", ".join(map(str, ratios(name)))
         raise ParamsError(f"compressor {name!r} has no ratio {ratio}; choose one of {offered}")
+    chosen: dict[float, tuple[float, ...]] = _literals(name).get("TILE_RATIOS", {})
+    return chosen.get(ratio, (ratio,))
+
+
+def check(name: str, *, ratio: float, tokens: int) -> int:
+    """How many tokens compressor ``name`` makes of a tile's ``tokens``, on average.
+
+    Raises:
+        ParamsError: ``name`` is unknown or does not offer ``ratio`` for so many tokens.
+    """
     try:
+        for each in tile_ratios(name, ratio):
+            compressed(tokens, each)
         return compressed(tokens, ratio)
     except ValueError as error:
         raise ParamsError(f"compressor {name!r}: {error}") from error
@@ -70,6 +83,18 @@ def build(name: str, *, width: int, tokens: int, ratio: float, **options: Any) -
         raise ParamsError(f"compressor {name!r}: {error}; correct its options") from error
     made: nn.Module = builder(width=width, tokens=tokens, ratio=ratio, **options)
     return made
+
+
+@cache
+def _literals(name: str) -> dict[str, Any]:
+    """``RATIOS`` and ``TILE_RATIOS`` of a compressor's file, as far as it has them."""
+    file = Path(__path__[0], f"{_stem(name)}.py")
+    found: dict[str, Any] = {}
+    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=("RATIOS" | "TILE_RATIOS") as key)], value=value):
+                found[key] = ast.literal_eval(value)
+    return found
 
 
 def _stem(name: str) -> str:

@@ -138,6 +138,37 @@ def test_files_of_two_students_are_refused(tmp_path):
         )
 
 
+def test_a_checkpoint_restores_the_threshold_with_the_rates(tmp_path):
+    teacher = models.teacher()
+    options = models.OPTIONS["adaptive"]
+    student = make_student(teacher, compressor="adaptive", ratio=0.5, options=options)
+    for rate in student.model.compressor.rates:
+        rate.weight.data += 0.1
+    save_trained(student, tmp_path / "trained.safetensors", stage="distill")
+    restored = load_student(teacher, [tmp_path / "trained.safetensors"])
+    assert restored.config.compressor_options == {"threshold": models.THRESHOLD}
+    assert torch.equal(logits(restored), logits(student))
+
+
+def test_files_of_two_thresholds_are_refused(tmp_path):
+    for threshold in (0.1, 0.2):
+        header = Trained("distill", "adaptive", 0.5, {"threshold": threshold})
+        write_trained(tmp_path / f"{threshold}.safetensors", {}, header)
+    files = [tmp_path / "0.1.safetensors", tmp_path / "0.2.safetensors"]
+    with pytest.raises(CheckpointError, match=r"is of adaptive at 0\.5 with .*0\.2.* give files"):
+        load_student(models.teacher(), files)
+
+
+def test_a_student_that_leaves_the_choice_needs_one():
+    teacher = models.teacher()
+    options = models.OPTIONS["adaptive"]
+    student = make_student(teacher, compressor="adaptive", ratio=0.5, options=options)
+    inputs = processor_for(models.processor(), student.config)([models.picture()], "<IMG_CONTEXT>")
+    del inputs["tile_tokens"]
+    with pytest.raises(ValueError, match="tile_tokens is missing; use the processor"):
+        student(**inputs)
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [

@@ -16,8 +16,8 @@ from fcotvl.models.fastv import Prune, PrunedDecoder
 from fcotvl.models.layouts import config as layout
 from fcotvl.models.student import encode_tiles
 from tests.support import models
+from tests.support.models import OPTIONS
 
-OPTIONS = {"qformer": {"hidden": 32, "heads": 4}}
 STUDENTS = [(name, ratio) for name in compressors.available() for ratio in compressors.ratios(name)]
 
 
@@ -31,12 +31,16 @@ def counted(run):
 
 
 def measure(model, processor, prune=None):
-    """FLOPs of each part on one picture of three tiles, and the prompt's other tokens."""
+    """Tiles, the prompt's other tokens, and FLOPs of each part, for a picture of three tiles."""
     inputs = processor([models.picture(112, 56)], processor.render("What is it?"))
     decoder = PrunedDecoder(model, prune, ["a"]) if prune else Decoder(model)
     vit, tokens = counted(lambda: encode_tiles(model.model, inputs["pixel_values"]))
-    compressor = 0
-    if hasattr(model.model, "compressor"):
+    compressor, tiles = 0, 3
+    if "tile_tokens" in inputs:
+        tiles = inputs["tile_tokens"].tolist()
+        compressor, parts = counted(lambda: model.model.compressor(tokens, tiles))
+        tokens = torch.cat(parts)[None]
+    elif hasattr(model.model, "compressor"):
         compressor, tokens = counted(lambda: model.model.compressor(tokens))
     projector, features = counted(lambda: model.model.multi_modal_projector(tokens))
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
@@ -44,11 +48,11 @@ def measure(model, processor, prune=None):
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in decoder.cache.layers)
     decode, _ = counted(lambda: decoder.step(torch.tensor([5])))
     visual = int((ids == model.config.image_token_id).sum())
-    return ids.shape[1] - visual, [vit, compressor, projector, prefill, decode, held]
+    return tiles, ids.shape[1] - visual, [vit, compressor, projector, prefill, decode, held]
 
 
-def predicted(config, text_tokens, prune=None):
-    made = cost(config, tiles=3, text_tokens=text_tokens, prune=prune, bytes_per_number=4)
+def predicted(config, tiles, text_tokens, prune=None):
+    made = cost(config, tiles=tiles, text_tokens=text_tokens, prune=prune, bytes_per_number=4)
     return [made.vit, made.compressor, made.projector, made.prefill, made.decode, made.kv_bytes]
 
 
@@ -59,8 +63,8 @@ TOLERANCE = 0.001
 @pytest.mark.parametrize("llm", ["qwen2", "llama"])
 def test_the_teachers_flops_are_those_that_torch_counts(llm):
     model = models.teacher(llm=llm)
-    text, measured = measure(model, models.processor())
-    assert measured == pytest.approx(predicted(model.config, text), rel=TOLERANCE)
+    tiles, text, measured = measure(model, models.processor())
+    assert measured == pytest.approx(predicted(model.config, tiles, text), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "ratio"), STUDENTS)
@@ -68,15 +72,23 @@ def test_a_students_flops_are_those_that_torch_counts(name, ratio):
     student = make_student(
         models.teacher(), compressor=name, ratio=ratio, options=OPTIONS.get(name, {})
     )
-    text, measured = measure(student, processor_for(models.processor(), student.config))
-    assert measured == pytest.approx(predicted(student.config, text), rel=TOLERANCE)
+    tiles, text, measured = measure(student, processor_for(models.processor(), student.config))
+    assert measured == pytest.approx(predicted(student.config, tiles, text), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("prune", [Prune("fastv", 0.5), Prune("random", 0.75, layer=1)])
 def test_fastvs_flops_are_those_that_torch_counts(prune):
     model = models.teacher()
-    text, measured = measure(model, models.processor(), prune)
-    assert measured == pytest.approx(predicted(model.config, text, prune), rel=TOLERANCE)
+    tiles, text, measured = measure(model, models.processor(), prune)
+    assert measured == pytest.approx(predicted(model.config, tiles, text, prune), rel=TOLERANCE)
+
+
+def test_without_a_list_of_tiles_a_mean_budget_is_what_counts():
+    """Of six tiles at 0.75, two lose half and four lose seven eighths."""
+    config = FcotvlConfig.from_teacher(models.config(), compressor="adaptive", ratio=0.75)
+    mean = cost(config, tiles=6, text_tokens=9)
+    assert mean == cost(config, tiles=[8, 8, 2, 2, 2, 2], text_tokens=9)
+    assert mean.prefill == cost(models.config(), tiles=[4] * 6, text_tokens=9).prefill
 
 
 def test_fastvs_share_is_that_of_its_paper():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fcotvl.models.checkpoints import make_student, processor_for
+from fcotvl.models.fastv import Prune
 from fcotvl.models.generate import Decoding, Query, choose, generate, sample
 from tests.support import models
 
@@ -52,11 +53,40 @@ def test_a_batch_gives_the_replies_of_one_by_one(teacher, batch_size):
     assert len(set(replies)) > 3
 
 
-def test_a_student_replies_as_by_transformers_own_generate(teacher):
-    student = make_student(teacher, compressor="cnn", ratio=0.5)
+@pytest.mark.parametrize("name", ["cnn", "adaptive"])
+def test_a_student_replies_as_by_transformers_own_generate(teacher, name):
+    options = models.OPTIONS.get(name)
+    student = make_student(teacher, compressor=name, ratio=0.5, options=options)
     processor = processor_for(models.processor(), student.config)
     replies = generate(student, processor, queries(), max_new_tokens=6)
     assert replies == [one_by_one(student, processor, query, 6) for query in queries()]
+
+
+def test_tiles_of_different_rates_share_a_batch_and_a_pruned_one(teacher):
+    options = models.OPTIONS["adaptive"]
+    student = make_student(teacher, compressor="adaptive", ratio=0.75, options=options)
+    processor = processor_for(models.processor(), student.config)
+    wide = processor.image_processor([queries()[1].picture()])
+    assert wide["tile_tokens"] == [2, 2, 8]
+    for prune in (None, Prune("fastv", 0.5)):
+        together = generate(student, processor, queries(), max_new_tokens=4, prune=prune)
+        alone = [
+            generate(student, processor, [query], max_new_tokens=4, prune=prune)[0]
+            for query in queries()
+        ]
+        assert together == alone
+
+
+def test_transformers_own_generate_repeats_such_pictures_for_several_replies(teacher):
+    options = models.OPTIONS["adaptive"]
+    student = make_student(teacher, compressor="adaptive", ratio=0.5, options=options)
+    processor = processor_for(models.processor(), student.config)
+    pictures = [models.picture(112, 56), models.picture()]
+    inputs = processor(pictures, [processor.render("What?"), processor.render("Who?")])
+    settings = {"max_new_tokens": 3, "num_beams": 2, "do_sample": False}
+    both = student.generate(**inputs, **settings, num_return_sequences=2)
+    best = student.generate(**inputs, **settings, num_return_sequences=1)
+    assert torch.equal(both[::2, : best.shape[1]], best)
 
 
 def test_rows_that_end_early_do_not_disturb_the_others(teacher):

@@ -9,6 +9,8 @@ from transformers import AutoProcessor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from fcotvl.errors import CheckpointError
+from fcotvl.models.checkpoints import processor_for
+from fcotvl.models.config import FcotvlConfig
 from fcotvl.models.processor import IMAGE_MEAN, IMAGE_STD, FcotvlImageProcessor, FcotvlProcessor
 from tests.support import models
 
@@ -95,6 +97,53 @@ def test_it_comes_back_from_disk_by_its_auto_class(processor, tmp_path):
     first = processor([picture], processor.render("Same?"))
     again = loaded([picture], loaded.render("Same?"))
     assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@pytest.fixture(scope="module")
+def chooser(processor):
+    """Of a student whose tiles keep 12 or 4 of their 16 visual tokens."""
+    config = FcotvlConfig.from_teacher(
+        models.config(), compressor="adaptive", ratio=0.5, options=models.OPTIONS["adaptive"]
+    )
+    return processor_for(processor, config)
+
+
+def test_each_tile_has_the_tokens_of_its_own_detail(chooser):
+    small, wide = models.picture(56, 56), models.picture(112, 56)
+    inputs = chooser([small, wide], [chooser.render("One?"), chooser.render("Two?")])
+    assert inputs["tile_tokens"].tolist() == [12, 4, 4, 12]
+    places = (inputs["input_ids"] == chooser.image_token_id).sum(dim=1)
+    assert places.tolist() == [12, 20]
+    alone = chooser([wide], chooser.render("Two?"))
+    assert alone["tile_tokens"].tolist() == [4, 4, 12]
+
+
+def test_a_student_without_a_threshold_is_one_line(processor):
+    config = FcotvlConfig.from_teacher(models.config(), compressor="adaptive", ratio=0.5)
+    with pytest.raises(CheckpointError, match="'adaptive' has no threshold; take a checkpoint of"):
+        processor_for(processor, config)
+
+
+def test_a_threshold_without_numbers_of_tokens_is_refused():
+    with pytest.raises(ValueError, match="tile_tokens None cannot do with threshold"):
+        FcotvlImageProcessor(threshold=0.1)
+
+
+@pytest.mark.parametrize("which", ["processor", "chooser"])
+def test_the_model_is_given_the_inputs_that_the_processor_names(which, request):
+    made = request.getfixturevalue(which)
+    inputs = made([models.picture()], made.render("Same?"))
+    assert set(inputs) == set(made.model_input_names)
+
+
+def test_the_choice_comes_back_from_disk(chooser, tmp_path):
+    chooser.save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    picture = models.picture(112, 56)
+    first = chooser([picture], chooser.render("Same?"))
+    again = loaded([picture], loaded.render("Same?"))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert loaded.image_processor.threshold == models.THRESHOLD
 
 
 def test_chats_with_pictures_are_encoded_as_transformers_users_do_it(processor):

@@ -102,6 +102,13 @@ def test_shapley_values_say_how_many_gaps_are_noise(inputs):
     assert "Of 2 gaps between two checkpoints, 1 cannot be told from 0" in table.note
 
 
+def test_the_speed_table_says_what_was_removed_of_its_images(inputs):
+    assert "tiles" not in accounts.speed(inputs).note
+    measured = inputs.speed.assign(removed=[0.515625, 0.515625, 0.515625, 0.0], tiles=40)
+    note = accounts.speed(replace(inputs, speed=measured)).note
+    assert "were 40 tiles, of whose visual tokens the student's prompts had 51.6 % less" in note
+
+
 def test_speed_is_a_ratio_to_the_teacher_beside_the_operations(inputs):
     row = accounts.speed(inputs).shown.iloc[2]
     assert row.tolist() == [

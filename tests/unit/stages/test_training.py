@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +16,14 @@ import pytest
 from fcotvl import params as params_module
 from fcotvl.errors import ParamsError
 from fcotvl.models.checkpoints import read_trained
+from fcotvl.models.detail import detail
 from fcotvl.models.generate import generate
-from fcotvl.stages import distill, merge, rscot, sft
+from fcotvl.records import read_records
+from fcotvl.stages import distill, merge, predict, rscot, sft, speed
 from fcotvl.train import loop, resampling
 from fcotvl.train.resampling import Row, Settings, windows
 from fcotvl.train.rscot import Sampled, write_rationales
-from tests.support import corpora
+from tests.support import corpora, models
 
 STUDY = Path(__file__).parents[3] / "params.yaml"
 
@@ -227,6 +230,37 @@ def test_merge_stopped_and_run_again_scores_only_what_is_missing(
     run_merge(study, inputs, pool, tmp_path / "out")
     assert len(asked) == 1
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_mean_budget_goes_through_all_stages(study, inputs, tmp_path, caplog):
+    """Distill calibrates a threshold, which whatever comes later reads from the checkpoint."""
+    study = study.model_copy(update={"compressor": "adaptive"})
+    with caplog.at_level("INFO"):
+        student = run_distill(study, inputs, tmp_path)
+    _, trained = read_trained(student)
+    images = models.processor().image_processor
+    pictures = [record.decode() for record in read_records(inputs.corpus / "align")]
+    tiles = images(pictures, max_tiles=study.at.model.max_tiles)["pixel_values"]
+    below = sum(detail(tile) < trained.options["threshold"] for tile in tiles)
+    assert below == len(tiles) / 2
+    assert "of corpus/val on average (n = 12 tiles; the budget is 0.5)" in caplog.text
+
+    run_sft(study, inputs, student, tmp_path)
+    pool = SimpleNamespace(student=student, checkpoints=tmp_path / "checkpoints")
+    run_merge(study, inputs, pool, tmp_path)
+    assert read_trained(tmp_path / "merged/merged.safetensors")[1].options == trained.options
+
+    for name in study.at.benchmarks:
+        shutil.copytree(inputs.corpus / "val", tmp_path / "benchmarks" / name)
+    asked = {"benchmarks": tmp_path / "benchmarks", "teacher": inputs.teacher}
+    answers = tmp_path / "predictions.parquet"
+    predict.run(study, **asked, student=tmp_path / "merged", predictions=answers)
+    assert set(pd.read_parquet(answers)["system"]) >= {"merged", "uniform"}
+    speed.run(study, **asked, student=student, speed=tmp_path / "speed.csv")
+    table = pd.read_csv(tmp_path / "speed.csv")
+    distilled = table[table["system"] == "distilled"]
+    assert set(distilled["removed"]) <= {0.25, 0.75}  # one picture of one tile
+    assert set(distilled["tiles"]) == {1}
 
 
 def run_rscot(study, inputs, out):

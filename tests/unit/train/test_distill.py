@@ -1,9 +1,10 @@
+from dataclasses import replace
 from random import Random
 
 import pytest
 import torch
 
-from fcotvl.models.checkpoints import make_student
+from fcotvl.models.checkpoints import make_student, processor_for
 from fcotvl.params import OptimParams
 from fcotvl.params.study import DistillParams
 from fcotvl.prompts import Prompts
@@ -28,7 +29,11 @@ def reader(tmp_path):
 
 
 def task(teacher, reader, name, ratio, ce_weight=0.0):
-    student = make_student(teacher, compressor=name, ratio=ratio, share=True)
+    options = models.OPTIONS if name == "adaptive" else {}
+    student = make_student(
+        teacher, compressor=name, ratio=ratio, options=options.get(name), share=True
+    )
+    reader = replace(reader, processor=processor_for(reader.processor, student.config))
     objective = Distillation(teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight))
     return Distill(objective=objective, reader=reader, batch_size=4, seed=0)
 
@@ -53,7 +58,7 @@ def test_the_loss_mixes_both_terms(teacher, reader, share):
     torch.testing.assert_close(sums["loss"], (1 - share) * sums["kl"] + share * sums["ce"])
 
 
-@pytest.mark.parametrize("name", ["cnn", "qformer", "pool"])
+@pytest.mark.parametrize("name", ["cnn", "qformer", "pool", "adaptive"])
 def test_only_compressor_and_projector_learn_and_the_loss_goes_down(
     teacher, reader, name, tmp_path
 ):

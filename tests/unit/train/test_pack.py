@@ -21,29 +21,31 @@ def teacher():
 
 
 def packed(model, processor, pictures, chats):
-    batch = collate(pictures, chats, processor, max_tiles=4)
-    visual = connect(model.model, encode_tiles(model.model, batch.pixel_values))
+    batch = collate(pictures, chats, processor_for(processor, model.config), max_tiles=4)
+    tokens = encode_tiles(model.model, batch.pixel_values)
+    visual = connect(model.model, tokens, batch.tile_tokens)
     with torch.no_grad():
-        return answers(model, pack(batch, visual.shape[1], visual.device), visual)
+        return answers(model, pack(batch, visual), visual)
 
 
 def alone(model, processor, picture, chat):
     """Logits at the answer tokens of one turn by transformers' own forward, unpacked."""
     own = processor_for(processor, model.config)
-    ids, labels = own.encode(
-        chat.prompt, chat.reply, own.image_processor.count_tiles(*picture.size)
-    )
-    pixels = own.image_processor(picture, return_tensors="pt")["pixel_values"]
+    seen = own.image_processor(picture, return_tensors="pt")
+    ids, labels = own.encode(chat.prompt, chat.reply, own.tiles(seen)[0])
+    del seen["num_tiles"]
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids]), pixel_values=pixels).logits[0]
+        logits = model(input_ids=torch.tensor([ids]), **seen).logits[0]
     wanted = [i for i, label in enumerate(labels) if label != -100]
     return logits[[i - 1 for i in wanted]], [labels[i] for i in wanted]
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.5])
-def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, ratio):
-    name = "cnn" if ratio else "identity"
-    model = make_student(teacher, compressor=name, ratio=ratio)
+@pytest.mark.parametrize(
+    ("name", "ratio"), [("identity", 0.0), ("cnn", 0.5), ("adaptive", 0.5), ("adaptive", 0.75)]
+)
+def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, ratio):
+    options = models.OPTIONS.get(name)
+    model = make_student(teacher, compressor=name, ratio=ratio, options=options)
     processor = models.processor()
     pictures = [models.picture(*size, seed=i) for i, size in enumerate(PICTURES)]
     found = packed(model, processor, pictures, CHATS)

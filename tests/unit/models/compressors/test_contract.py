@@ -11,9 +11,9 @@ import torch
 from fcotvl.errors import ParamsError
 from fcotvl.geometry import compressed
 from fcotvl.models import compressors
+from tests.support.models import OPTIONS
 
 WIDTH = 24
-OPTIONS = {"qformer": {"hidden": 32, "heads": 4}}
 CASES = [
     (name, ratio, tokens)
     for name in compressors.available()
@@ -28,15 +28,33 @@ def build(name, ratio, tokens=64, seed=0):
     return compressors.build(name, width=WIDTH, tokens=tokens, ratio=ratio, **options)
 
 
-def tiles(tokens=64, count=3):
+def counts(name, ratio, tokens, count=6):
+    """Visual tokens of each tile: all alike, or in turn those that the compressor offers."""
+    few = [compressed(tokens, each) for each in compressors.tile_ratios(name, ratio)]
+    # One of three, or one of two, loses less: that is the mean budget of either ratio.
+    return [few[0 if i % (3 if ratio == 0.75 else 2) == 0 else -1] for i in range(count)]
+
+
+def run(compress, name, ratio, given):
+    """All tokens of all tiles, in their order, and where the tiles end."""
+    expected = counts(name, ratio, given.shape[1], len(given))
+    several = len(compressors.tile_ratios(name, ratio)) > 1
+    made = compress(given, expected) if several else compress(given)
+    assert [len(tile) for tile in made] == expected
+    return torch.cat(list(made)).split(expected)
+
+
+def tiles(tokens=64, count=6):
     return torch.randn(count, tokens, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
 def test_it_keeps_as_many_tokens_as_the_prompt_expects(name, ratio, tokens):
-    out = build(name, ratio, tokens)(tiles(tokens))
-    assert out.shape == (3, compressed(tokens, ratio), WIDTH)
-    assert compressors.check(name, ratio=ratio, tokens=tokens) == out.shape[1]
+    out = run(build(name, ratio, tokens), name, ratio, tiles(tokens))
+    assert {tile.shape[1] for tile in out} == {WIDTH}
+    expected = compressors.check(name, ratio=ratio, tokens=tokens)
+    assert expected == compressed(tokens, ratio)
+    assert sum(map(len, out)) == 6 * expected
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
@@ -44,8 +62,9 @@ def test_no_tile_sees_another(name, ratio, tokens):
     compress = build(name, ratio, tokens)
     changed = tiles(tokens)
     changed[1] += 1
-    before, after = compress(tiles(tokens)), compress(changed)
-    torch.testing.assert_close(after[[0, 2]], before[[0, 2]])
+    before, after = (run(compress, name, ratio, given) for given in (tiles(tokens), changed))
+    for tile in (0, 2, 3, 4, 5):
+        torch.testing.assert_close(after[tile], before[tile])
     assert not torch.allclose(after[1], before[1])
 
 
@@ -54,7 +73,7 @@ def test_every_token_counts_and_every_parameter_learns(name, ratio, tokens):
     compress = build(name, ratio, tokens)
     given = tiles(tokens).requires_grad_()
     # Squares, since the sum of a normalised output may not depend on its input.
-    compress(given).square().sum().backward()
+    torch.cat(run(compress, name, ratio, given)).square().sum().backward()
     assert (given.grad.abs().sum(dim=-1) > 0).all()
     unused = [n for n, p in compress.named_parameters() if p.grad is None or not p.grad.any()]
     assert unused == []
@@ -63,7 +82,8 @@ def test_every_token_counts_and_every_parameter_learns(name, ratio, tokens):
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
 def test_the_seed_alone_decides_its_start(name, ratio, tokens):
     first, again = build(name, ratio, tokens), build(name, ratio, tokens)
-    assert torch.equal(first(tiles(tokens)), again(tiles(tokens)))
+    found = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, again)]
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
@@ -73,15 +93,16 @@ def test_its_state_says_all(name, ratio, tokens):
         for parameter in first.parameters():
             parameter.add_(torch.randn_like(parameter))
     other.load_state_dict(first.state_dict())
-    assert torch.equal(first(tiles(tokens)), other(tiles(tokens)))
+    found = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, other)]
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
 def test_it_is_built_without_memory_and_takes_bfloat16(name, ratio, tokens):
     with torch.device("meta"):
         assert all(p.is_meta for p in build(name, ratio, tokens).parameters())
-    out = build(name, ratio, tokens).bfloat16()(tiles(tokens).bfloat16())
-    assert out.dtype == torch.bfloat16
+    out = run(build(name, ratio, tokens).bfloat16(), name, ratio, tiles(tokens).bfloat16())
+    assert {tile.dtype for tile in out} == {torch.bfloat16}
 
 
 def test_each_ratio_of_the_study_is_offered_by_a_compressor_and_identity_changes_nothing():
@@ -91,7 +112,7 @@ def test_each_ratio_of_the_study_is_offered_by_a_compressor_and_identity_changes
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ParamsError, match="no compressor 'cmn'; there are cnn, cnn-default"):
+    with pytest.raises(ParamsError, match="no compressor 'cmn'; there are adaptive, cnn"):
         compressors.build("cmn", width=WIDTH, tokens=64, ratio=0.5)
 
 
