@@ -14,7 +14,9 @@ from fcotvl.dag.chain import Stage, read_stages
 from tests.support.imports import PACKAGE, ROOT, closure
 
 STAGES = read_stages(ROOT / "dvc.yaml")
-WHOLE = {PACKAGE / room for room in ("data", "merge", "models", "params", "report")}
+WHOLE = {
+    PACKAGE / room for room in ("data", "merge", "models", "params", "report", "train/teacher")
+}
 """Rooms that are declared as one folder."""
 POINT = {"scale", "compressor", "ratio", "seed", "recipe"}
 """Params that a stage gets on its command line."""
