@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
-# Two OpenMP threads on busy cores wait for each other: one thread a process, and processes in parallel.
+# Two OpenMP threads on busy cores wait for each other: one thread a process where processes run in parallel.
 export OMP_NUM_THREADS ?= 1
+repro: export OMP_NUM_THREADS = 2  # one stage after the other
 
 .PHONY: repro test check lock clean
 

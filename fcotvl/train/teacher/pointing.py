@@ -21,7 +21,7 @@ class Glance:
     """What one attention layer read in its last forward pass."""
 
     def __init__(self, attention: nn.Module) -> None:
-        self._attention = attention
+        self._attention: Any = attention
         self._hidden: Tensor
         self._waves: tuple[Tensor, Tensor] | None = None
 

@@ -3,8 +3,8 @@
 In place of the ViT stands a table: each visual token is the sum of fixed vectors of what it shows:
 the characters in its patches, the words that they belong to (numbers spelled out), and for parts of
 a value the key that it belongs to. So the LLM meets the true two-dimensional layout of 64 tokens
-from the start, at the price of text. Phase 3 then teaches the ViT and the projector to produce
-these very vectors.
+from the start, at the price of text. Phase 1 teaches the ViT and the projector to produce these
+very vectors.
 """
 
 from __future__ import annotations
