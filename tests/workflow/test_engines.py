@@ -214,7 +214,7 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_other_engine_goes_on
     clone.is_idle()
 
 
-@pytest.mark.parametrize("name", ["curate", "rscot", "sft@full", "merge@full", "predict_sft@full"])
+@pytest.mark.parametrize("name", ["curate", "rscot", "sft@full", "merge", "predict_sft@full"])
 def test_a_killed_command_leaves_outputs_whole_or_absent(clone: Workspace, name: str):
     with Repo(clone.folder) as repo:
         stage = next(stage for stage in repo.index.stages if stage.name == name)

@@ -203,7 +203,10 @@ class Packer:
             results.append(range(len(text), len(text) + len(unit.write(c))))
             text += f"{unit.write(c)}. "
         reply, spans = self._encode(text)
-        weights = [0.3 * any(start in result for result in results) for start, _ in spans]
+        weights = [
+            0.3 * any(start < result.stop and stop > result.start for result in results)
+            for start, stop in spans
+        ]
         last = max(at for at, (start, _) in enumerate(spans) if start <= results[-1].start)
         return Chat(self.ids(asked), reply, last, 7, tuple(weights))
 

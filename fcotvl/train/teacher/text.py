@@ -76,7 +76,7 @@ def answer_loss(
     first = packed.first[wanted]
     right = logits.argmax(-1) == target
     found = {
-        kind: (int(right[first == code].sum()), int((first == code).sum()))
+        kind: (float(right[first == code].sum()), int((first == code).sum()))
         for code, kind in enumerate(KINDS, start=1)
     }
     looks, asks = packed.points[:, :3], packed.points[packed.points[:, 3] >= 0][:, [0, 1, 3]]

@@ -7,7 +7,7 @@ from fcotvl import params
 from fcotvl.stages import card
 from fcotvl.train.teacher.recipe import SMOKE, save_teacher, train_teacher
 
-NOTHING = replace(SMOKE, vision_steps=0, text_steps=0, align_steps=0, join_steps=0)
+NOTHING = replace(SMOKE, vision_steps=0, text_steps=0, join_steps=0)
 
 
 def test_the_card_has_a_row_for_every_family_and_exam(tmp_path):

@@ -27,7 +27,7 @@ def test_a_finished_recipe_is_not_trained_again(trained):
 
 def test_every_part_has_learned(trained):
     _, model, tokenizer = trained
-    from_nothing = replace(BUDGET, vision_steps=0, text_steps=0, align_steps=0, join_steps=0)
+    from_nothing = replace(BUDGET, vision_steps=0, text_steps=0, join_steps=0)
     assert len(tokenizer) > 256
     scratch = trained[0] / "nothing"
     fresh, _ = train_teacher(from_nothing, seed=1, scratch=scratch)
