@@ -4,8 +4,9 @@
 
 Random weights at true shapes. Every figure is a ratio to the teacher, the median over pairs that
 take turns. On a CPU time is CPU time of this process, so that a busy machine does not change the
-ratio. ``--layers`` keeps that many layers of ViT and LLM where the whole model is too slow; the
-prediction is then made for the same shortened model.
+ratio. ``kv`` is the cache after prefill, ``peak`` the most memory that one picture with its answer
+takes beside the weights. ``--layers`` keeps that many layers of ViT and LLM where the whole model
+is too slow; the prediction is then made for the same shortened model.
 """
 
 from __future__ import annotations
@@ -69,9 +70,26 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
+def memory(device: str, what: str) -> int:
+    """Bytes in use ``now``, from where the peak is counted anew, or at the ``peak`` since then.
+
+    On a CPU they are those of this process, as Linux counts them.
+    """
+    if device != "cpu":
+        if what == "peak":
+            return torch.accelerator.max_memory_allocated()
+        torch.accelerator.reset_peak_memory_stats()
+        return torch.accelerator.memory_allocated()
+    if what == "now":
+        Path("/proc/self/clear_refs").write_text("5")
+    field = {"now": "VmRSS", "peak": "VmHWM"}[what]
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if field in line))
+
+
 @torch.inference_mode()
 def measure(system: System, tiles: int, text: int, device: str) -> dict[str, float]:
-    """Seconds of each part, and bytes of the cache after prefill."""
+    """Seconds of each part, and bytes of the cache after prefill and of all at the peak."""
     config = system.model.config
     size = config.vision_config.image_size[0]
     pixels = torch.rand(tiles, 3, size, size, device=device, dtype=system.model.dtype)
@@ -81,6 +99,7 @@ def measure(system: System, tiles: int, text: int, device: str) -> dict[str, flo
     mask = torch.ones_like(ids)
     prune = system.prune
     decoder = PrunedDecoder(system.model, prune, ["one"]) if prune else Decoder(system.model)
+    idle = memory(device, "now")
     times = [now(device)]
     seen = encode_tiles(system.model.model, pixels)
     times.append(now(device))
@@ -93,7 +112,8 @@ def measure(system: System, tiles: int, text: int, device: str) -> dict[str, flo
         logits = decoder.step(logits.argmax(dim=-1))
     times.append(now(device))
     spent = [after - before for before, after in pairwise(times)]
-    return dict(zip((*PARTS, "kv"), [*spent, held], strict=True))
+    most = memory(device, "peak") - idle
+    return dict(zip((*PARTS, "kv", "peak"), [*spent, held, most], strict=True))
 
 
 def table(
@@ -116,9 +136,10 @@ def table(
             prune=system.prune,
             bytes_per_number=width,
         )
-        for part in (*PARTS, "kv"):
+        for part in (*PARTS, "kv", "peak"):
             ratios = [turn[system.name][part] / turn[teacher.name][part] for turn in turns]
             field = "kv_bytes" if part == "kv" else part
+            wanted = getattr(predicted, field) / getattr(base, field) if part != "peak" else None
             rows.append(
                 {
                     "system": system.name,
@@ -126,13 +147,20 @@ def table(
                     "measured": statistics.median(ratios),
                     "low": min(ratios),
                     "high": max(ratios),
-                    "predicted": getattr(predicted, field) / getattr(base, field),
-                    "teacher_seconds": statistics.median(
-                        turn[teacher.name][part] for turn in turns
-                    ),
+                    "predicted": wanted,
+                    "teacher": statistics.median(turn[teacher.name][part] for turn in turns),
                 }
             )
     return rows
+
+
+def absolute(row: dict[str, Any]) -> str:
+    """The teacher's own figure, which holds for this machine alone."""
+    if row["part"] in ("kv", "peak"):
+        return f"{row['teacher'] / 2**20:.0f} MiB"
+    if row["part"] == "decode":
+        return f"{row['teacher'] / NEW_TOKENS * 1000:.0f} ms a token"
+    return f"{row['teacher']:.2f} s"
 
 
 def main() -> None:
@@ -150,11 +178,12 @@ def main() -> None:
     torch.manual_seed(0)
     made = systems(given.layout, given.layers, getattr(torch, given.dtype), given.device)
     rows = table(made, given.tiles, given.text, given.pairs, given.device)
-    print("| system | part | measured | range | predicted |\n|---|---|---|---|---|")
+    print("| system | part | measured | range | predicted | teacher |\n|---|---|---|---|---|---|")
     for row in rows:
         spread = f"{row['low']:.2f} to {row['high']:.2f}"
         cells = [row["system"], row["part"], f"{row['measured']:.3f}", spread]
-        print("| " + " | ".join([*cells, f"{row['predicted']:.3f}"]) + " |")
+        cells += ["" if row["predicted"] is None else f"{row['predicted']:.3f}", absolute(row)]
+        print("| " + " | ".join(cells) + " |")
     if given.output is not None:
         head = {key: str(value) for key, value in vars(given).items() if key != "output"}
         counts = parameters(made[0].model.config)

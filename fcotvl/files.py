@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -55,18 +56,29 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def digest(paths: Iterable[Path], values: Any) -> str:
-    """Sixteen hex digits that change with any byte of ``paths`` (folders whole) or ``values``."""
+def digest(paths: Iterable[Path], values: Any, *, vast: Iterable[Path] = ()) -> str:
+    """Sixteen hex digits that change with any byte of ``paths`` (folders whole) or ``values``.
+
+    Of files in ``vast`` folders, too much to read for this, size and time of change must do.
+    """
     total = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for path in paths:
-        members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for member in members:
-            if "__pycache__" in member.parts:
-                continue
-            total.update(f"\0{member.relative_to(path)}\0".encode())
+        for name, member in _members(path):
             with member.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+                total.update(name + hashlib.file_digest(file, "sha256").digest())
+    for path in vast:
+        for name, member in _members(path):
+            stat = member.stat()
+            total.update(name + f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return total.hexdigest()[:16]
+
+
+def _members(path: Path) -> Iterator[tuple[bytes, Path]]:
+    """A file, or the files of a folder in order, bytecode apart; each with its name below."""
+    members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for member in members:
+        if "__pycache__" not in member.parts:
+            yield b"\0" + os.fsencode(member.relative_to(path)) + b"\0", member
 
 
 def scratch(stage: str, key: str) -> Path:

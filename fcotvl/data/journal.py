@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from fcotvl.data.drafts import Opened, Quarantined
-from fcotvl.files import atomic
+from fcotvl.files import write_text
+from fcotvl.records import from_row
 
 Item = Opened | Quarantined
 
@@ -28,7 +30,7 @@ class Journal:
         self.done = next(n for n, paths in enumerate(whole) if not all(p.is_file() for p in paths))
         """Shards that are finished."""
         self._next = self.done
-        self._read: list[tuple[int, Item]] = []
+        self._read: list[str] = []
         self._streams = 0
 
     def items(self, rest: Callable[[int], Iterator[Item]]) -> Iterator[Item]:
@@ -39,26 +41,32 @@ class Journal:
     def _items(self, place: int, rest: Callable[[int], Iterator[Item]]) -> Iterator[Item]:
         known = 0
         for shard in range(self.done):
-            for owner, item in pickle.loads(self._path(shard).read_bytes()):  # noqa: S301 - our own
-                if owner == place:
+            for line in self._path(shard).read_text(encoding="utf-8").splitlines():
+                if (row := json.loads(line)).pop("stream") == place:
                     known += 1
-                    yield item
+                    yield _from_row(row)
         for item in rest(known):
-            self._read.append((place, _without_picture(item)))
+            self._read.append(json.dumps({"stream": place, **_row(item)}))
             yield item
 
     def close(self) -> None:
         """A shard is finished with what was read since the last one."""
-        with atomic(self._path(self._next)) as path:
-            path.write_bytes(pickle.dumps(self._read))
+        write_text(self._path(self._next), "\n".join(self._read))
         self._next += 1
         self._read = []
 
     def _path(self, shard: int) -> Path:
-        return self.folder / f"{shard:05d}.pickle"
+        return self.folder / f"{shard:05d}.jsonl"
 
 
-def _without_picture(item: Item) -> Item:
-    if isinstance(item, Quarantined):
-        return item
-    return replace(item, record=replace(item.record, image=b""))
+def _row(item: Item) -> dict[str, Any]:
+    row = asdict(item)
+    if isinstance(item, Opened):
+        del row["record"]["image"]
+    return row
+
+
+def _from_row(row: dict[str, Any]) -> Item:
+    if "record" not in row:
+        return Quarantined(**row)
+    return Opened(**{**row, "record": from_row({**row["record"], "image": {"bytes": b""}})})

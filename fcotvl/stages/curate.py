@@ -61,7 +61,8 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
         raise DataError(f"no folder {raw}; data.raw in params.yaml says where your data sets are")
     distance = params.at.corpus.near_duplicate
     found: dict[str, Any] = {"data_seed": params.data_seed, "benchmarks": {}, "corpus": {}}
-    with _scratch(digest([raw, PACKAGE], _knobs(params))) as folder, _pool(params) as pool:
+    key = digest([PACKAGE], _knobs(params), vast=[raw])
+    with _scratch(key) as folder, _pool(params) as pool:
         job = Curation(params, raw, folder, pool, Benchmarks(distance), Seen(distance), found)
         for name, benchmark in params.at.benchmarks.items():
             _benchmark(job, name, benchmark)

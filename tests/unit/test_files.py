@@ -1,5 +1,7 @@
 """Nothing half-written, and a fingerprint that notices."""
 
+import os
+
 import pytest
 
 from fcotvl import files
@@ -66,6 +68,21 @@ def test_the_digest_notices_bytes_names_and_values(tmp_path):
     (tmp_path / "d/a").rename(tmp_path / "d/b")
     seen.add(files.digest([tmp_path / "d"], 0))
     assert len(seen) == 4
+
+
+def test_of_vast_folders_the_digest_notices_sizes_and_times(tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    file = folder / "caf\udce9.png"  # named in another encoding
+    file.write_text("1")
+    os.utime(file, (1, 1))
+    before = files.digest([], 0, vast=[folder])
+    assert files.digest([], 0, vast=[folder]) == before
+    os.utime(file, (2, 2))
+    later = files.digest([], 0, vast=[folder])
+    file.write_text("12")
+    os.utime(file, (1, 1))
+    assert len({before, later, files.digest([], 0, vast=[folder])}) == 3
 
 
 def test_the_digest_forgets_bytecode(tmp_path):

@@ -218,7 +218,8 @@ def test_a_killed_command_leaves_outputs_whole_or_absent(clone: Workspace, name:
     with Repo(clone.folder) as repo:
         stage = next(stage for stage in repo.index.stages if stage.name == name)
     outs = [out.def_path for out in stage.outs]
-    home = clone.folder / "killed"
+    home, resume = clone.folder / "killed", clone.folder / ".scratch"
+    before = set(resume.rglob("*"))
     words = [f"killed/{word}" if word in outs else word for word in shlex.split(stage.cmd)]
     command = subprocess.Popen(
         words,
@@ -228,14 +229,15 @@ def test_a_killed_command_leaves_outputs_whole_or_absent(clone: Workspace, name:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while command.poll() is None and not any(home.rglob(".*")):  # not yet writing
+    while not any(home.rglob(".*")) and not set(resume.rglob("*.*")) - before:  # not yet writing
+        assert command.poll() is None
         time.sleep(0.001)
     os.killpg(command.pid, signal.SIGKILL)
-    command.wait()
+    assert command.wait() == -signal.SIGKILL
     for out in outs:
         if (home / out).exists():
             assert contents(home / out) == contents(clone.folder / out)
-    shutil.rmtree(home)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -28,9 +28,9 @@ def test_starts_without_torch(module):
     assert done.stdout.split() == []
 
 
-def refused(*arguments: str) -> str:
+def refused(*arguments: str, **extra: str) -> str:
     """What a stage says that must end with exit code 2; no hub answers."""
-    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DOWNLOAD_TIMEOUT": "1", **extra}
     done = subprocess.run(
         [sys.executable, "-m", "fcotvl", *arguments],
         cwd=ROOT,
@@ -50,6 +50,17 @@ def test_an_unreachable_hub_is_one_line_that_names_what_was_wanted(tmp_path):
     assert "OpenGVLab/InternVL2-1B" in said
     assert "check the network" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_curate_without_a_hub_names_the_data_set(tmp_path):
+    raw, made = tmp_path / "raw", tmp_path / "made"
+    raw.mkdir()
+    paths = ["--raw", raw, "--corpus", made, "--benchmarks", made / "b", "--audit", made / "a.json"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}  # without it the library waits 20 s
+    said = refused("curate", "--scale", "internvl2-1b", *map(str, paths), **offline)
+    assert "lmms-lab/DocVQA" in said
+    assert "check its id and the connection" in said
+    assert not made.exists()
 
 
 def test_a_teacher_that_is_not_there_is_one_line(tmp_path):

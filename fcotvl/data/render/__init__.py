@@ -47,6 +47,8 @@ class Rendered:
     glyphs: tuple[Glyph, ...]
     table: str
     """Its facts in canonical order: equal for two pictures that say the same."""
+    listed: tuple[str, ...]
+    """Keys of its numbers, in the order in which chains of thought list them."""
     layout: str
 
 
@@ -93,7 +95,8 @@ def render(
             asked = turns(table, text, name, rng, extractive=extractive, reason=reason)
             image, glyphs = _resize(canvas, image_size)
             facts = canonical(table.facts)
-            return Rendered(image, asked, text, glyphs, facts, layout.__name__)
+            listed = tuple(fact.key for fact in table.numeric)
+            return Rendered(image, asked, text, glyphs, facts, listed, layout.__name__)
     raise RuntimeError(f"{layout.__name__} found no room in {_ATTEMPTS} attempts")
 
 

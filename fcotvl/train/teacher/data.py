@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter
 from random import Random
 
@@ -75,7 +75,8 @@ class Spot:
     key_at: tuple[int, ...]
     value_at: tuple[int, ...]
     bound: tuple[tuple[int, int], ...] = ()
-    """Patches: of each of the value's characters, and where the key begins."""
+    """Patches: of each of the value's characters, and where the key begins; of each of the key's,
+    and where the key that is listed before it begins."""
 
 
 def patch(glyph: Glyph) -> int:
@@ -99,15 +100,17 @@ def gathered(glyphs: Sequence[Glyph]) -> tuple[tuple[int, ...], ...]:
     return tuple(rows)
 
 
-def find_spots(glyphs: Sequence[Glyph], table: str) -> tuple[Spot, ...]:
+def find_spots(glyphs: Sequence[Glyph], table: str, listed: Sequence[str] = ()) -> tuple[Spot, ...]:
     """Find the picture's facts: a value is the one drawn nearest to its key.
 
     Args:
         glyphs: in drawing order.
         table: the facts as ``key=value`` lines.
+        listed: keys in the order in which they are listed.
     """
     words = _words(glyphs)
     spelled = ["".join(glyph.char for glyph in word).rstrip(":") for word in words]
+    before = {key: last for last, key in pairwise(listed) if last in spelled}
     spots = []
     for line in table.splitlines():
         key, value = line.split("=", 1)
@@ -117,9 +120,13 @@ def find_spots(glyphs: Sequence[Glyph], table: str) -> tuple[Spot, ...]:
             home = spelled.index(key)
             best = min(starts, key=lambda at: abs(at - home))
             drawn = [glyph for word in words[best : best + len(parts)] for glyph in word]
-            key_at = tuple(map(visual_token, words[home][: len(key)]))
-            bound = tuple((patch(glyph), patch(words[home][0])) for glyph in drawn)
-            spots.append(Spot(key, value, key_at, tuple(map(visual_token, drawn)), bound))
+            own = words[home][: len(key)]
+            bound = [(patch(glyph), patch(own[0])) for glyph in drawn]
+            if key in before:
+                last = words[spelled.index(before[key])]
+                bound += [(patch(glyph), patch(last[0])) for glyph in own]
+            places = tuple(map(visual_token, own)), tuple(map(visual_token, drawn))
+            spots.append(Spot(key, value, *places, tuple(bound)))
     return tuple(spots)
 
 
@@ -178,7 +185,7 @@ def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: in
         extractive=FULL,
         reason=3,
     )
-    spots = find_spots(drawn.glyphs, drawn.table)
+    spots = find_spots(drawn.glyphs, drawn.table, drawn.listed)
     lines = sorted(drawn.glyphs, key=lambda glyph: (int(glyph.y) // ROW, glyph.x))
     return Page(
         np.array(drawn.image),

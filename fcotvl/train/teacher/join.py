@@ -6,10 +6,11 @@ import logging
 from random import Random
 
 from fcotvl.train.teacher.data import PageStream, batches
-from fcotvl.train.teacher.optim import Optimizers, warm_decay
+from fcotvl.train.teacher.drill import drills
+from fcotvl.train.teacher.optim import Optimizers
 from fcotvl.train.teacher.pack import Packer
 from fcotvl.train.teacher.state import Progress
-from fcotvl.train.teacher.text import Tally, answer_loss, practise
+from fcotvl.train.teacher.text import Tally, answer_loss, drill_loss, practise
 from fcotvl.train.teacher.vision import Parts, see
 
 log = logging.getLogger(__name__)
@@ -29,25 +30,23 @@ def join(
 ) -> Tally:
     """Train everything on pictures; what the ViT had to tell stays as an auxiliary loss."""
     optimizers = Optimizers([parts.model.model, parts.reader])
-    first = progress.resume(optimizers)
     tally = Tally({})
     parts.model.train()
-    stream = PageStream(first * batch, seed + 3, densities=(4, 6, 12, 12, 12, 12), run=batch)
-    for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
-        rng = Random(f"join-{seed}-{step}")  # noqa: S311
+    drawn = PageStream(progress.done * batch, seed + 3, densities=(4, 6, 12, 12, 12, 12), run=batch)
+    pages_of = batches(drawn, batch)
+    for step in progress.steps(optimizers, steps, peak):
+        pages, rng = next(pages_of), Random(f"join-{seed}-{step}")  # noqa: S311
         packed = packer.pack([practise(packer, page, rng) for page in pages])
         shown = packer.contents([page.words for page in pages])
         seen = see(parts, packer, pages, closeness=1.0)
         loss, found = answer_loss(parts.model, packed, seen.visual, packer.visual_at, shown)
-        (loss + SEEING * seen.loss).backward()
-        optimizers.step(warm_decay(step, steps, peak))
-        tally.add(found)
+        drilled, worked = drill_loss(parts.model, packer.pack(drills(packer, rng), pictured=False))
+        (loss + SEEING * seen.loss + drilled).backward()
+        tally.add(found | worked)
         if step % 25 == 0:
             log.info(
                 "join %d/%d loss %.3f read %.4f off %.3f named %.3f seen %.3f %s", step, steps,
                 loss.item(), seen.accuracy, seen.off, seen.named, seen.looking, tally,
             )  # fmt: skip
-        progress.keep(step + 1, optimizers)
-    progress.finish(steps, optimizers)
     parts.model.eval()
     return tally

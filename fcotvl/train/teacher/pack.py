@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from fcotvl.data.render.table import draw_unit
 from fcotvl.prompts import Prompts, reply
 from fcotvl.records import Turn
 from fcotvl.train.teacher.data import CLASSES, CODES, Page, Shown, Spot
@@ -27,9 +26,6 @@ FIRST_WEIGHT = 3.0
 Contents = tuple[Int[Tensor, " items"], Int[Tensor, " items"], Int[Tensor, " items"]]
 """Page, visual token and table row of all that is shown."""
 RECITE = "List the values."
-DRILL = "Calculate."
-DRILLED = 6
-"""Sums and differences of a drill."""
 END = "<|im_end|>"
 SPELLED = 8
 """Characters of a spelled word that have a place."""
@@ -87,6 +83,7 @@ class Packer:
         self._known: dict[str, tuple[list[int], list[tuple[int, int]]]] = {}
         block = "<img>" + "<IMG_CONTEXT>" * visual_tokens + "</img>\n"
         self.prefix = self.ids("<|im_start|>user\n" + block)
+        self.bare = self.ids("<|im_start|>user\n")
         self.visual_at = self.prefix.index(self.ids("<IMG_CONTEXT>")[0])
         self.visual_tokens = visual_tokens
         size = len(tokenizer)
@@ -95,9 +92,10 @@ class Packer:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of ``text`` alone."""
-        return self._encode(text)[0]
+        return self.encode(text)[0]
 
-    def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of ``text`` alone, and the characters that each stands for."""
         if text not in self._known:
             out = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             self._known[text] = out["input_ids"], out["offset_mapping"]
@@ -128,7 +126,7 @@ class Packer:
         self, asked: str, text: str, looks: dict[int, tuple[int, int]]
     ) -> tuple[Point, ...]:
         """Points of the reply ``text``'s tokens, from those of its characters."""
-        ahead, spans = self._encode(asked)[1], self._encode(text + END)[1]
+        ahead, spans = self.encode(asked)[1], self.encode(text + END)[1]
         whole = [*ahead, *((start + len(asked), stop + len(asked)) for start, stop in spans)]
         holder = {
             at: token for token, (start, stop) in enumerate(whole) for at in range(start, stop)
@@ -185,31 +183,6 @@ class Packer:
             weights[point.at] = 0.3
         return Chat(self.ids(asked), reply, points[-1].at, 6, tuple(weights), points)
 
-    def drill(self, rng: Random) -> Chat:
-        """Sums and differences as chains of thought write them; only results are trained."""
-        asked = f"{DRILL}<|im_end|>\n<|im_start|>assistant\n"
-        text = ""
-        results: list[range] = []
-        for _ in range(DRILLED):
-            unit, (low, high) = draw_unit(rng), sorted(rng.sample(range(3, 100), 2))
-            a, sign, b, c = rng.choice(
-                (
-                    (high, "-", low, high - low),
-                    (low, "+", high, low + high),
-                    (high, "+", low, low + high),
-                )
-            )
-            text += f"{unit.write(a)} {sign} {unit.write(b)} = "
-            results.append(range(len(text), len(text) + len(unit.write(c))))
-            text += f"{unit.write(c)}. "
-        reply, spans = self._encode(text)
-        weights = [
-            0.3 * any(start < result.stop and stop > result.start for result in results)
-            for start, stop in spans
-        ]
-        last = max(at for at, (start, _) in enumerate(spans) if start <= results[-1].start)
-        return Chat(self.ids(asked), reply, last, 7, tuple(weights))
-
     def draw(
         self, page: Page, rng: Random, *, transcribe: float, look_ups: int, reasons: int
     ) -> list[Chat]:
@@ -233,9 +206,10 @@ class Packer:
             for turn, mode in zip(asked, modes, strict=True)
         ]
 
-    def pack(self, pages: Sequence[Sequence[Chat]]) -> Packed:
-        """Lay each page's chats behind its picture; padding sees only itself."""
-        start = len(self.prefix)
+    def pack(self, pages: Sequence[Sequence[Chat]], *, pictured: bool = True) -> Packed:
+        """Lay each page's chats behind its picture, if there is one; padding sees only itself."""
+        prefix = self.prefix if pictured else self.bare
+        start = len(prefix)
         length = max(start + sum(len(c.prompt) + len(c.reply) - 1 for c in p) for p in pages)
         size = (len(pages), length)
         ids, positions = torch.zeros(size, dtype=torch.long), torch.zeros(size, dtype=torch.long)
@@ -244,7 +218,7 @@ class Packer:
         owner = -torch.arange(1, length + 1).repeat(len(pages), 1)
         points: list[tuple[int, int, int, int]] = []
         for row, chats in enumerate(pages):
-            ids[row, :start] = torch.tensor(self.prefix)
+            ids[row, :start] = torch.tensor(prefix)
             positions[row, :start] = torch.arange(start)
             owner[row, :start] = 0
             at = start
@@ -284,18 +258,24 @@ def _read(start: int, text: str, places: Sequence[int], name: int) -> dict[int, 
 def _looks(asked: str, text: str, spots: Sequence[Spot]) -> dict[int, tuple[int, int]]:
     """For characters of a reply: the visual token that shows it, and where its name stands.
 
-    A direct answer's name stands in the question, a rationale's right before what it names.
+    A direct answer's name stands in the question, a rationale's right before what it names. A fact
+    that a rationale quotes is named by the question, or else by the fact quoted before it.
     """
     looks: dict[int, tuple[int, int]] = {}
+    quotes: dict[int, tuple[str, tuple[int, ...]]] = {}
     for spot in spots:
         fact = ((spot.key, spot.key_at), (spot.value, spot.value_at))
         for (name, at), (found, found_at) in (fact, fact[::-1]):
             if text == found and (where := _standing(name, asked)):
                 looks |= _read(0, found, found_at, where[0])
             for start in _standing(f"{name} {found}", text):
-                if start not in looks:
-                    looks |= _read(start, name, at, -1)
+                quotes.setdefault(start, (name, at))
                 looks |= _read(start + len(name) + 1, found, found_at, len(asked) + start)
+    before = -1
+    for start, (name, at) in sorted(quotes.items()):
+        where = _standing(name, asked)
+        looks = _read(start, name, at, where[0] if where else before) | looks
+        before = len(asked) + start
     return looks
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from fcotvl.train.teacher.optim import Optimizers
+from fcotvl.train.teacher.optim import Optimizers, warm_decay
 
 
 class Progress:
@@ -40,15 +39,19 @@ class Progress:
             _fill(optimizers, tensors)
         return step
 
-    def keep(self, step: int, optimizers: Optimizers) -> None:
-        """Save, if the last time is long enough ago."""
-        if time.monotonic() - self._last >= self.every_s:
-            self._save(step, optimizers)
+    def steps(self, optimizers: Optimizers, steps: int, peak: float) -> Iterator[int]:
+        """Number each step that is left; behind each the optimizers step, and at times all is kept.
 
-    def finish(self, step: int, optimizers: Optimizers) -> None:
-        """Save the end of the phase, unless it was there already."""
-        if self.done != step:
-            self._save(step, optimizers)
+        Args:
+            optimizers: of the modules.
+            steps: of the whole phase.
+            peak: highest learning rate.
+        """
+        for step in range(self.resume(optimizers), steps):
+            yield step
+            optimizers.step(warm_decay(step, steps, peak))
+            if step + 1 == steps or time.monotonic() - self._last >= self.every_s:
+                self._save(step + 1, optimizers)
 
     def _save(self, step: int, optimizers: Optimizers) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

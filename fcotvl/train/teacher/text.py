@@ -10,7 +10,9 @@ very vectors.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 
 import torch
@@ -20,7 +22,8 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.train.teacher.data import Page, PageStream, batches, to_characters
-from fcotvl.train.teacher.optim import Optimizers, warm_decay
+from fcotvl.train.teacher.drill import drills
+from fcotvl.train.teacher.optim import Optimizers
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import Chat, Contents, Packed, Packer
 from fcotvl.train.teacher.pointing import Watched
@@ -38,7 +41,16 @@ ASKED_LAYER, ASKED_HEADS = 1, 2
 """Heads that attend from an answer to what is asked for ..."""
 LOOK_LAYER, LOOK_HEADS = 2, 3
 """... and those that then attend to where it is drawn."""
-KINDS = ("transcribe", "extractive", "reason", "extractive+cot", "reason+cot", "recite", "drill")
+KINDS = (
+    "transcribe",
+    "extractive",
+    "reason",
+    "extractive+cot",
+    "reason+cot",
+    "recite",
+    "calculate",
+    "conclude",
+)
 
 
 def answer_loss(
@@ -68,22 +80,44 @@ def answer_loss(
         )
     page, place, token = (column[shown[2] < llm.embed_tokens.num_embeddings] for column in shown)
     spelled = model.lm_head(llm.norm(states.hidden_states[WORD_LAYER][page, start + place]))
-    hidden = states.last_hidden_state
-    wanted = packed.labels >= 0
+    loss, found = _reply_loss(model, packed, states.last_hidden_state)
+    looks, asks = packed.points[:, :3], packed.points[packed.points[:, 3] >= 0][:, [0, 1, 3]]
+    looking = look.cost(looks[:, 0], looks[:, 1], looks[:, 2:].expand(-1, LOOK_HEADS), packed.mask)
+    asking = asked.cost(asks[:, 0], asks[:, 1], asks[:, 2:].expand(-1, ASKED_HEADS), packed.mask)
+    aside = WORD_WEIGHT * F.cross_entropy(spelled, token) + POINT_WEIGHT * (looking + asking)
+    return loss + aside, found | {"look": (looking.item(), 1), "asked": (asking.item(), 1)}
+
+
+def drill_loss(
+    model: InternVLForConditionalGeneration, packed: Packed
+) -> tuple[Float[Tensor, ""], dict[str, tuple[float, int]]]:
+    """The same of replies without a picture."""
+    hidden = model.model.language_model(
+        input_ids=packed.input_ids,
+        attention_mask=packed.mask,
+        position_ids=packed.position_ids,
+        use_cache=False,
+    ).last_hidden_state
+    return _reply_loss(model, packed, hidden)
+
+
+def _reply_loss(
+    model: InternVLForConditionalGeneration,
+    packed: Packed,
+    hidden: Float[Tensor, "batch seq width"],
+) -> tuple[Float[Tensor, ""], dict[str, tuple[float, int]]]:
+    wanted = packed.weights > 0
     logits = model.lm_head(hidden[wanted])
     target, weight = packed.labels[wanted], packed.weights[wanted]
     loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
     first = packed.first[wanted]
     right = logits.argmax(-1) == target
     found = {
-        kind: (float(right[first == code].sum()), int((first == code).sum()))
+        kind: (float(right[first == code].sum()), count)
         for code, kind in enumerate(KINDS, start=1)
+        if (count := int((first == code).sum()))
     }
-    looks, asks = packed.points[:, :3], packed.points[packed.points[:, 3] >= 0][:, [0, 1, 3]]
-    looking = look.cost(looks[:, 0], looks[:, 1], looks[:, 2:].expand(-1, LOOK_HEADS), packed.mask)
-    asking = asked.cost(asks[:, 0], asks[:, 1], asks[:, 2:].expand(-1, ASKED_HEADS), packed.mask)
-    aside = WORD_WEIGHT * F.cross_entropy(spelled, token) + POINT_WEIGHT * (looking + asking)
-    return loss + aside, found | {"look": (looking.item(), 1), "asked": (asking.item(), 1)}
+    return loss, found
 
 
 @dataclass
@@ -96,9 +130,8 @@ class Tally:
     def add(self, found: dict[str, tuple[float, int]]) -> None:
         """Take in one batch."""
         for kind, (right, count) in found.items():
-            if count:
-                old = self.rates.get(kind, right / count)
-                self.rates[kind] = self.decay * old + (1 - self.decay) * right / count
+            old = self.rates.get(kind, right / count)
+            self.rates[kind] = self.decay * old + (1 - self.decay) * right / count
 
     def __str__(self) -> str:
         return " ".join(f"{kind} {rate:.3f}" for kind, rate in sorted(self.rates.items()))
@@ -112,10 +145,10 @@ CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (
 
 
 def practise(packer: Packer, page: Page, rng: Random) -> list[Chat]:
-    """Turns about one picture: look-ups above all; now and then all facts; and a drill."""
-    chats = packer.draw(page, rng, transcribe=0.15, look_ups=8, reasons=2)
+    """Turns about one picture: look-ups above all; now and then all facts."""
+    chats = packer.draw(page, rng, transcribe=0.15, look_ups=8, reasons=3)
     recital = [packer.recite(page.spots, rng)] if rng.random() < RECITED else []
-    return [*recital, *chats, packer.drill(rng)]
+    return [*recital, *chats]
 
 
 def train_text(
@@ -132,30 +165,31 @@ def train_text(
     """Train the LLM and return how often answers start right."""
     llm = model.model.language_model
     optimizers = Optimizers([llm])
-    first = progress.resume(optimizers)
     tally = Tally({})
     model.train()
-    low = first
-    for share, densities in CURRICULUM:
-        high = int(share * steps)
-        if low >= high:
-            continue
-        stream = PageStream(low * batch, seed + 1, densities=densities, run=batch)
-        for step, pages in zip(range(low, high), batches(stream, batch), strict=False):
-            rng = Random(f"turns-{seed}-{step}")  # noqa: S311
-            chats = [practise(packer, page, rng) for page in pages]
-            shown = packer.contents([page.words for page in pages])
-            kept = torch.rand(len(shown[0])) >= DROPOUT
-            seen = (shown[0][kept], shown[1][kept], shown[2][kept])
-            visual = oracle(to_characters(pages), seen)
-            loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at, shown)
-            loss.backward()
-            optimizers.step(warm_decay(step, steps, peak))
-            tally.add(found)
-            if step % 50 == 0:
-                log.info("text %d/%d loss %.3f %s", step, steps, loss.item(), tally)
-            progress.keep(step + 1, optimizers)
-        low = high
-    progress.finish(steps, optimizers)
+    lessons = _lessons(progress.done, steps, batch, seed)
+    for step in progress.steps(optimizers, steps, peak):
+        pages, rng = next(lessons), Random(f"turns-{seed}-{step}")  # noqa: S311
+        chats = [practise(packer, page, rng) for page in pages]
+        shown = packer.contents([page.words for page in pages])
+        kept = torch.rand(len(shown[0])) >= DROPOUT
+        seen = (shown[0][kept], shown[1][kept], shown[2][kept])
+        visual = oracle(to_characters(pages), seen)
+        loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at, shown)
+        drilled, worked = drill_loss(model, packer.pack(drills(packer, rng), pictured=False))
+        (loss + drilled).backward()
+        tally.add(found | worked)
+        if step % 50 == 0:
+            log.info("text %d/%d loss %.3f %s", step, steps, loss.item(), tally)
     model.eval()
     return tally
+
+
+def _lessons(first: int, steps: int, batch: int, seed: int) -> Iterator[list[Page]]:
+    """Batches of pages from step ``first`` on, with ever more facts."""
+    for share, densities in CURRICULUM:
+        last = int(share * steps)
+        if first < last:
+            stream = PageStream(first * batch, seed + 1, densities=densities, run=batch)
+            yield from islice(batches(stream, batch), last - first)
+            first = last

@@ -28,7 +28,7 @@ from fcotvl.train.teacher.data import (
     to_characters,
     to_pixels,
 )
-from fcotvl.train.teacher.optim import Optimizers, warm_decay
+from fcotvl.train.teacher.optim import Optimizers
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import Contents, Packer
 from fcotvl.train.teacher.pointing import Watched
@@ -199,14 +199,13 @@ def train_vision(
     """Train ViT and projector and return the smoothed reading accuracy at the end."""
     model = parts.model.model
     optimizers = Optimizers([model.vision_tower, model.multi_modal_projector, parts.reader])
-    first = progress.resume(optimizers)
-    stream = PageStream(first * batch, seed, practice_share=PRACTICE)
+    first = progress.done
+    pages_of = batches(PageStream(first * batch, seed, practice_share=PRACTICE), batch)
     accuracy = named = 0.0
     parts.model.train()
-    for step, pages in zip(range(first, steps), batches(stream, batch), strict=False):
-        seen = see(parts, packer, pages, closeness=CLOSENESS)
+    for step in progress.steps(optimizers, steps, peak):
+        seen = see(parts, packer, next(pages_of), closeness=CLOSENESS)
         seen.loss.backward()
-        optimizers.step(warm_decay(step, steps, peak))
         share = 1.0 if step == first else 0.02
         accuracy += share * (seen.accuracy - accuracy)
         named += share * (seen.named - named)
@@ -215,7 +214,5 @@ def train_vision(
                 "vision %d/%d loss %.3f read %.4f off %.3f named %.3f look %.3f",
                 step, steps, seen.loss.item(), accuracy, seen.off, named, seen.looking,
             )  # fmt: skip
-        progress.keep(step + 1, optimizers)
-    progress.finish(steps, optimizers)
     parts.model.eval()
     return accuracy

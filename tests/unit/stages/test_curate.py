@@ -174,7 +174,7 @@ def test_a_killed_process_keeps_its_shards_and_the_next_writes_the_same_bytes(tm
 
     assert start("whole").wait() == 0
     killed = start("again")
-    while not (found := list(tmp_path.glob(".scratch/curate-*/journal/corpus/align/00001.pickle"))):
+    while not (found := list(tmp_path.glob(".scratch/curate-*/journal/corpus/align/00001.jsonl"))):
         assert killed.poll() is None
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)

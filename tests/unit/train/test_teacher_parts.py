@@ -1,6 +1,7 @@
 """The parts of the teacher's recipe: targets, packing, losses, optimizer and resume."""
 
 import re
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -11,6 +12,7 @@ from fcotvl.data.render import Glyph, render
 from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.models.tiny import build_tiny, build_tokenizer, tiny_config
 from fcotvl.prompts import reply
+from fcotvl.records import Turn
 from fcotvl.train.teacher.data import (
     CLASSES,
     SLOTS,
@@ -24,9 +26,10 @@ from fcotvl.train.teacher.data import (
     to_characters,
     to_pixels,
 )
+from fcotvl.train.teacher.drill import SUMS, calculate, conclude, drills
 from fcotvl.train.teacher.optim import Optimizers, orthogonalise, warm_decay
 from fcotvl.train.teacher.oracle import Oracle
-from fcotvl.train.teacher.pack import TINY_PROMPTS, Packer
+from fcotvl.train.teacher.pack import END, TINY_PROMPTS, Chat, Packer
 from fcotvl.train.teacher.pointing import Watched
 from fcotvl.train.teacher.recipe import sample_texts
 from fcotvl.train.teacher.state import Progress
@@ -225,18 +228,57 @@ def test_a_recital_trains_the_values_and_not_which_key_comes_next(tokenizer):
     assert tokenizer.decode(chat.reply[chat.answer_at]) in "45"
 
 
-def test_a_drill_trains_right_results_alone(tokenizer):
-    packer = Packer(tokenizer)
-    chat = packer.drill(Random(3))
+def trained(tokenizer, chat: Chat) -> str:
+    return tokenizer.decode([t for t, w in zip(chat.reply, chat.weights, strict=True) if w])
+
+
+def test_sums_are_right_and_results_alone_are_trained(tokenizer):
+    chat = calculate(Packer(tokenizer), Random(3))
     text = tokenizer.decode(chat.reply)
     problems = re.findall(r"(\S+) ([+-]) (\S+) = (\S+?)\. ", text)
-    assert len(problems) == 6
+    assert len(problems) == SUMS
     for left, sign, right, result in problems:
         a, b, c = (float(re.sub(r"[$%k]", "", number)) for number in (left, right, result))
         assert c == pytest.approx(a + b if sign == "+" else a - b)
-    trained = [t for t, w in zip(chat.reply, chat.weights, strict=True) if w]
-    assert tokenizer.decode(trained).replace(" ", "") == "".join(p[3] for p in problems)
+    assert trained(tokenizer, chat).replace(" ", "") == "".join(p[3] for p in problems)
     assert tokenizer.decode(chat.reply[chat.answer_at :]).lstrip().startswith(problems[-1][3])
+
+
+def test_a_conclusion_is_trained_and_what_it_rests_on_is_given(tokenizer):
+    for seed in range(40):
+        chat = conclude(Packer(tokenizer), Random(seed))
+        given, _, rest = tokenizer.decode(chat.reply).rpartition(trained(tokenizer, chat))
+        assert re.fullmatch(r"(\w+ [$]?[\d.]+[%k]?(, |\. ?))+", given)
+        assert not rest
+        answer = trained(tokenizer, chat).partition("\nAnswer: ")[2].removesuffix(END)
+        reached = tokenizer.decode(chat.reply[chat.answer_at :]).lstrip()
+        assert answer
+        assert reached.startswith((answer, answer.lstrip("$")))
+
+
+def test_drills_hold_both_kinds_at_about_one_length(tokenizer):
+    packer = Packer(tokenizer)
+    rows = drills(packer, Random(0))
+    packed = packer.pack(rows, pictured=False)
+    assert {kind for row in packed.first.tolist() for kind in row} == {0, 7, 8}
+    assert (packed.input_ids > 0).float().mean() > 0.7
+    assert packed.input_ids[0, : len(packer.bare)].tolist() == packer.bare
+
+
+def test_a_listed_fact_is_named_by_the_question_or_by_the_one_before(tokenizer):
+    packer = Packer(tokenizer)
+    spots = [Spot("Oats", "45", (0,) * 4, (1, 1)), Spot("Rice", "52", (8,) * 4, (9, 9))]
+    listed = Turn("", "Which has the largest value?", ("Rice",), "reason", "Oats 45, Rice 52. The")
+    named = replace(listed, question="Which is larger, Rice or Oats?")
+    for turn, wanted in ((listed, [None, "Oats"]), (named, ["Oats", "Rice"])):
+        chat = packer.chat(turn, "cot", spots)
+        words = [*chat.prompt, *chat.reply]
+        keys = [p for p in chat.points if tokenizer.decode(chat.reply[p.at]) in ("Oats", "Rice")]
+        assert [p.look for p in keys] == [0, 8]
+        asked = [tokenizer.decode(words[p.asked]).strip() if p.asked >= 0 else None for p in keys]
+        assert asked == wanted
+        if turn is named:
+            assert all(p.asked < len(chat.prompt) for p in keys)
 
 
 def test_visual_tokens_come_in_the_oracles_order(model):
@@ -281,21 +323,22 @@ def test_the_learning_rate_rises_stays_and_falls():
     assert rates[999] == pytest.approx(0.05)
 
 
-def _steps(folder, counts):
+def _steps(folder, stops):
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.LayerNorm(6))
-    for stop in counts:
+    for stop in stops:
         optimizers = Optimizers([module])
         progress = Progress(folder, {"module": module}, every_s=0.0)
-        for step in range(progress.resume(optimizers), stop):
+        for step in progress.steps(optimizers, 9, 0.01):
+            if step == stop:
+                break  # killed in the midst of it
             source = torch.Generator().manual_seed(step)
             loss = module(torch.randn(4, 6, generator=source)).square().mul(torch.arange(6.0)).sum()
             loss.backward()
-            optimizers.step(0.01)
-            progress.keep(step + 1, optimizers)
+    assert progress.done == 9
     return np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
-    whole, pieces = _steps(tmp_path / "a", [9]), _steps(tmp_path / "b", [4, 9])
+    whole, pieces = _steps(tmp_path / "a", [None]), _steps(tmp_path / "b", [4, None])
     assert np.array_equal(whole, pieces)
