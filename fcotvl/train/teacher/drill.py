@@ -2,6 +2,7 @@
 
 Finding values is learned from pictures; what to make of them costs far less on text alone. A drill
 is a reply as chains of thought write it: the quoted values are given, what follows is trained.
+Where the largest or smallest decides, heads are told to look at it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from random import Random
 
 from fcotvl.data.render import FULL
 from fcotvl.data.render.questions import REASONS, add
-from fcotvl.data.render.table import Table, Unit, draw_numbers, draw_unit
+from fcotvl.data.render.table import Fact, Table, Unit, draw_numbers, draw_unit
 from fcotvl.data.render.words import LONG, SHORT
 from fcotvl.prompts import reply
 from fcotvl.records import Turn
-from fcotvl.train.teacher.pack import END, TINY_PROMPTS, Chat, Packer
+from fcotvl.train.teacher.pack import END, TINY_PROMPTS, Chat, Packer, Point
 
 CALCULATE = "Calculate."
 ROWS = 16
@@ -79,4 +80,21 @@ def conclude(packer: Packer, rng: Random) -> Chat:
     at = max(token for token, (start, _) in enumerate(spans) if start <= first)
     weights = [float(start >= given) for start, _ in spans]
     weights[at] = DECISION
-    return Chat(packer.ids(asked), tokens, at, 8, tuple(weights))
+    ahead = packer.ids(asked)
+    points: tuple[Point, ...] = ()
+    if winner := _winner(table, rationale[given:], answer):
+        quote = f"{winner.key} {winner.value}"
+        last = rationale.index(quote) + len(quote) - 1
+        out = first
+        if winner.key != answer:
+            out = given + next(n for n, char in enumerate(rationale[given:]) if char.isdigit())
+        at_of = {n: token for token, span in enumerate(spans) for n in range(*span)}
+        points = (Point(at_of[out], -1, quoted=len(ahead) + at_of[last]),)
+    return Chat(ahead, tokens, at, 8, tuple(weights), points)
+
+
+def _winner(table: Table, conclusion: str, answer: str) -> Fact | None:
+    """The fact that a conclusion picks: the answer, or what another is taken from."""
+    taken_from = conclusion.strip().partition(" - ")[0]
+    found = (fact for fact in table.facts if answer == fact.key or taken_from == fact.value)
+    return next(found, None)

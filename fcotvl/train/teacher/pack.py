@@ -45,20 +45,21 @@ class Packed:
     first: Int[Tensor, "batch seq"]
     """Kind of turn (1..) where the first token of its answer is predicted, else 0."""
     points: Int[Tensor, "points 4"]
-    """Row, position, the visual token to look at there, and the position of what is looked up
-    (-1: nothing)."""
+    """Row, position, the position to look at there, and that of what is looked up (-1: nothing)."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A token of a reply that is read off the picture."""
+    """A token of a reply that is read off the picture, or off what was quoted from it."""
 
     at: int
     """Which token of the reply."""
     look: int
-    """The visual token that shows it."""
-    asked: int
+    """The visual token that shows it; -1 where it is quoted."""
+    asked: int = -1
     """Where in prompt and reply stands what is looked up; -1 where nothing is."""
+    quoted: int = -1
+    """Where in prompt and reply it follows from; -1 where it is shown."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ class Packer:
                     (
                         row,
                         begin + p.at,
-                        self.visual_at + p.look,
+                        self.visual_at + p.look if p.look >= 0 else at + p.quoted,
                         at + p.asked if p.asked >= 0 else -1,
                     )
                     for p in chat.points

@@ -92,13 +92,18 @@ def drill_loss(
     model: InternVLForConditionalGeneration, packed: Packed
 ) -> tuple[Float[Tensor, ""], dict[str, tuple[float, int]]]:
     """The same of replies without a picture."""
-    hidden = model.model.language_model(
-        input_ids=packed.input_ids,
-        attention_mask=packed.mask,
-        position_ids=packed.position_ids,
-        use_cache=False,
-    ).last_hidden_state
-    return _reply_loss(model, packed, hidden)
+    llm = model.model.language_model
+    with Watched([llm.layers[LOOK_LAYER].self_attn]) as (look,):
+        hidden = llm(
+            input_ids=packed.input_ids,
+            attention_mask=packed.mask,
+            position_ids=packed.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+    row, query, target = packed.points[:, :3].unbind(1)
+    pointing = look.cost(row, query, target[:, None].expand(-1, LOOK_HEADS), packed.mask)
+    loss, found = _reply_loss(model, packed, hidden)
+    return loss + POINT_WEIGHT * pointing, found | {"compared": (pointing.item(), 1)}
 
 
 def _reply_loss(

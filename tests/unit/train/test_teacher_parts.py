@@ -250,10 +250,18 @@ def test_a_conclusion_is_trained_and_what_it_rests_on_is_given(tokenizer):
         given, _, rest = tokenizer.decode(chat.reply).rpartition(trained(tokenizer, chat))
         assert re.fullmatch(r"(\w+ [$]?[\d.]+[%k]?(, |\. ?))+", given)
         assert not rest
-        answer = trained(tokenizer, chat).partition("\nAnswer: ")[2].removesuffix(END)
+        conclusion, _, answer = trained(tokenizer, chat).removesuffix(END).partition("\nAnswer: ")
         reached = tokenizer.decode(chat.reply[chat.answer_at :]).lstrip()
         assert answer
         assert reached.startswith((answer, answer.lstrip("$")))
+        best = {"largest": max, "larger": max, "smallest": min, "smaller": min, "-": max}
+        word = next((word for word in best if f" {word} " in conclusion), None)
+        assert len(chat.points) == (word is not None)
+        for point in chat.points:
+            quotes = [quote.rpartition(" ") for quote in given.strip(" .").split(", ")]
+            _, _, value = best[word](quotes, key=lambda q: float(q[2].strip("$%k")))
+            told = tokenizer.decode([*chat.prompt, *chat.reply][: point.quoted + 1])
+            assert told.endswith(f" {value}")
 
 
 def test_drills_hold_both_kinds_at_about_one_length(tokenizer):

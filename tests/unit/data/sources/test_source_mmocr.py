@@ -1,0 +1,64 @@
+"""MMOCR's files: words, scenes without text, damaged rows."""
+
+import pytest
+
+from fcotvl.data.drafts import FileDraft, Quarantined
+from fcotvl.data.opening import Opening, opened
+from fcotvl.data.sources.mmocr import read
+from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
+
+
+def row(path="a.jpg", *instances):
+    return {"img_path": path, "instances": list(instances)}
+
+
+def test_words_are_lines_and_ignored_ones_are_left_out(tmp_path):
+    scene = row("a.jpg", {"text": "GRAND"}, {"text": "x", "ignore": True}, {"text": "HOTEL"})
+    write_json(tmp_path / "toy/labels.json", {"metainfo": {}, "data_list": [scene]})
+    write_picture(tmp_path / "toy/imgs/a.jpg", 1)
+    (draft,) = read(request(tmp_path), folder="toy")
+    assert [(t.kind, t.answers) for t in draft.turns] == [("transcribe", ("GRAND\nHOTEL",))]
+    assert (draft.id, draft.source, draft.file) == ("toy-a", "toy", "toy/imgs/a.jpg")
+    assert draft.image.is_file()
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (row("a.jpg", {"polygon": [1, 2]}), "text is missing"),
+        (row("a.jpg", {"text": 5}), "int 5"),
+        (row("../../a.jpg", {"text": "x"}), "leaves"),
+        (row("a.jpg"), "no text"),
+        ({"img_path": "a.jpg"}, "instances is NoneType"),
+        ([], "a row is list"),
+    ],
+)
+def test_a_damaged_row_is_set_aside(tmp_path, bad, reason):
+    write_json(tmp_path / "toy/labels.json", {"data_list": [bad, row("b.jpg", {"text": "ok"})]})
+    (tmp_path / "toy/imgs").mkdir()
+    first, second = read(request(tmp_path), folder="toy")
+    assert isinstance(first, Quarantined)
+    assert reason in first.reason
+    assert first.file == "toy/labels.json, row 0"
+    assert second.turns[0].answers == ("ok",)
+
+
+@needs_realdata
+def test_the_real_sample_has_the_counts_of_its_page():
+    words = list(read(request(realdata()), folder="MMOCR_toy/rec_coco_text"))
+    assert sorted(draft.turns[0].answers[0] for draft in words) == [
+        "03/09/2009", "ATTACK", "GRAND", "HOTEL", "Virgin",
+    ]  # fmt: skip
+    results = list(opened(words, Opening("align", "Apache-2.0", 10**7, is_hashed=False)))
+    assert [(r.record.width, r.record.height) for r in results if r.file.endswith("31.jpg")]
+    assert not any(isinstance(result, Quarantined) for result in results)
+    scenes = list(
+        read(
+            request(realdata()),
+            folder="MMOCR_toy/det_icdar2015",
+            annotations="textdet_test.json",
+            images="",
+        )
+    )
+    assert len(scenes) == 5
+    assert not any(isinstance(scene, FileDraft) for scene in scenes)  # detection: boxes alone
