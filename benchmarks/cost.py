@@ -15,7 +15,6 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
+from fcotvl.evaluate.speed import Contender
 from fcotvl.models.checkpoints import make_student
 from fcotvl.models.config import visual_tokens
 from fcotvl.models.cost import cost, parameters
@@ -36,16 +36,7 @@ PARTS = ("vit", "connector", "prefill", "decode")
 NEW_TOKENS = 8
 
 
-@dataclass(frozen=True)
-class System:
-    """What takes turns with the teacher."""
-
-    name: str
-    model: InternVLForConditionalGeneration
-    prune: Prune | None = None
-
-
-def systems(name: str, layers: int | None, dtype: torch.dtype, device: str) -> list[System]:
+def systems(name: str, layers: int | None, dtype: torch.dtype, device: str) -> list[Contender]:
     """The teacher with random weights, and students and FastV that share them."""
     config = layout(name)
     if layers is not None:
@@ -54,11 +45,11 @@ def systems(name: str, layers: int | None, dtype: torch.dtype, device: str) -> l
         if hasattr(config.text_config, "layer_types"):
             config.text_config.layer_types = config.text_config.layer_types[:layers]
     teacher = InternVLForConditionalGeneration(config).to(device, dtype).eval()
-    made = [System("teacher", teacher)]
+    made = [Contender("teacher", teacher)]
     for ratio in (0.5, 0.75):
         student = make_student(teacher, compressor="cnn", ratio=ratio, share=True)
-        made += [System(f"cnn {ratio}", student)]
-        made += [System(f"fastv {ratio}", teacher, Prune("fastv", ratio, layer=2))]
+        made += [Contender(f"cnn {ratio}", student)]
+        made += [Contender(f"fastv {ratio}", teacher, Prune("fastv", ratio, layer=2))]
     return made
 
 
@@ -88,7 +79,7 @@ def memory(device: str, what: str) -> int:
 
 
 @torch.inference_mode()
-def measure(system: System, tiles: int, text: int, device: str) -> dict[str, float]:
+def measure(system: Contender, tiles: int, text: int, device: str) -> dict[str, float]:
     """Seconds of each part, and bytes of the cache after prefill and of all at the peak."""
     config = system.model.config
     size = config.vision_config.image_size[0]
@@ -117,7 +108,7 @@ def measure(system: System, tiles: int, text: int, device: str) -> dict[str, flo
 
 
 def table(
-    made: list[System], tiles: int, text: int, pairs: int, device: str
+    made: list[Contender], tiles: int, text: int, pairs: int, device: str
 ) -> list[dict[str, Any]]:
     """One row per system and part: measured ratio, its range, and the predicted one."""
     turns = [

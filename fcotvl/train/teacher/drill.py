@@ -2,7 +2,7 @@
 
 Finding values is learned from pictures; what to make of them costs far less on text alone. A drill
 is a reply as chains of thought write it: the quoted values are given, what follows is trained.
-Where the largest or smallest decides, heads are told to look at it.
+Heads are told to look from a value at its key, and at the largest or smallest where it decides.
 """
 
 from __future__ import annotations
@@ -80,17 +80,20 @@ def conclude(packer: Packer, rng: Random) -> Chat:
     at = max(token for token, (start, _) in enumerate(spans) if start <= first)
     weights = [float(start >= given) for start, _ in spans]
     weights[at] = DECISION
-    ahead = packer.ids(asked)
-    points: tuple[Point, ...] = ()
+    points, ahead = [], packer.ids(asked)
+    at_of = {n: token for token, span in enumerate(spans) for n in range(*span)}
+    ends = {}
+    for fact in table.facts:
+        quote = f"{fact.key} {fact.value}"
+        if (start := rationale.find(quote)) >= 0:
+            ends[fact] = at_of[start + len(quote) - 1]
+            points.append(Point(ends[fact] + 1, -1, asked=len(ahead) + at_of[start]))
     if winner := _winner(table, rationale[given:], answer):
-        quote = f"{winner.key} {winner.value}"
-        last = rationale.index(quote) + len(quote) - 1
         out = first
         if winner.key != answer:
             out = given + next(n for n, char in enumerate(rationale[given:]) if char.isdigit())
-        at_of = {n: token for token, span in enumerate(spans) for n in range(*span)}
-        points = (Point(at_of[out], -1, quoted=len(ahead) + at_of[last]),)
-    return Chat(ahead, tokens, at, 8, tuple(weights), points)
+        points.append(Point(at_of[out], -1, quoted=len(ahead) + ends[winner]))
+    return Chat(ahead, tokens, at, 8, tuple(weights), tuple(points))
 
 
 def _winner(table: Table, conclusion: str, answer: str) -> Fact | None:

@@ -45,21 +45,21 @@ class Packed:
     first: Int[Tensor, "batch seq"]
     """Kind of turn (1..) where the first token of its answer is predicted, else 0."""
     points: Int[Tensor, "points 4"]
-    """Row, position, the position to look at there, and that of what is looked up (-1: nothing)."""
+    """Row, position, the position to look at there, and that of its name (-1: not told)."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A token of a reply that is read off the picture, or off what was quoted from it."""
+    """What heads are told to look at before a token of a reply; -1 where it is not told."""
 
     at: int
     """Which token of the reply."""
     look: int
-    """The visual token that shows it; -1 where it is quoted."""
+    """The visual token that shows it."""
     asked: int = -1
-    """Where in prompt and reply stands what is looked up; -1 where nothing is."""
+    """Where in prompt and reply stands the name of what is looked up."""
     quoted: int = -1
-    """Where in prompt and reply it follows from; -1 where it is shown."""
+    """Where in prompt and reply it is quoted, if no visual token is given."""
 
 
 @dataclass(frozen=True)
@@ -236,15 +236,11 @@ class Packer:
                     weights[row, begin:stop] = len(chat.reply) ** -0.5
                     weights[row, begin + chat.answer_at] *= FIRST_WEIGHT
                 first[row, begin + chat.answer_at] = chat.kind
-                points += [
-                    (
-                        row,
-                        begin + p.at,
-                        self.visual_at + p.look if p.look >= 0 else at + p.quoted,
-                        at + p.asked if p.asked >= 0 else -1,
-                    )
-                    for p in chat.points
-                ]
+                for p in chat.points:
+                    look = at + p.quoted if p.quoted >= 0 else -1
+                    look = self.visual_at + p.look if p.look >= 0 else look
+                    name = at + p.asked if p.asked >= 0 else -1
+                    points.append((row, begin + p.at, look, name))
                 at = stop
         pointed = torch.tensor(points, dtype=torch.long).reshape(-1, 4)
         return Packed(ids, positions, block_mask(owner), labels, weights, first, pointed)

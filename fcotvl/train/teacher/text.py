@@ -26,7 +26,7 @@ from fcotvl.train.teacher.drill import drills
 from fcotvl.train.teacher.optim import Optimizers
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import Chat, Contents, Packed, Packer
-from fcotvl.train.teacher.pointing import Watched
+from fcotvl.train.teacher.pointing import Glance, Watched
 from fcotvl.train.teacher.state import Progress
 
 log = logging.getLogger(__name__)
@@ -81,9 +81,7 @@ def answer_loss(
     page, place, token = (column[shown[2] < llm.embed_tokens.num_embeddings] for column in shown)
     spelled = model.lm_head(llm.norm(states.hidden_states[WORD_LAYER][page, start + place]))
     loss, found = _reply_loss(model, packed, states.last_hidden_state)
-    looks, asks = packed.points[:, :3], packed.points[packed.points[:, 3] >= 0][:, [0, 1, 3]]
-    looking = look.cost(looks[:, 0], looks[:, 1], looks[:, 2:].expand(-1, LOOK_HEADS), packed.mask)
-    asking = asked.cost(asks[:, 0], asks[:, 1], asks[:, 2:].expand(-1, ASKED_HEADS), packed.mask)
+    looking, asking = _pointing(packed, asked, look)
     aside = WORD_WEIGHT * F.cross_entropy(spelled, token) + POINT_WEIGHT * (looking + asking)
     return loss + aside, found | {"look": (looking.item(), 1), "asked": (asking.item(), 1)}
 
@@ -93,17 +91,29 @@ def drill_loss(
 ) -> tuple[Float[Tensor, ""], dict[str, tuple[float, int]]]:
     """The same of replies without a picture."""
     llm = model.model.language_model
-    with Watched([llm.layers[LOOK_LAYER].self_attn]) as (look,):
+    with Watched([llm.layers[layer].self_attn for layer in (ASKED_LAYER, LOOK_LAYER)]) as glances:
         hidden = llm(
             input_ids=packed.input_ids,
             attention_mask=packed.mask,
             position_ids=packed.position_ids,
             use_cache=False,
         ).last_hidden_state
-    row, query, target = packed.points[:, :3].unbind(1)
-    pointing = look.cost(row, query, target[:, None].expand(-1, LOOK_HEADS), packed.mask)
+    comparing, naming = _pointing(packed, *glances)
     loss, found = _reply_loss(model, packed, hidden)
-    return loss + POINT_WEIGHT * pointing, found | {"compared": (pointing.item(), 1)}
+    loss = loss + POINT_WEIGHT * (comparing + naming)
+    return loss, found | {"compared": (comparing.item(), 1), "own key": (naming.item(), 1)}
+
+
+def _pointing(
+    packed: Packed, asked: Glance, look: Glance
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """What is missed by heads that look, and by those that attend to names."""
+    costs = []
+    for glance, column, heads in ((look, 2, LOOK_HEADS), (asked, 3, ASKED_HEADS)):
+        told = packed.points[packed.points[:, column] >= 0]
+        target = told[:, column, None].expand(-1, heads)
+        costs.append(glance.cost(told[:, 0], told[:, 1], target, packed.mask))
+    return costs[0], costs[1]
 
 
 def _reply_loss(

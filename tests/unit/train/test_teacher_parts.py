@@ -256,12 +256,15 @@ def test_a_conclusion_is_trained_and_what_it_rests_on_is_given(tokenizer):
         assert reached.startswith((answer, answer.lstrip("$")))
         best = {"largest": max, "larger": max, "smallest": min, "smaller": min, "-": max}
         word = next((word for word in best if f" {word} " in conclusion), None)
-        assert len(chat.points) == (word is not None)
-        for point in chat.points:
-            quotes = [quote.rpartition(" ") for quote in given.strip(" .").split(", ")]
+        words = [*chat.prompt, *chat.reply]
+        quotes = [quote.rpartition(" ") for quote in given.strip(" .").split(", ")]
+        keys = [tokenizer.decode(words[p.asked]).strip() for p in chat.points if p.asked >= 0]
+        assert sorted(keys) == sorted(key for key, _, _ in quotes)
+        told = [point for point in chat.points if point.quoted >= 0]
+        assert len(told) == (word is not None)
+        for point in told:
             _, _, value = best[word](quotes, key=lambda q: float(q[2].strip("$%k")))
-            told = tokenizer.decode([*chat.prompt, *chat.reply][: point.quoted + 1])
-            assert told.endswith(f" {value}")
+            assert tokenizer.decode(words[: point.quoted + 1]).endswith(f" {value}")
 
 
 def test_drills_hold_both_kinds_at_about_one_length(tokenizer):
