@@ -259,7 +259,8 @@ def test_a_conclusion_is_trained_and_what_it_rests_on_is_given(tokenizer):
         words = [*chat.prompt, *chat.reply]
         quotes = [quote.rpartition(" ") for quote in given.strip(" .").split(", ")]
         keys = [tokenizer.decode(words[p.asked]).strip() for p in chat.points if p.asked >= 0]
-        assert sorted(keys) == sorted(key for key, _, _ in quotes)
+        for key, begins in zip(sorted(key for key, _, _ in quotes), sorted(keys), strict=True):
+            assert key.startswith(begins)
         told = [point for point in chat.points if point.quoted >= 0]
         assert len(told) == (word is not None)
         for point in told:
