@@ -132,6 +132,12 @@ def interrupt(monkeypatch, pictures: int) -> None:
     monkeypatch.setattr(Opening, "__call__", limited)
 
 
+@pytest.fixture
+def one_process(monkeypatch):
+    """What is patched here would not reach other processes."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def count_openings(monkeypatch) -> list[int]:
     whole, opened = Opening.__call__, []
     monkeypatch.setattr(
@@ -140,6 +146,7 @@ def count_openings(monkeypatch) -> list[int]:
     return opened
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("pictures", [30, 110])
 def test_a_run_goes_on_behind_its_last_finished_shard(tmp_path, monkeypatch, pictures):
     """Over dry sources that are repeated, with a benchmark picture and a damaged one among them."""
@@ -187,6 +194,7 @@ def test_a_killed_process_keeps_its_shards_and_the_next_writes_the_same_bytes(tm
     assert (tmp_path / "again/corpus/align/00001.parquet").stat().st_mtime_ns == written
 
 
+@pytest.mark.usefixtures("one_process")
 def test_two_at_once_do_not_share_scratch(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         interrupt(patch, 20)
