@@ -5,10 +5,10 @@
 Random weights at true shapes. Every figure is a ratio to the teacher, the median over pairs that
 take turns. All systems have the teacher's ViT, so each picture goes through it once. On a CPU time
 is CPU time of this process, so that a busy machine does not change the ratio. ``kv`` is the cache
-after prefill, ``peak`` the most memory that one picture with its answer takes beside the weights (on
-a CPU it can be too little to be seen beside what the process holds already, and is left out).
-``--layers`` keeps that many layers of ViT and LLM where the whole model is too slow; the prediction
-is then made for the same shortened model.
+after prefill, ``peak`` the most memory that one picture with its answer takes beside the weights;
+on a CPU it is left out where it does not rise above what the process holds already. ``--layers``
+keeps that many layers of ViT and LLM where the whole model is too slow; the prediction is then made
+for the same shortened model.
 """
 
 from __future__ import annotations
