@@ -66,13 +66,15 @@ def now(device: str) -> float:
 def memory(device: str, what: str) -> int:
     """Bytes in use ``now``, from where the peak is counted anew, or at the ``peak`` since then.
 
-    On a CPU they are those of this process, as Linux counts them.
+    On a CPU they are those of this process, as Linux counts them; elsewhere nobody does.
     """
     if device != "cpu":
         if what == "peak":
             return torch.accelerator.max_memory_allocated()
         torch.accelerator.reset_peak_memory_stats()
         return torch.accelerator.memory_allocated()
+    if not Path("/proc/self/clear_refs").exists():
+        return 0
     if what == "now":
         Path("/proc/self/clear_refs").write_text("5")
     field = {"now": "VmRSS", "peak": "VmHWM"}[what]

@@ -29,6 +29,8 @@ RECITE = "List the values."
 END = "<|im_end|>"
 SPELLED = 8
 """Characters of a spelled word that have a place."""
+REMEMBERED = 20_000
+"""Texts whose tokens are kept: words and prompts come again, most replies never do."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Packer:
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids of ``text`` alone, and the characters that each stands for."""
         if text not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             out = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             self._known[text] = out["input_ids"], out["offset_mapping"]
         return self._known[text]

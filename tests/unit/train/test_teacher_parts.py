@@ -13,6 +13,7 @@ from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.models.tiny import build_tiny, build_tokenizer, tiny_config
 from fcotvl.prompts import reply
 from fcotvl.records import Turn
+from fcotvl.train.teacher import pack
 from fcotvl.train.teacher.data import (
     CLASSES,
     SLOTS,
@@ -226,6 +227,14 @@ def test_a_recital_trains_the_values_and_not_which_key_comes_next(tokenizer):
     assert tokenizer.decode(trained) in ("4552", "5245")
     assert sorted(point.look for point in chat.points) == [1, 1, 9, 9]
     assert tokenizer.decode(chat.reply[chat.answer_at]) in "45"
+
+
+def test_a_packer_does_not_grow_with_what_it_has_read(tokenizer, monkeypatch):
+    monkeypatch.setattr(pack, "REMEMBERED", 5)
+    packer = Packer(tokenizer)
+    texts = [f"Oats {amount}" for amount in range(30)] * 2
+    assert [tokenizer.decode(packer.ids(text)) for text in texts] == texts
+    assert len(packer._known) <= 5
 
 
 def trained(tokenizer, chat: Chat) -> str:
