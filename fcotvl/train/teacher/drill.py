@@ -18,7 +18,7 @@ from fcotvl.records import Turn
 from fcotvl.train.teacher.pack import END, TINY_PROMPTS, Chat, Packer, Point
 
 CALCULATE = "Calculate."
-ROWS = 16
+ROWS = 8
 """Sequences in a batch."""
 SUMS = 8
 """Sums and differences in a sequence ..."""

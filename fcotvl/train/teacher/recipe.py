@@ -39,7 +39,7 @@ class TeacherBudget:
 
     vision_steps: int = 4500
     """Phase 1: ViT and projector learn to read and to name what they read."""
-    text_steps: int = 3500
+    text_steps: int = 2500
     """Phase 2: the LLM finds and reasons on pictures that the oracle reads for it."""
     join_steps: int = 3300
     """Phase 3: everything together."""

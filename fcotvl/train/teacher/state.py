@@ -1,16 +1,20 @@
-"""Scratch state of a training phase: tensors as safetensors, the step as JSON."""
+"""Scratch state of a training phase: tensors as safetensors, step and time as JSON."""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fcotvl.train.teacher.optim import Optimizers, warm_decay
+
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -23,8 +27,17 @@ class Progress:
     @property
     def done(self) -> int:
         """Steps that are safely on disk."""
+        return int(self._kept()["step"])
+
+    @property
+    def seconds(self) -> float:
+        """What the steps on disk took, over all the runs that it took to do them."""
+        return float(self._kept()["seconds"])
+
+    def _kept(self) -> dict[str, Any]:
         meta = self.folder / "progress.json"
-        return int(json.loads(meta.read_text())["step"]) if meta.exists() else 0
+        kept: dict[str, Any] = {"step": 0, "seconds": 0.0}
+        return json.loads(meta.read_text()) if meta.exists() else kept
 
     def resume(self, optimizers: Optimizers) -> int:
         """Load what is there and return the number of steps taken."""
@@ -42,19 +55,25 @@ class Progress:
     def steps(self, optimizers: Optimizers, steps: int, peak: float) -> Iterator[int]:
         """Number each step that is left; behind each the optimizers step, and at times all is kept.
 
+        The log says at the end what the phase took.
+
         Args:
             optimizers: of the modules.
             steps: of the whole phase.
             peak: highest learning rate.
         """
-        for step in range(self.resume(optimizers), steps):
+        first = self.resume(optimizers)
+        self._last = time.monotonic()
+        for step in range(first, steps):
             yield step
             optimizers.step(warm_decay(step, steps, peak))
             if step + 1 == steps or time.monotonic() - self._last >= self.every_s:
                 self._save(step + 1, optimizers)
+        log.info("%s took %.0f s for %d steps", self.folder.name, self.seconds, steps)
 
     def _save(self, step: int, optimizers: Optimizers) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        seconds = self.seconds + time.monotonic() - self._last
         tensors = {
             f"{name}.{key}": value.detach().clone()
             for name, module in self.modules.items()
@@ -63,7 +82,7 @@ class Progress:
         tensors |= _states(optimizers)
         save_file(tensors, self.folder / f"{step}.safetensors")
         draft = self.folder / "progress.tmp"
-        draft.write_text(json.dumps({"step": step}))
+        draft.write_text(json.dumps({"step": step, "seconds": seconds}))
         draft.replace(self.folder / "progress.json")
         for old in self.folder.glob("*.safetensors"):
             if old.stem != str(step):

@@ -187,7 +187,8 @@ def train_text(
         pages, rng = next(lessons), Random(f"turns-{seed}-{step}")  # noqa: S311
         chats = [practise(packer, page, rng) for page in pages]
         shown = packer.contents([page.words for page in pages])
-        kept = torch.rand(len(shown[0])) >= DROPOUT
+        missed = torch.Generator().manual_seed(rng.getrandbits(63))
+        kept = torch.rand(len(shown[0]), generator=missed) >= DROPOUT
         seen = (shown[0][kept], shown[1][kept], shown[2][kept])
         visual = oracle(to_characters(pages), seen)
         loss, found = answer_loss(model, packer.pack(chats), visual, packer.visual_at, shown)
