@@ -37,7 +37,8 @@ def validate(params: Params) -> None:
     """Check what the types alone cannot: names, ratios and folders. Needs no torch.
 
     Raises:
-        ParamsError: a name is unknown, or a compressor does not offer a ratio.
+        ParamsError: a name is unknown, a compressor does not offer a ratio, or ``teacher.source``
+            does not fit the scale.
         DataError: ``data.raw`` is not a folder.
     """
     for recipe, values in params.recipes.items():
@@ -49,23 +50,23 @@ def validate(params: Params) -> None:
         compressors.check(name, ratio=ratio, tokens=params.at.model.tokens)
     if not Path(params.data.raw).is_dir():
         raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
+    if params.teacher.source == "train" and params.at.model.layout != "tiny":
+        raise ParamsError(
+            f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained"
+        )
     validate_scale(params)
 
 
 def validate_scale(params: Params) -> None:
-    """Check that the readers which the scale names exist, and that the teacher can be had.
+    """Check that the readers which the scale names exist.
 
     Raises:
-        ParamsError: a reader is unknown, or ``teacher.source`` does not fit the scale.
+        ParamsError: a reader is unknown.
     """
     scale = params.at
     readers = [s.reader for s in scale.sources] + [b.reader for b in scale.benchmarks.values()]
     for reader in readers:
         _known(f"{params.scale}.yaml", reader, "data/sources")
-    if params.teacher.source == "train" and scale.model.layout != "tiny":
-        raise ParamsError(
-            f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained"
-        )
 
 
 def variants(params: Params) -> Iterator[tuple[str, float]]:
