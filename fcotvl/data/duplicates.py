@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -52,28 +54,65 @@ class Near:
     """Perceptual hashes, found again within ``distance`` bits without comparing all of them.
 
     Cut into ``distance + 1`` bands, two hashes within ``distance`` bits agree in at least one band.
+    Each band is a chained hash table in flat arrays: 32 bytes of a hash, 8 of its key and, for each
+    band, 8 to 16, where a dictionary of lists takes some 200 a band.
     """
 
     def __init__(self, distance: int) -> None:
         self.distance = distance
         edges = [BITS * index // (distance + 1) for index in range(distance + 2)]
         self._cuts = [(low, (1 << high - low) - 1) for low, high in pairwise(edges)]
-        self._bands: list[dict[int, list[tuple[int, str]]]] = [{} for _ in self._cuts]
+        self._hashes = bytearray()
+        self._names: list[bytes] = []
+        self._older = [array("i") for _ in self._cuts]
+        """By band and place: the last place before it in the same slot, or -1."""
+        self._slots = [array("i", [-1]) for _ in self._cuts]
+        """By band and slot: the last place."""
 
-    def add(self, value: int, name: str) -> None:
+    def add(self, value: int, name: bytes) -> None:
         """Remember ``value`` under ``name``."""
-        for (low, mask), band in zip(self._cuts, self._bands, strict=True):
-            band.setdefault(value >> low & mask, []).append((value, name))
+        place = len(self._names)
+        if place == len(self._slots[0]):
+            self._spread(2 * place)
+        self._hashes += value.to_bytes(BITS // 8, "little")
+        self._names.append(name)
+        for slots, older, slot in zip(self._slots, self._older, self._slot(value), strict=True):
+            older.append(slots[slot])
+            slots[slot] = place
 
-    def find(self, value: int) -> tuple[int, str] | None:
-        """Distance and name of the nearest within reach; of equally near ones the first name."""
-        best: tuple[int, str] | None = None
-        for (low, mask), band in zip(self._cuts, self._bands, strict=True):
-            for other, name in band.get(value >> low & mask, ()):
-                found = ((value ^ other).bit_count(), name)
-                if found[0] <= self.distance and (best is None or found < best):
-                    best = found
-        return best
+    def find(self, value: int) -> tuple[int, bytes] | None:
+        """Distance and name of the nearest within reach; of equally near ones the first added."""
+        best, where = self.distance + 1, -1
+        for slots, older, slot in zip(self._slots, self._older, self._slot(value), strict=True):
+            place = slots[slot]
+            while place >= 0:
+                distance = (value ^ self._at(place)).bit_count()
+                if distance < best or (distance == best and place < where):
+                    best, where = distance, place
+                place = older[place]
+        return (best, self._names[where]) if where >= 0 else None
+
+    def _at(self, place: int) -> int:
+        width = BITS // 8
+        return int.from_bytes(self._hashes[place * width : (place + 1) * width], "little")
+
+    def _slot(self, value: int) -> Iterator[int]:
+        """Where ``value`` is found in each band: Fibonacci hashing, for bands are not even."""
+        shift = 65 - len(self._slots[0]).bit_length()
+        for low, mask in self._cuts:
+            yield ((value >> low & mask) * _GOLDEN & _WORD) >> shift
+
+    def _spread(self, size: int) -> None:
+        """Chain all places anew over ``size`` slots."""
+        self._slots = [array("i", [-1]) * size for _ in self._cuts]
+        for place in range(len(self._names)):
+            slots_of = self._slot(self._at(place))
+            for slots, older, slot in zip(self._slots, self._older, slots_of, strict=True):
+                older[place] = slots[slot]
+                slots[slot] = place
+
+
+_GOLDEN, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 @dataclass
@@ -101,8 +140,8 @@ class Seen:
             return Hit(record.id, file, name, 0)
         if not asked and self._near is not None and value is not None:
             if near := self._near.find(value):
-                return Hit(record.id, file, near[1], near[0])
-            self._near.add(value, record.id)
+                return Hit(record.id, file, self._kept[near[1]][1], near[0])
+            self._near.add(value, pixels)
         known = {asked[start : start + WIDTH] for start in range(0, len(asked), WIDTH)}
         fresh: dict[bytes, Turn] = {}
         for turn in record.turns:
