@@ -6,9 +6,10 @@ Try 2,000 and 10,000 first: peak memory only rises, so each size is a run of its
 time of this process and of its workers, so that a busy machine does not change the ratio. Memory
 is the peak of this process, read at a quarter, a half and all of the records: what one more record
 costs follows from the last two (below some 10,000 records buffers hide it). What grows with the
-number of records is ``Seen`` (pixels, id and 8 bytes a question of each record that was kept; with
-``near_duplicate`` also its hash in a dictionary per band), a byte per record read, and a row of the
-audit per record dropped; a shard of records waits in memory to be written.
+number of records is ``Seen`` (pixels, id and 8 bytes a question of each record that was kept), a
+byte per record read, and a row of the audit per record dropped; a shard of records waits in memory
+to be written. Renders look alike, so near duplicates are not sought here; what ``Near`` would take
+beside it is measured with as many random hashes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import resource
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -27,6 +29,7 @@ from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from tqdm import tqdm
@@ -34,7 +37,7 @@ from tqdm import tqdm
 from fcotvl.data import sources
 from fcotvl.data.audit import Composition, Tiling
 from fcotvl.data.drafts import Request
-from fcotvl.data.duplicates import Benchmarks, Seen
+from fcotvl.data.duplicates import BITS, Benchmarks, Near, Seen
 from fcotvl.data.images import encode
 from fcotvl.data.journal import Journal
 from fcotvl.data.mixture import Stream, mix
@@ -44,6 +47,9 @@ from fcotvl.records import Record, write_shards
 
 PURE = 600
 """Pictures that the baseline draws."""
+DISTANCE = 10
+"""Bits between near duplicates, as at the scales on real data."""
+NEAR_CALLS = 10_000
 
 
 def main() -> None:
@@ -57,6 +63,7 @@ def main() -> None:
     found = curate(given.records, given.workers)
     found["pure_records_per_cpu_second"] = round(pure, 1)
     found["share_of_pure"] = round(found["records_per_cpu_second"] / pure, 3)
+    found |= near(given.records)
     text = json.dumps(found, indent=2)
     print(text)
     if given.output:
@@ -110,6 +117,26 @@ def curate(count: int, workers: int) -> dict[str, Any]:
             whole + (whole - half) * (1_000_000 - count) / (count - count // 2)
         ),
         "cores": os.cpu_count(),
+    }
+
+
+def near(count: int) -> dict[str, float]:
+    """Memory and time for each of ``count`` random hashes, sought and then added."""
+    rng, index = Random(0), Near(DISTANCE)
+    tracemalloc.start()
+    for number in range(count):
+        value = rng.getrandbits(BITS)
+        index.find(value)
+        index.add(value, number.to_bytes(16, "little"))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    start = time.process_time()
+    for _ in range(NEAR_CALLS):
+        index.find(rng.getrandbits(BITS))
+    spent = time.process_time() - start
+    return {
+        "near_bytes_per_record": round(held / count),
+        "near_microseconds": round(spent / NEAR_CALLS * 1e6, 1),
     }
 
 

@@ -27,6 +27,10 @@ class Request:
     split: str
     """``align``, ``instruct``, ``val`` or ``test``."""
     seed: int
+    first: int = 0
+    """The first cut that is wanted: a piece that can be read without opening what is before it."""
+    last: int | None = None
+    """The first cut that is no more wanted; ``None``: all that follow are."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,17 @@ def _row(item: Item) -> dict[str, Any]:
     return row
 
 
-def _from_row(row: dict[str, Any]) -> Item:
+def _from_row(row: dict[str, Any], image: bytes = b"") -> Item:
     if "record" not in row:
         return Quarantined(**row)
-    return Opened(**{**row, "record": from_row({**row["record"], "image": {"bytes": b""}})})
+    return Opened(**{**row, "record": from_row({**row["record"], "image": {"bytes": image}})})
+
+
+def to_line(item: Item) -> tuple[str, bytes]:
+    """``item`` as JSON, and its picture."""
+    return json.dumps(_row(item)), item.record.image if isinstance(item, Opened) else b""
+
+
+def from_line(line: str, image: bytes) -> Item:
+    """The item of ``to_line``."""
+    return _from_row(json.loads(line), image)

@@ -7,38 +7,36 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from fcotvl.data import sources
+from fcotvl.data.ahead import continued, leading_cuts
 from fcotvl.data.annotations import AbsentError
 from fcotvl.data.audit import Composition, Tiling, account, dropped
-from fcotvl.data.drafts import Request
 from fcotvl.data.duplicates import Benchmarks, Seen
+from fcotvl.data.feeds import Feed, benchmark_feed, corpus_feeds, fingerprint, open_pool
 from fcotvl.data.journal import Journal
 from fcotvl.data.mixture import Items, Stream, examine, mix
-from fcotvl.data.opening import Found, Opening, opened, routed, workers
+from fcotvl.data.opening import Found, opened, workers
 from fcotvl.errors import DataError
-from fcotvl.files import atomic, digest, scratch, write_json
-from fcotvl.params import BenchmarkParams, Params, SourceParams
+from fcotvl.files import atomic, scratch, write_json
+from fcotvl.params import BenchmarkParams, Params
 from fcotvl.records import Record, write_shards
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("val", "instruct", "align")
 """In this order: a picture that two of them could have goes to the first."""
-PACKAGE = Path(__file__).parents[1]
+AHEAD = "intake"
+"""Folder beside the corpus with what was opened ahead; gone once it is in the corpus."""
 REPEATED = ("instruct", "align")
 """Splits that may hold a record more than once: what a merge is judged on may not."""
-WORTH = 500
-"""Images from which on it is worth starting processes."""
 
 
 @dataclass
@@ -48,6 +46,8 @@ class Curation:
     params: Params
     raw: Path
     scratch: Path
+    ahead: Path
+    """Where ``intake`` has put what it opened, if it was run."""
     pool: Executor | None
     protected: Benchmarks
     seen: Seen
@@ -61,9 +61,10 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
         raise DataError(f"no folder {raw}; data.raw in params.yaml says where your data sets are")
     distance = params.at.corpus.near_duplicate
     found: dict[str, Any] = {"data_seed": params.data_seed, "benchmarks": {}, "corpus": {}}
-    key = digest([PACKAGE], _knobs(params), vast=[raw])
-    with _scratch(key) as folder, _pool(params) as pool:
-        job = Curation(params, raw, folder, pool, Benchmarks(distance), Seen(distance), found)
+    key, ahead = fingerprint(params, raw), corpus.parent / AHEAD
+    with _scratch(key) as folder, open_pool(params) as pool:
+        known = Benchmarks(distance), Seen(distance)
+        job = Curation(params, raw, folder, ahead / key, pool, *known, found)
         for name, benchmark in params.at.benchmarks.items():
             _benchmark(job, name, benchmark)
         absent = [row["sources"][name]["absent"] for name, row in found["benchmarks"].items()]
@@ -75,6 +76,7 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
             with atomic(output) as path:
                 shutil.move(folder / made, path)
     write_json(audit, {**found, "dropped": job.drops})
+    shutil.rmtree(ahead, ignore_errors=True)
 
 
 @contextmanager
@@ -92,23 +94,9 @@ def _scratch(key: str) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def _knobs(params: Params) -> list[object]:
-    at = params.at
-    many = [*at.sources, *at.benchmarks.values(), at.corpus, at.model]
-    return [params.data_seed, *at.benchmarks, *(section.model_dump() for section in many)]
-
-
-def _pool(params: Params) -> AbstractContextManager[Executor | None]:
-    """Processes that open pictures, where there are enough of them to be worth the start."""
-    budget = params.at.corpus
-    if workers() == 1 or budget.align + budget.instruct < WORTH:
-        return nullcontext()
-    return ProcessPoolExecutor(workers(), get_context("spawn"))
-
-
 def _benchmark(job: Curation, name: str, benchmark: BenchmarkParams) -> None:
     journal = Journal(job.scratch, f"benchmarks/{name}")
-    streams = [_stream(job, journal, name, benchmark, "test")]
+    streams = [_stream(job, journal, benchmark_feed(job.params, job.raw, name, benchmark), [])]
     records = examine(streams[0], benchmark.count, job.protected)
     row = _write(job, journal, records, streams, benchmark.max_tiles)
     job.found["benchmarks"][name] = {"questions_asked": benchmark.count, **row}
@@ -117,49 +105,41 @@ def _benchmark(job: Curation, name: str, benchmark: BenchmarkParams) -> None:
 def _split(job: Curation, split: str) -> None:
     journal = Journal(job.scratch, f"corpus/{split}")
     count = getattr(job.params.at.corpus, split)
-    feeding = [source for source in job.params.at.sources if split in source.splits]
-    streams = [_stream(job, journal, _label(source), source, split) for source in feeding]
+    feeds = corpus_feeds(job.params, job.raw, split, job.params.at.sources)
+    streams = [
+        _stream(job, journal, feed, leading_cuts(job.ahead, split, place))
+        for place, feed in enumerate(feeds)
+    ]
     records = mix(streams, count, job.seen, job.protected)
     row = _write(job, journal, records, streams, job.params.at.model.max_tiles)
     job.found["corpus"][split] = {"images_asked": count, **row}
 
 
-def _stream(
-    job: Curation,
-    journal: Journal,
-    name: str,
-    source: SourceParams | BenchmarkParams,
-    split: str,
-) -> Stream:
-    """What ``source`` has for ``split``, opened as the mixture asks for it."""
-    request = Request(raw=job.raw, split=split, seed=job.params.data_seed)
-    feeds = source.splits if isinstance(source, SourceParams) else (split,)
-    weight = source.weight if isinstance(source, SourceParams) else 1.0
-    budget = job.params.at.corpus
-    opening = Opening(split, source.licence, budget.max_pixels, budget.near_duplicate > 0)
-
-    def drafts() -> Iterator[Found]:
-        return routed(sources.read(source.reader, request, source.options), split, feeds)
+def _stream(job: Curation, journal: Journal, feed: Feed, cuts: Sequence[Path]) -> Stream:
+    """What ``feed`` has, opened as the mixture asks for it; its first ``cuts`` are already."""
+    split = feed.request.split
 
     def items(found: Iterable[Found]) -> Items:
-        return opened(found, opening, workers=workers(), pool=job.pool)
+        return opened(found, feed.opening, workers=workers(), pool=job.pool)
+
+    def again() -> Items:
+        return continued(cuts, 0, lambda _: items(feed.drafts(len(cuts))))
 
     try:
-        first = drafts()
+        first = feed.drafts(len(cuts))
     except AbsentError as error:
-        if not source.optional:
+        if not feed.is_optional:
             raise
-        if split == feeds[0]:
-            log.warning("%s is left out: %s", name, error)
-        return Stream(name, weight, iter(()), absent=str(error))
-    known = journal.items(lambda known: items(islice(first, known, None)))
-    epochs = budget.epochs if split in REPEATED else 1
-    return Stream(name, weight, known, again=lambda: items(drafts()), epochs=epochs)
-
-
-def _label(source: SourceParams) -> str:
-    """The reader and its options: ``rendered family=chart``."""
-    return " ".join([source.reader, *(f"{key}={value}" for key, value in source.options.items())])
+        if split == feed.splits[0]:
+            log.warning("%s is left out: %s", feed.name, error)
+        return Stream(feed.name, feed.weight, iter(()), absent=str(error))
+    if cuts:
+        log.info("%s of %s: %d cuts were opened ahead", split, feed.name, len(cuts))
+    known = journal.items(
+        lambda known: continued(cuts, known, lambda left: items(islice(first, left, None)))
+    )
+    epochs = job.params.at.corpus.epochs if split in REPEATED else 1
+    return Stream(feed.name, feed.weight, known, again=again, epochs=epochs)
 
 
 def _write(

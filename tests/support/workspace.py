@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.imports import ROOT
 
 STAGE = re.compile(r"^Running stage '([^']+)'|^(?:local)?rule (\w+):", re.MULTILINE)
-COLLECT = {"all", "variants"}
+COLLECT = {"all", "intake", "variants"}
 
 
 @dataclass(frozen=True)

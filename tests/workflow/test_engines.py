@@ -36,8 +36,16 @@ def names(stages: list[str]) -> list[str]:
     return sorted(stage.partition("@")[0] for stage in stages)
 
 
+def test_pictures_are_opened_ahead_in_as_many_jobs_as_wanted(clone: Workspace):
+    ran = clone.ok("snakemake", "--cores", "2", "intake", "--set-scatter", "intake=2")
+    assert ran.stages == ["intake_part", "intake_part"]
+
+
 def test_snakemake_runs_every_stage_once(clone: Workspace):
-    assert clone.ok("snakemake", "--cores", "2").stages == EVERY
+    ran = clone.ok("snakemake", "--cores", "2")
+    assert ran.stages == EVERY
+    assert "were opened ahead" in (clone.folder / "logs/snakemake/smoke/curate.log").read_text()
+    assert not (clone.folder / "data/smoke/intake").exists()
     clone.commit()
 
 

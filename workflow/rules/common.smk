@@ -1,6 +1,7 @@
 # Reads dvc.yaml and params.yaml, and exchanges finished work with DVC. No rule is defined here.
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def shown(paths, caption):
     """The outputs as entries of `snakemake --report`, with a caption of workflow/report."""
     caption = f"../report/{caption}.rst"
     return [report(path, caption=caption, patterns=["{name}.md"]) for path in paths]
+
+
+def intake_command():
+    """What opens a part of the pictures that curate mixes; DVC does not know it."""
+    raw = shlex.quote(CHAIN.values["data"]["raw"])
+    return f"python -m fcotvl intake --scale {SCALE} --raw {raw}"
 
 
 def experiment():

@@ -36,3 +36,37 @@ rule curate:
         *RULES["curate"].params,
     shell:
         RULES["curate"].shell
+
+
+scattergather:
+    intake=8,
+
+
+rule intake:
+    """Open the corpus' pictures ahead of curate, in as many jobs as `--set-scatter intake=N` says."""
+    input:
+        gather.intake(f"data/{SCALE}/intake/{{scatteritem}}.json"),
+
+
+rule intake_part:
+    """Open one part of the pictures; curate takes what is there and opens the rest itself."""
+    input:
+        RULES["curate"].input,
+    output:
+        f"data/{SCALE}/intake/{{scatteritem}}.json",
+    log:
+        screen=f"{LOGS}/intake/{{scatteritem}}.log",
+        own=f"logs/{SCALE}/intake/{{scatteritem}}.log",
+    benchmark:
+        f"{TIMES}/intake/{{scatteritem}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=60,
+    params:
+        *RULES["curate"].params,
+        command=intake_command(),
+    shell:
+        "{params.command} --part {wildcards.scatteritem} --account {output} --log {log.own}"
+        " > {log.screen} 2>&1"

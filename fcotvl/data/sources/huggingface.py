@@ -8,6 +8,7 @@ the bar graph?", "label": ["14"], "human_or_machine": 0}, read with ``question: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from fcotvl.data import shapes
@@ -16,6 +17,8 @@ from fcotvl.data.drafts import FileDraft, Quarantined, Request
 from fcotvl.errors import DataError, ParamsError
 from fcotvl.records import Turn
 
+OWN_CUTS = True
+"""They are the data set's files: reading a later one fetches none before it."""
 UNREACHABLE = (OSError, ValueError, RuntimeError)
 """What ``datasets`` raises where the hub, an id, a config or a split cannot be had."""
 
@@ -36,6 +39,8 @@ def read(
     half: str = "",
 ) -> Iterator[FileDraft | Quarantined]:
     """The rows of a split as records, in the hub's order, never all of them on disk.
+
+    A row is named by the number of its file in the split and its place there.
 
     Args:
         request: what is asked for.
@@ -59,7 +64,7 @@ def read(
     if shape not in shapes.available():
         raise ParamsError(f"huggingface: no shape {shape!r}; there are {shapes.available()}")
     rows = _stream(id, config, split, revision, image)
-    del request  # nothing of it is below data.raw
+    last = rows.num_shards if request.last is None else min(request.last, rows.num_shards)
 
     def turns(row: Any, name: str) -> tuple[Turn, ...]:
         return shapes.turns(shape, row, name, question=question, answer=answer, kind=kind)
@@ -67,7 +72,13 @@ def read(
     def origin(row: Any) -> str:
         return f"{source}/{text(row, half).partition('_')[0]}" if half else source
 
-    return _records(rows, f"{id} {split}", source, image, turns=turns, origin=origin)
+    return chain.from_iterable(
+        _records(
+            rows.shard(rows.num_shards, number), f"{id} {split}", number, source, image,
+            turns=turns, origin=origin,
+        )
+        for number in range(request.first, last)
+    )  # fmt: skip
 
 
 def _stream(name: str, config: str, split: str, revision: str, image: str) -> Any:
@@ -99,6 +110,7 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
 def _records(
     rows: Any,
     where: str,
+    part: int,
     name: str,
     image: str,
     *,
@@ -112,11 +124,11 @@ def _records(
             row = next(stream, None)
         except UNREACHABLE as error:
             reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{where}: reading stopped at row {number} ({reason})") from error
+            raise DataError(f"{where}: reading stopped at {part}:{number} ({reason})") from error
         if row is None:
             return
-        row_id = f"{name}-{where.rpartition(' ')[2]}-{number}"
-        file = f"{where}, row {number}"
+        row_id = f"{name}-{where.rpartition(' ')[2]}-{part}-{number}"
+        file = f"{where}, row {part}:{number}"
         try:
             asked = turns(row, row_id)
             yield FileDraft(row_id, "huggingface", origin(row), _picture(row, image), file, asked)

@@ -70,7 +70,7 @@ def test_smoke_writes_what_its_scale_asks_for_and_repeats_itself(tmp_path):
 
 
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("fcotvl.stages.curate.WORTH", 0)
+    monkeypatch.setattr("fcotvl.data.feeds.WORTH", 0)
     for count in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", count)
         curate("smoke", tmp_path / "raw", tmp_path / count)

@@ -3,6 +3,7 @@
 import datasets
 import pytest
 
+from fcotvl.data import sources
 from fcotvl.data.drafts import Quarantined, Request
 from fcotvl.data.sources.huggingface import read
 from fcotvl.errors import DataError, ParamsError
@@ -75,6 +76,33 @@ def test_a_bad_row_is_set_aside(tmp_path):
     ]
     items = found(tmp_path, rows)
     assert [isinstance(item, Quarantined) for item in items] == [True, True, False]
+
+
+def test_files_are_read_apart_as_they_are_together(tmp_path):
+    for number, rows in enumerate((2, 3, 1)):
+        asked = [
+            {"image": IMAGE, "question": f"{number}:{row}?", "answer": "x"} for row in range(rows)
+        ]
+        table = datasets.Dataset.from_list(asked).cast_column("image", datasets.Image())
+        table.to_parquet(tmp_path / f"train-{number:05d}-of-00003.parquet")
+
+    def drafts(first, last):
+        request = Request(raw=tmp_path, split="align", seed=0, first=first, last=last)
+        return list(sources.read("huggingface", request, {"id": str(tmp_path), "source": "hub"}))
+
+    whole = drafts(0, None)
+    assert [draft.turns[0].question for draft in whole] == [
+        "0:0?",
+        "0:1?",
+        "1:0?",
+        "1:1?",
+        "1:2?",
+        "2:0?",
+    ]
+    assert len({draft.id for draft in whole}) == 6
+    assert [*drafts(0, 1), *drafts(1, 2), *drafts(2, None)] == whole
+    assert drafts(1, 9) == whole[2:]
+    assert drafts(3, 4) == drafts(5, None) == []
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path):
