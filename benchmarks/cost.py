@@ -6,9 +6,10 @@ Random weights at true shapes. Every figure is a ratio to the teacher, the media
 take turns. All systems have the teacher's ViT, so each picture goes through it once. On a CPU time
 is CPU time of this process, so that a busy machine does not change the ratio. ``kv`` is the cache
 after prefill, ``peak`` the most memory that one picture with its answer takes beside the weights;
-on a CPU it is left out where it does not rise above what the process holds already. ``--layers``
-keeps that many layers of ViT and LLM where the whole model is too slow; the prediction is then made
-for the same shortened model.
+on a CPU it is left out where it does not rise above what the process holds already.
+``--extrapolate``, where the whole model is too large or too slow: models of one and of two layers
+are measured, and what the second layer adds stands for each further one (behind FastV's cut, what a
+layer with the kept tokens adds). The prediction is that of the whole model all the same.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ import argparse
 import json
 import statistics
 import time
+from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import InternVLForConditionalGeneration
+from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from fcotvl.evaluate.speed import Contender
 from fcotvl.models.checkpoints import make_student
 from fcotvl.models.config import visual_tokens
-from fcotvl.models.cost import cost, parameters
+from fcotvl.models.cost import Cost, cost, parameters
 from fcotvl.models.decoding import Decoder
 from fcotvl.models.fastv import Prune, PrunedDecoder
 from fcotvl.models.layouts import config as layout
@@ -36,23 +39,42 @@ from fcotvl.models.student import connect, encode_tiles
 
 PARTS = ("connector", "prefill", "decode")
 NEW_TOKENS = 8
+CUT = 2
+"""FastV's K."""
 
 
-def systems(name: str, layers: int | None, dtype: torch.dtype, device: str) -> list[Contender]:
-    """The teacher with random weights, and students and FastV that share them."""
+def systems(
+    name: str, dtype: torch.dtype, device: str, *, layers: int | None = None, cut: int = CUT
+) -> list[Contender]:
+    """The teacher with random weights, and students and FastV that share them.
+
+    Args:
+        name: of the layout.
+        dtype: of the weights.
+        device: where they are.
+        layers: of ViT and LLM, if not all.
+        cut: layers before which FastV drops nothing; where there are no more, it is left out.
+    """
     config = layout(name)
     if layers is not None:
         config.vision_config.num_hidden_layers = layers
-        config.text_config.num_hidden_layers = layers
-        if hasattr(config.text_config, "layer_types"):
-            config.text_config.layer_types = config.text_config.layer_types[:layers]
+        _shorten(config, layers)
     teacher = InternVLForConditionalGeneration(config).to(device, dtype).eval()
     made = [Contender("teacher", teacher)]
     for ratio in (0.5, 0.75):
         student = make_student(teacher, compressor="cnn", ratio=ratio, share=True)
         made += [Contender(f"cnn {ratio}", student)]
-        made += [Contender(f"fastv {ratio}", teacher, Prune("fastv", ratio, layer=2))]
+        if cut < config.text_config.num_hidden_layers:
+            made += [Contender(f"fastv {ratio}", teacher, Prune("fastv", ratio, layer=cut))]
     return made
+
+
+def _shorten(config: InternVLConfig, layers: int) -> None:
+    """Give the LLM so many layers."""
+    config.text_config.num_hidden_layers = layers
+    if hasattr(config.text_config, "layer_types"):
+        kinds = config.text_config.layer_types
+        config.text_config.layer_types = [*kinds, *kinds[:1] * layers][:layers]
 
 
 def now(device: str) -> float:
@@ -118,30 +140,56 @@ def measure(system: Contender, seen: torch.Tensor, text: int, device: str) -> di
     return dict(zip((*PARTS, "kv", "peak"), [*spent, held, most], strict=True))
 
 
-def table(
+Turn = dict[str, dict[str, float]]
+"""What ``measure`` found, by system."""
+
+
+def take_turns(
     made: list[Contender], tiles: int, text: int, pairs: int, device: str
-) -> list[dict[str, Any]]:
-    """One row per system and part: measured ratio, its range, and the predicted one."""
-    teacher, turns, looks = made[0], [], []
+) -> tuple[list[Turn], list[float]]:
+    """All systems in turn, ``pairs`` times; and the seconds of the ViT each time."""
+    turns, looks = [], []
     for _ in tqdm(range(pairs + 1), desc="turns", disable=None):
-        seen, seconds = look(teacher, tiles, device)
+        seen, seconds = look(made[0], tiles, device)
         turns.append({system.name: measure(system, seen, text, device) for system in made})
         looks.append(seconds)
-    turns, looks = turns[1:], looks[1:]
+    return turns[1:], looks[1:]
+
+
+def extrapolate(one: Turn, two: Turn, layers: int) -> Turn:
+    """The figures of ``layers`` layers, from those of one and of two; peaks are not to be had.
+
+    Two layers are measured as they are, or are the teacher's before FastV's cut; each further one
+    adds what the second did.
+    """
+    whole: Turn = {}
+    for name, figures in two.items():
+        first = one.get(name, one["teacher"])
+        both = figures if name in one else two["teacher"]
+        whole[name] = {
+            part: both[part] + (layers - 2) * (figures[part] - first[part])
+            for part in ("prefill", "decode", "kv")
+        }
+        whole[name] |= {"connector": figures["connector"], "peak": 0}
+    return whole
+
+
+def table(
+    made: list[Contender], turns: list[Turn], tiles: int, text: int, layers: int
+) -> list[dict[str, Any]]:
+    """One row per system and part: measured ratio, its range, and the predicted one."""
+    teacher = made[0]
     width = torch.finfo(teacher.model.dtype).bits // 8
-    base = cost(teacher.model.config, tiles=tiles, text_tokens=text, bytes_per_number=width)
-    vit = {"measured": 1.0, "low": 1.0, "high": 1.0, "predicted": 1.0}
-    rows: list[dict[str, Any]] = [
-        {"system": "all", "part": "vit", **vit, "teacher": statistics.median(looks)}
-    ]
+
+    def predict(system: Contender) -> Cost:
+        config = deepcopy(system.model.config)
+        _shorten(config, layers)
+        prune = replace(system.prune, layer=CUT) if system.prune else None
+        return cost(config, tiles=tiles, text_tokens=text, prune=prune, bytes_per_number=width)
+
+    base, rows = predict(teacher), []
     for system in made[1:]:
-        predicted = cost(
-            system.model.config,
-            tiles=tiles,
-            text_tokens=text,
-            prune=system.prune,
-            bytes_per_number=width,
-        )
+        predicted = predict(system)
         for part in (*PARTS, "kv", "peak"):
             if not all(turn[teacher.name][part] for turn in turns):
                 continue  # a peak too small to be seen
@@ -175,7 +223,7 @@ def main() -> None:
     """Measure, print a Markdown table and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layout", default="internvl2-1b")
-    parser.add_argument("--layers", type=int)
+    parser.add_argument("--extrapolate", action="store_true", help="from one and two layers")
     parser.add_argument("--tiles", type=int, default=4)
     parser.add_argument("--text", type=int, default=48)
     parser.add_argument("--pairs", type=int, default=7)
@@ -184,8 +232,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.manual_seed(0)
-    made = systems(given.layout, given.layers, getattr(torch, given.dtype), given.device)
-    rows = table(made, given.tiles, given.text, given.pairs, given.device)
+    dtype, layers = getattr(torch, given.dtype), layout(given.layout).text_config.num_hidden_layers
+    run = (given.tiles, given.text, given.pairs, given.device)
+    if given.extrapolate:
+        one = take_turns(systems(given.layout, dtype, given.device, layers=1, cut=1), *run)[0]
+        made = systems(given.layout, dtype, given.device, layers=2, cut=1)
+        two = take_turns(made, *run)[0]
+        turns = [extrapolate(*pair, layers) for pair in zip(one, two, strict=True)]
+        print(f"Extrapolated to {layers} layers from measured models of one and of two.\n")
+        rows = []
+    else:
+        made = systems(given.layout, dtype, given.device)
+        turns, looks = take_turns(made, *run)
+        same = {"measured": 1.0, "low": 1.0, "high": 1.0, "predicted": 1.0}
+        rows = [{"system": "all", "part": "vit", **same, "teacher": statistics.median(looks)}]
+    rows += table(made, turns, given.tiles, given.text, layers)
     print("| system | part | measured | range | predicted | teacher |\n|---|---|---|---|---|---|")
     for row in rows:
         spread = f"{row['low']:.2f} to {row['high']:.2f}"
@@ -194,7 +255,7 @@ def main() -> None:
         print("| " + " | ".join(cells) + " |")
     if given.output is not None:
         head = {key: str(value) for key, value in vars(given).items() if key != "output"}
-        counts = parameters(made[0].model.config)
+        counts = parameters(layout(given.layout))
         given.output.write_text(json.dumps({**head, "parameters": counts, "rows": rows}, indent=2))
 
 
