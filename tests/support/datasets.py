@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from fcotvl.data.drafts import Request
 from fcotvl.records import Record, Turn, pixel_digest
+from tests.support.imports import ROOT
 
 REALDATA = os.environ.get("FCOTVL_REALDATA")
 """Folder with samples of the official data sets, where someone has them."""
@@ -85,3 +87,14 @@ def write_chartqa(raw: Path, split: str, charts: int, first_seed: int = 0) -> Pa
     write_json(root / f"{split}_human.json", human)
     write_json(root / f"{split}_augmented.json", augmented)
     return root
+
+
+def small_shards(home: Path) -> Path:
+    """A copy of the params in which scale smoke has more pictures and shards of five."""
+    shutil.copytree(ROOT / "workflow/scales", home / "workflow/scales")
+    shutil.copy(ROOT / "params.yaml", home)
+    for name in ("smoke", "local"):
+        path = home / f"workflow/scales/{name}.yaml"
+        text = path.read_text().replace("shard_size: 500", "shard_size: 5")
+        path.write_text(text.replace("align: 24", "align: 60").replace("align: 2000", "align: 90"))
+    return home / "params.yaml"

@@ -17,7 +17,7 @@ from fcotvl.errors import DataError
 from fcotvl.params import load
 from fcotvl.records import read_records
 from fcotvl.stages.curate import SPLITS, run
-from tests.support.datasets import write_chartqa
+from tests.support.datasets import small_shards, write_chartqa
 from tests.support.imports import ROOT
 
 OUTPUTS = ("corpus", "benchmarks", "audit.json")
@@ -26,17 +26,6 @@ OUTPUTS = ("corpus", "benchmarks", "audit.json")
 @pytest.fixture(autouse=True)
 def _scratch_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def small_shards(home: Path) -> Path:
-    """A copy of the params in which scale smoke has more pictures and shards of five."""
-    shutil.copytree(ROOT / "workflow/scales", home / "workflow/scales")
-    shutil.copy(ROOT / "params.yaml", home)
-    for name in ("smoke", "local"):
-        path = home / f"workflow/scales/{name}.yaml"
-        text = path.read_text().replace("shard_size: 500", "shard_size: 5")
-        path.write_text(text.replace("align: 24", "align: 60").replace("align: 2000", "align: 90"))
-    return home / "params.yaml"
 
 
 def curate(scale: str, raw: Path, out: Path, study: Path = ROOT / "params.yaml") -> dict:

@@ -11,7 +11,7 @@ from fcotvl.data.opening import Opening
 from fcotvl.errors import ParamsError
 from fcotvl.params import load
 from fcotvl.stages import curate, intake
-from tests.support.datasets import write_chartqa
+from tests.support.datasets import small_shards, write_chartqa
 from tests.support.imports import ROOT
 
 PARTS = 3
@@ -38,10 +38,10 @@ def opened(monkeypatch):
     return names
 
 
-def open_part(scale, number, out):
+def open_part(scale, number, out, study=ROOT / "params.yaml"):
     account = out / "intake" / f"{number}-of-{PARTS}.json"
     intake.run(
-        load(ROOT / "params.yaml", scale=scale),
+        load(study, scale=scale),
         raw=Path("raw"),
         part=f"{number}-of-{PARTS}",
         account=account,
@@ -49,10 +49,10 @@ def open_part(scale, number, out):
     return json.loads(account.read_text())
 
 
-def mixed(scale, out):
+def mixed(scale, out, study=ROOT / "params.yaml"):
     """All bytes that curate writes."""
     paths = {name: out / name for name in ("corpus", "benchmarks", "audit")}
-    curate.run(load(ROOT / "params.yaml", scale=scale), raw=Path("raw"), **paths)
+    curate.run(load(study, scale=scale), raw=Path("raw"), **paths)
     files = sorted(path for path in out.rglob("*") if path.is_file())
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
@@ -102,6 +102,30 @@ def test_a_part_that_was_killed_opens_only_what_is_missing(tmp_path, opened):
     open_part("smoke", 1, tmp_path)
     assert len(opened) == sources.BLOCK
     assert sorted(tmp_path.glob("intake/*/*/*/*.parquet")) == cuts
+
+
+@pytest.mark.parametrize("limit", [25, 70])
+def test_a_killed_curate_goes_on_behind_what_was_opened_ahead(tmp_path, opened, monkeypatch, limit):
+    """The kill comes while it opens what is missing; some finished shards are of cuts, some not."""
+    local_sources(tmp_path / "raw")
+    study = small_shards(tmp_path)
+    wanted = mixed("local", tmp_path / "alone", study)
+    alone = len(opened)
+    open_part("local", 1, tmp_path / "shared", study)
+    opened.clear()
+    whole = Opening.__call__
+
+    def killed(self, drafts):
+        if len(opened) == limit:
+            raise KeyboardInterrupt
+        return whole(self, drafts)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(Opening, "__call__", killed)
+        mixed("local", tmp_path / "shared", study)
+    opened.clear()
+    assert mixed("local", tmp_path / "shared", study) == wanted
+    assert len(opened) < alone - 3
 
 
 def test_what_was_opened_of_other_files_is_not_used(tmp_path, opened):
