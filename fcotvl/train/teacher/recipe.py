@@ -41,7 +41,7 @@ class TeacherBudget:
     """Phase 1: ViT and projector learn to read and to name what they read."""
     text_steps: int = 2500
     """Phase 2: the LLM finds and reasons on pictures that the oracle reads for it."""
-    join_steps: int = 3300
+    join_steps: int = 2600
     """Phase 3: everything together."""
     pages: int = 12
     """Pictures in a batch of phase 1."""

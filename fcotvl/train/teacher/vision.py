@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isnan, nan
 
 import torch
 import torch.nn.functional as F
@@ -196,19 +197,18 @@ def train_vision(
     peak: float,
     seed: int,
 ) -> float:
-    """Train ViT and projector and return the smoothed reading accuracy at the end."""
+    """Train ViT and projector; return the smoothed reading accuracy, NaN if no step was left."""
     model = parts.model.model
     optimizers = Optimizers([model.vision_tower, model.multi_modal_projector, parts.reader])
     first = progress.done
     pages_of = batches(PageStream(first * batch, seed, practice_share=PRACTICE), batch)
-    accuracy = named = 0.0
+    accuracy = named = nan  # of a phase that was finished before nothing is known
     parts.model.train()
     for step in progress.steps(optimizers, steps, peak):
         seen = see(parts, packer, next(pages_of), closeness=CLOSENESS)
         seen.loss.backward()
-        share = 1.0 if step == first else 0.02
-        accuracy += share * (seen.accuracy - accuracy)
-        named += share * (seen.named - named)
+        accuracy = _smooth(accuracy, seen.accuracy)
+        named = _smooth(named, seen.named)
         if step % 25 == 0:
             log.info(
                 "vision %d/%d loss %.3f read %.4f off %.3f named %.3f look %.3f",
@@ -216,3 +216,7 @@ def train_vision(
             )  # fmt: skip
     parts.model.eval()
     return accuracy
+
+
+def _smooth(mean: float, value: float) -> float:
+    return value if isnan(mean) else mean + 0.02 * (value - mean)

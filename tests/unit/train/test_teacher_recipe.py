@@ -1,5 +1,6 @@
 """The whole recipe in miniature: every phase, resume, and a checkpoint that loads everywhere."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -18,9 +19,13 @@ def trained(tmp_path_factory):
     return scratch, *train_teacher(BUDGET, seed=1, scratch=scratch)
 
 
-def test_a_finished_recipe_is_not_trained_again(trained):
+def test_a_finished_recipe_is_not_trained_again(trained, caplog):
     scratch, model, _ = trained
+    times = [path.read_text() for path in sorted(scratch.glob("*/progress.json"))]
+    assert all(json.loads(text)["seconds"] > 0 for text in times)
     again, _ = train_teacher(BUDGET, seed=1, scratch=scratch)
+    assert "reading ends" not in caplog.text
+    assert [path.read_text() for path in sorted(scratch.glob("*/progress.json"))] == times
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, again.get_parameter(name)), name
 
