@@ -9,8 +9,8 @@ from fcotvl.train.teacher.data import PageStream, batches
 from fcotvl.train.teacher.drill import drills
 from fcotvl.train.teacher.optim import Optimizers
 from fcotvl.train.teacher.pack import Packer
-from fcotvl.train.teacher.state import Progress
-from fcotvl.train.teacher.text import Tally, answer_loss, drill_loss, practise
+from fcotvl.train.teacher.state import Progress, Tally
+from fcotvl.train.teacher.text import answer_loss, drill_loss, practise
 from fcotvl.train.teacher.vision import Parts, see
 
 log = logging.getLogger(__name__)

@@ -101,7 +101,7 @@ def train_teacher(
         parts, packer, phase("1-vision", vision=vision, projector=projector, reader=reader),
         steps=b.vision_steps, batch=b.pages, peak=b.peak, seed=seed,
     )  # fmt: skip
-    _warn_below("reading", read, READ, "vision_steps")
+    _warn_below("reading", read.rates.get("read", 1.0), READ, "vision_steps")
     found = train_text(
         model, oracle, packer, phase("2-text", llm=llm),
         steps=b.text_steps, batch=b.chats, peak=b.peak, seed=seed,

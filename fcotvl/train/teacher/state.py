@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,23 @@ from torch import Tensor, nn
 from fcotvl.train.teacher.optim import Optimizers, warm_decay
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Tally:
+    """Smoothed shares of what goes right, by name; empty where no step was taken."""
+
+    rates: dict[str, float]
+    decay: float = 0.98
+
+    def add(self, found: dict[str, tuple[float, int]]) -> None:
+        """Take in one batch."""
+        for kind, (right, count) in found.items():
+            old = self.rates.get(kind, right / count)
+            self.rates[kind] = self.decay * old + (1 - self.decay) * right / count
+
+    def __str__(self) -> str:
+        return " ".join(f"{kind} {rate:.3f}" for kind, rate in sorted(self.rates.items()))
 
 
 class Progress:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from random import Random
 
@@ -27,7 +26,7 @@ from fcotvl.train.teacher.optim import Optimizers
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import Chat, Contents, Packed, Packer
 from fcotvl.train.teacher.pointing import Glance, Watched
-from fcotvl.train.teacher.state import Progress
+from fcotvl.train.teacher.state import Progress, Tally
 
 log = logging.getLogger(__name__)
 WORD_LAYER = 2
@@ -133,23 +132,6 @@ def _reply_loss(
         if (count := int((first == code).sum()))
     }
     return loss, found
-
-
-@dataclass
-class Tally:
-    """Smoothed first-answer-token accuracy per kind of turn."""
-
-    rates: dict[str, float]
-    decay: float = 0.98
-
-    def add(self, found: dict[str, tuple[float, int]]) -> None:
-        """Take in one batch."""
-        for kind, (right, count) in found.items():
-            old = self.rates.get(kind, right / count)
-            self.rates[kind] = self.decay * old + (1 - self.decay) * right / count
-
-    def __str__(self) -> str:
-        return " ".join(f"{kind} {rate:.3f}" for kind, rate in sorted(self.rates.items()))
 
 
 CURRICULUM: tuple[tuple[float, tuple[int, ...]], ...] = (

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isnan, nan
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +32,7 @@ from fcotvl.train.teacher.optim import Optimizers
 from fcotvl.train.teacher.oracle import Oracle
 from fcotvl.train.teacher.pack import Contents, Packer
 from fcotvl.train.teacher.pointing import Watched
-from fcotvl.train.teacher.state import Progress
+from fcotvl.train.teacher.state import Progress, Tally
 
 log = logging.getLogger(__name__)
 EMPTY_WEIGHT = 0.15
@@ -196,27 +195,22 @@ def train_vision(
     batch: int,
     peak: float,
     seed: int,
-) -> float:
-    """Train ViT and projector; return the smoothed reading accuracy, NaN if no step was left."""
+) -> Tally:
+    """Train ViT and projector and return how much is ``read`` and ``named`` rightly."""
     model = parts.model.model
     optimizers = Optimizers([model.vision_tower, model.multi_modal_projector, parts.reader])
-    first = progress.done
-    pages_of = batches(PageStream(first * batch, seed, practice_share=PRACTICE), batch)
-    accuracy = named = nan  # of a phase that was finished before nothing is known
+    drawn = PageStream(progress.done * batch, seed, practice_share=PRACTICE)
+    pages_of = batches(drawn, batch)
+    tally = Tally({})
     parts.model.train()
     for step in progress.steps(optimizers, steps, peak):
         seen = see(parts, packer, next(pages_of), closeness=CLOSENESS)
         seen.loss.backward()
-        accuracy = _smooth(accuracy, seen.accuracy)
-        named = _smooth(named, seen.named)
+        tally.add({"read": (seen.accuracy, 1), "named": (seen.named, 1)})
         if step % 25 == 0:
             log.info(
-                "vision %d/%d loss %.3f read %.4f off %.3f named %.3f look %.3f",
-                step, steps, seen.loss.item(), accuracy, seen.off, named, seen.looking,
+                "vision %d/%d loss %.3f off %.3f look %.3f %s",
+                step, steps, seen.loss.item(), seen.off, seen.looking, tally,
             )  # fmt: skip
     parts.model.eval()
-    return accuracy
-
-
-def _smooth(mean: float, value: float) -> float:
-    return value if isnan(mean) else mean + 0.02 * (value - mean)
+    return tally

@@ -30,6 +30,13 @@ def test_a_finished_recipe_is_not_trained_again(trained, caplog):
         assert torch.equal(parameter, again.get_parameter(name)), name
 
 
+def test_the_recipe_depends_on_its_seed_alone(trained, tmp_path):
+    torch.manual_seed(99)  # none of the recipe's chance may come from here
+    again, _ = train_teacher(BUDGET, seed=1, scratch=tmp_path)
+    for name, parameter in trained[1].named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name)), name
+
+
 def test_every_part_has_learned(trained):
     _, model, tokenizer = trained
     from_nothing = replace(BUDGET, vision_steps=0, text_steps=0, join_steps=0)
