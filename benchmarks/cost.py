@@ -28,14 +28,14 @@ import torch
 from tqdm import tqdm
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
+from fcotvl.compress.checkpoints import make_student
+from fcotvl.compress.config import visual_tokens
+from fcotvl.compress.student import connect, encode_tiles
+from fcotvl.evaluate.cost import Cost, cost, parameters
 from fcotvl.evaluate.speed import Contender
-from fcotvl.models.checkpoints import make_student
-from fcotvl.models.config import visual_tokens
-from fcotvl.models.cost import Cost, cost, parameters
-from fcotvl.models.decoding import Decoder
-from fcotvl.models.fastv import Prune, PrunedDecoder
-from fcotvl.models.layouts import config as layout
-from fcotvl.models.student import connect, encode_tiles
+from fcotvl.inference.decoding import Decoder
+from fcotvl.inference.fastv import Prune, PrunedDecoder
+from fcotvl.internvl.architectures import config as layout
 
 PARTS = ("connector", "prefill", "decode")
 NEW_TOKENS = 8

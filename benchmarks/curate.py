@@ -34,16 +34,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from fcotvl.core.records import Record, write_shards
 from fcotvl.data import sources
 from fcotvl.data.audit import Composition, Tiling
-from fcotvl.data.drafts import Request
-from fcotvl.data.duplicates import BITS, Benchmarks, Near, Seen
+from fcotvl.data.decoding import Opening, Result, opened
+from fcotvl.data.dedup import BITS, Benchmarks, Near, Seen
 from fcotvl.data.images import encode
-from fcotvl.data.journal import Journal
-from fcotvl.data.mixture import Stream, mix
-from fcotvl.data.opening import Opening, Result, opened
-from fcotvl.data.render import FAMILIES, render
-from fcotvl.records import Record, write_shards
+from fcotvl.data.lazy_records import Request
+from fcotvl.data.mixing import Stream, mix
+from fcotvl.data.resume_log import Journal
+from fcotvl.toy.render import FAMILIES, render
 
 PURE = 600
 """Pictures that the baseline draws."""

@@ -1,6 +1,6 @@
 """fcotvl: an open, checkable reproduction of FCoT-VL (arXiv 2502.18512)."""
 
-from fcotvl.models import auto as _auto
+from fcotvl.compress import auto as _auto
 
 __version__ = "0.1.0"
 

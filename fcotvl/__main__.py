@@ -17,9 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fcotvl import params as params_module
 from fcotvl import stages
-from fcotvl.errors import FcotvlError
+from fcotvl.core import config as params_module
+from fcotvl.core.errors import FcotvlError
 
 log = logging.getLogger("fcotvl")
 

@@ -6,7 +6,7 @@
 Only the standard library and yaml: this runs whenever Snakemake starts.
 """
 
-from fcotvl.dag.chain import Chain
 from fcotvl.dag.exchange import begin, commit, end, sync
+from fcotvl.dag.pipeline import Chain
 
 __all__ = ["Chain", "begin", "commit", "end", "sync"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fcotvl.core.errors import FcotvlError
 from fcotvl.dag import Chain, commit
 from fcotvl.dag.variants import publish, restore
-from fcotvl.errors import FcotvlError
 
 
 def main() -> int:

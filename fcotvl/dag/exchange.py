@@ -15,9 +15,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from fcotvl.dag.chain import Chain, Job
-from fcotvl.dag.programs import EngineError, run
-from fcotvl.files import write_json
+from fcotvl.core.io import write_json
+from fcotvl.dag.pipeline import Chain, Job
+from fcotvl.dag.subprocesses import EngineError, run
 
 LOCK = Path("dvc.lock")
 AT_WORK_DVC = Path(".dvc/tmp/rwlock")

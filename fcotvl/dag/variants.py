@@ -16,10 +16,10 @@ from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.utils.serialize import modify_yaml
 
-from fcotvl.dag.chain import Chain, Job
+from fcotvl.core.io import write_text
 from fcotvl.dag.exchange import STAMP, adopt, is_built, sync
-from fcotvl.dag.programs import EngineError, run
-from fcotvl.files import write_text
+from fcotvl.dag.pipeline import Chain, Job
+from fcotvl.dag.subprocesses import EngineError, run
 
 BROUGHT = ("params.yaml", "dvc.lock", "reports/")
 """What an experiment brings itself; all other changes must be in Git before."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fcotvl.errors import DataError
+from fcotvl.core.errors import DataError
 
 _SHOWN = 60
 """Characters of a wrong value that a message repeats."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fcotvl.data.mixture import Stream
-from fcotvl.errors import DataError
-from fcotvl.geometry import RATIOS, compressed, count_tiles
-from fcotvl.records import Record
+from fcotvl.core.errors import DataError
+from fcotvl.core.geometry import RATIOS, compressed, count_tiles
+from fcotvl.core.records import Record
+from fcotvl.data.mixing import Stream
 
 SIZES = (224, 448, 896, 1792, 3584)
 """Upper bounds of the classes of an image's longer side, pixels."""

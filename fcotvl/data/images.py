@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from fcotvl.errors import DataError
-from fcotvl.records import pixel_digest
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import pixel_digest
 
 MAX_ASPECT = 200
 """Longer strips hold nothing that can be read."""

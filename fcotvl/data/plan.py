@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fcotvl.data.drafts import CARVE
-from fcotvl.params import CorpusParams, SourceParams
+from fcotvl.core.config import CorpusParams, SourceParams
+from fcotvl.data.lazy_records import CARVE
 
 
 @dataclass(frozen=True)

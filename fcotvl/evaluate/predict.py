@@ -9,12 +9,12 @@ from itertools import starmap
 import pandas as pd
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.models.checkpoints import processor_for
-from fcotvl.models.fastv import Prune
-from fcotvl.models.generate import Query, generate
-from fcotvl.models.processor import FcotvlProcessor
-from fcotvl.prompts import MODES, Prompts
-from fcotvl.records import Record, Turn
+from fcotvl.compress.checkpoints import processor_for
+from fcotvl.compress.processor import FcotvlProcessor
+from fcotvl.core.prompts import MODES, Prompts
+from fcotvl.core.records import Record, Turn
+from fcotvl.inference.fastv import Prune
+from fcotvl.inference.generate import Query, generate
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import logging
 
 import pandas as pd
 
-from fcotvl.answers import final_answer
-from fcotvl.errors import DataError
+from fcotvl.core.answers import final_answer
+from fcotvl.core.errors import DataError
 from fcotvl.evaluate import benchmarks, metrics
 
 log = logging.getLogger(__name__)

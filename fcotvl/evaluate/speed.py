@@ -13,13 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.models.checkpoints import processor_for
-from fcotvl.models.cost import cost
-from fcotvl.models.decoding import Decoder, Ids, Mask
-from fcotvl.models.fastv import Prune, PrunedDecoder
-from fcotvl.models.processor import FcotvlProcessor
-from fcotvl.models.student import connect, encode_tiles
-from fcotvl.records import Record
+from fcotvl.compress.checkpoints import processor_for
+from fcotvl.compress.processor import FcotvlProcessor
+from fcotvl.compress.student import connect, encode_tiles
+from fcotvl.core.records import Record
+from fcotvl.evaluate.cost import cost
+from fcotvl.inference.decoding import Decoder, Ids, Mask
+from fcotvl.inference.fastv import Prune, PrunedDecoder
 
 PARTS = ("vision", "prefill", "decode", "total")
 """ViT and connector; the LLM's first pass; one further token; an answer of ``NEW_TOKENS``."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from fcotvl.answers import final_answer
-from fcotvl.errors import DataError
+from fcotvl.core.answers import final_answer
+from fcotvl.core.errors import DataError
 
 
 def submission(predictions: pd.DataFrame, question_ids: Iterable[int]) -> str:

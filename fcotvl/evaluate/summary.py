@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from fcotvl.evaluate import benchmarks
-from fcotvl.evaluate.intervals import (
+from fcotvl.core.bootstrap import (
     BOOTSTRAP,
     Bootstrap,
     Interval,
@@ -21,6 +20,7 @@ from fcotvl.evaluate.intervals import (
     mean_interval,
     retention_interval,
 )
+from fcotvl.evaluate import benchmarks
 
 _TASK = ["benchmark", "prompt", "metric"]
 _PAIRED: dict[str, Callable[[Any, Any, Questions, Bootstrap], Interval]] = {

@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fcotvl.errors import CheckpointError
+from fcotvl.core.errors import CheckpointError
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 """Name -> (dtype, shape) of every tensor, in the order of the file."""

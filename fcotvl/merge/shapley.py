@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcotvl.errors import DataError
+from fcotvl.core.errors import DataError
 
 Coalition = frozenset[str]
 

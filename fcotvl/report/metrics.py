@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from fcotvl.report.cells import headline
-from fcotvl.report.inputs import Inputs
+from fcotvl.report.formatting import headline
+from fcotvl.report.report_data import Inputs
 
 
 def metrics(inputs: Inputs) -> dict[str, Any]:

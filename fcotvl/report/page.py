@@ -12,8 +12,8 @@ from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from fcotvl.report.claims import Claim, claims
-from fcotvl.report.inputs import Inputs
 from fcotvl.report.plots import Plot, all_plots
+from fcotvl.report.report_data import Inputs
 from fcotvl.report.table import Table
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (

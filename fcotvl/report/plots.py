@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fcotvl.report.cells import headline, titled
-from fcotvl.report.inputs import Inputs
+from fcotvl.report.formatting import headline, titled
+from fcotvl.report.report_data import Inputs
 
 INK, FAINT = "#010101", "#020202"  # stand for the page's text colours until the SVG is written
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

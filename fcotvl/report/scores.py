@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from fcotvl.report.cells import (
+from fcotvl.report.formatting import (
     INTERVALS,
     cells,
     headline,
@@ -20,7 +20,7 @@ from fcotvl.report.cells import (
     questions,
     titled,
 )
-from fcotvl.report.inputs import Inputs
+from fcotvl.report.report_data import Inputs
 from fcotvl.report.table import MISSING, Table, interval
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fcotvl.report import accounts, scores
-from fcotvl.report.inputs import Inputs
+from fcotvl.report import diagnostics as accounts
+from fcotvl.report import scores
+from fcotvl.report.report_data import Inputs
 from fcotvl.report.table import Table
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError
+from fcotvl.core.io import write_text
 from fcotvl.data import audit_page
-from fcotvl.errors import DataError
-from fcotvl.files import write_text
-from fcotvl.params import Params
 
 
 def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) -> None:

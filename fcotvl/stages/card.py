@@ -12,18 +12,18 @@ import pandas as pd
 from PIL import Image
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.answers import final_answer
-from fcotvl.data.render import FAMILIES, Rendered, render
+from fcotvl.compress.checkpoints import load_processor, load_teacher, make_student, processor_for
+from fcotvl.compress.processor import FcotvlProcessor
+from fcotvl.core.answers import final_answer
+from fcotvl.core.bootstrap import Questions, mean_interval
+from fcotvl.core.config import Params
+from fcotvl.core.geometry import RATIOS
+from fcotvl.core.io import write_text
+from fcotvl.core.prompts import Prompts
+from fcotvl.core.records import Turn
 from fcotvl.evaluate import metrics
-from fcotvl.evaluate.intervals import Questions, mean_interval
-from fcotvl.files import write_text
-from fcotvl.geometry import RATIOS
-from fcotvl.models.checkpoints import load_processor, load_teacher, make_student, processor_for
-from fcotvl.models.generate import Query, generate
-from fcotvl.models.processor import FcotvlProcessor
-from fcotvl.params import Params
-from fcotvl.prompts import Prompts
-from fcotvl.records import Turn
+from fcotvl.inference.generate import Query, generate
+from fcotvl.toy.render import FAMILIES, Rendered, render
 
 log = logging.getLogger(__name__)
 

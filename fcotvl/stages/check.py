@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pkgutil import iter_modules
 
-from fcotvl import params as params_module
-from fcotvl.errors import DataError, ParamsError
-from fcotvl.files import write_text
-from fcotvl.models import compressors
-from fcotvl.params import Params
+from fcotvl.compress import compressors
+from fcotvl.core import config as params_module
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.core.io import write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ def validate(params: Params) -> None:
     """
     for recipe, values in params.recipes.items():
         _known(f"recipes.{recipe}.resampling", values.resampling, "train/resampling")
-        _known(f"recipes.{recipe}.merge", values.merge, "merge/rules")
+        _known(f"recipes.{recipe}.merge", values.merge, "merge/methods")
     for name in params.compressors:
-        _known("compressors", name, "models/compressors")
+        _known("compressors", name, "compress/compressors")
     for name, ratio in variants(params):
         compressors.check(name, ratio=ratio, tokens=params.at.model.tokens)
     if not Path(params.data.raw).is_dir():
@@ -85,9 +85,9 @@ def build_variants(params: Params) -> int:
     """
     import torch  # noqa: PLC0415 - the Snakefile imports this module for validate() alone
 
-    from fcotvl.models import layouts  # noqa: PLC0415
-    from fcotvl.models.config import FcotvlConfig  # noqa: PLC0415
-    from fcotvl.models.student import FcotvlForConditionalGeneration  # noqa: PLC0415
+    from fcotvl.compress.config import FcotvlConfig  # noqa: PLC0415
+    from fcotvl.compress.student import FcotvlForConditionalGeneration  # noqa: PLC0415
+    from fcotvl.internvl import architectures as layouts  # noqa: PLC0415
 
     teacher = layouts.config(params.at.model.layout)
     count = 0

@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 from tabulate import tabulate
 
-from fcotvl.errors import DataError
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError
 from fcotvl.evaluate.scoring import SCORE_COLUMNS
 from fcotvl.evaluate.summary import compare
-from fcotvl.params import Params
 
 
 def run(params: Params, *, scores: Path, beside: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from fcotvl.files import atomic
-from fcotvl.models.convert import KEPT, from_original, to_original
-from fcotvl.params import Params
+from fcotvl.core.config import Params
+from fcotvl.core.io import atomic
+from fcotvl.internvl.convert import KEPT, from_original, to_original
 
 log = logging.getLogger(__name__)
 

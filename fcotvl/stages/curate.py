@@ -16,18 +16,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fcotvl.data.ahead import continued, leading_cuts
+from fcotvl.core.config import BenchmarkParams, Params
+from fcotvl.core.errors import DataError
+from fcotvl.core.io import atomic, scratch, write_json
+from fcotvl.core.records import Record, write_shards
 from fcotvl.data.annotations import AbsentError
 from fcotvl.data.audit import Composition, Tiling, account, dropped
-from fcotvl.data.duplicates import Benchmarks, Seen
-from fcotvl.data.feeds import Feed, benchmark_feed, corpus_feeds, fingerprint, open_pool
-from fcotvl.data.journal import Journal
-from fcotvl.data.mixture import Items, Stream, examine, mix
-from fcotvl.data.opening import Found, opened, workers
-from fcotvl.errors import DataError
-from fcotvl.files import atomic, scratch, write_json
-from fcotvl.params import BenchmarkParams, Params
-from fcotvl.records import Record, write_shards
+from fcotvl.data.decoding import Found, opened, workers
+from fcotvl.data.dedup import Benchmarks, Seen
+from fcotvl.data.mixing import Items, Stream, examine, mix
+from fcotvl.data.prefetch import continued, leading_cuts
+from fcotvl.data.resume_log import Journal
+from fcotvl.data.split_sources import Feed, benchmark_feed, corpus_feeds, fingerprint, open_pool
 
 log = logging.getLogger(__name__)
 

@@ -11,19 +11,19 @@ from typing import Any
 import pandas as pd
 import torch
 
-from fcotvl.files import atomic, digest, scratch
-from fcotvl.models import compressors
-from fcotvl.models.checkpoints import (
+from fcotvl.compress import compressors
+from fcotvl.compress.checkpoints import (
     load_processor,
     load_teacher,
     make_student,
     processor_for,
     save_trained,
 )
-from fcotvl.models.detail import calibrate, removed
-from fcotvl.params import Params
-from fcotvl.prompts import Prompts
-from fcotvl.train.corpus import Corpus
+from fcotvl.compress.tile_complexity import calibrate, removed
+from fcotvl.core.config import Params
+from fcotvl.core.io import atomic, digest, scratch
+from fcotvl.core.prompts import Prompts
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import Distill, Distillation
 from fcotvl.train.loop import is_main, train
 from fcotvl.train.reader import Reader

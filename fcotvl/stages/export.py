@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from fcotvl.files import atomic
-from fcotvl.models.checkpoints import load_processor, load_student, load_teacher, read_trained
-from fcotvl.models.export import export
-from fcotvl.params import Params
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, read_trained
+from fcotvl.core.config import Params
+from fcotvl.core.io import atomic
+from fcotvl.export.export import export
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,7 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from fcotvl.answers import final_answer, is_correct
-from fcotvl.errors import DataError
-from fcotvl.files import atomic, digest, scratch, write_json
-from fcotvl.merge import rules
-from fcotvl.merge.average import average_files
-from fcotvl.merge.shapley import Coalition, bootstrap_values, coalitions
-from fcotvl.models.checkpoints import (
+from fcotvl.compress.checkpoints import (
     apply,
     load_processor,
     load_student,
@@ -33,10 +27,16 @@ from fcotvl.models.checkpoints import (
     processor_for,
     read_trained,
 )
-from fcotvl.models.generate import Query, generate
-from fcotvl.params import Params
-from fcotvl.prompts import Prompts
-from fcotvl.records import Record, Turn, balanced, read_records
+from fcotvl.core.answers import final_answer, is_correct
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError
+from fcotvl.core.io import atomic, digest, scratch, write_json
+from fcotvl.core.prompts import Prompts
+from fcotvl.core.records import Record, Turn, balanced, read_records
+from fcotvl.inference.generate import Query, generate
+from fcotvl.merge import methods as rules
+from fcotvl.merge.average import average_files
+from fcotvl.merge.shapley import Coalition, bootstrap_values, coalitions
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import sys
 
 from tabulate import tabulate
 
-from fcotvl.data.drafts import CARVE
+from fcotvl.core.config import Params
+from fcotvl.data.lazy_records import CARVE
 from fcotvl.data.plan import Planned, plan
-from fcotvl.params import Params
 
 MORE = 1.005
 """Epochs from which on a source counts as repeated: below, rounding made them."""

@@ -14,15 +14,15 @@ import torch
 from accelerate import PartialState
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.errors import CheckpointError
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, make_student
+from fcotvl.compress.processor import FcotvlProcessor
+from fcotvl.core.config import Params
+from fcotvl.core.errors import CheckpointError
+from fcotvl.core.io import atomic
+from fcotvl.core.prompts import Prompts
+from fcotvl.core.records import read_records
 from fcotvl.evaluate.predict import Asking, predict
-from fcotvl.files import atomic
-from fcotvl.models.checkpoints import load_processor, load_student, load_teacher, make_student
-from fcotvl.models.fastv import Prune
-from fcotvl.models.processor import FcotvlProcessor
-from fcotvl.params import Params
-from fcotvl.prompts import Prompts
-from fcotvl.records import read_records
+from fcotvl.inference.fastv import Prune
 
 log = logging.getLogger(__name__)
 

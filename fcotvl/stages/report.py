@@ -11,17 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from fcotvl import params as params_module
-from fcotvl.errors import DataError
+from fcotvl.core import config as params_module
+from fcotvl.core.bootstrap import Bootstrap
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError
+from fcotvl.core.geometry import compressed
+from fcotvl.core.io import atomic, write_json, write_text
 from fcotvl.evaluate import benchmarks
-from fcotvl.evaluate.intervals import Bootstrap
 from fcotvl.evaluate.summary import compare, retention, summarise
-from fcotvl.files import atomic, write_json, write_text
-from fcotvl.geometry import compressed
-from fcotvl.params import Params
-from fcotvl.report.inputs import Inputs, system
 from fcotvl.report.metrics import metrics
 from fcotvl.report.page import render_page
+from fcotvl.report.report_data import Inputs, system
 from fcotvl.report.table import render
 from fcotvl.report.tables import all_tables
 

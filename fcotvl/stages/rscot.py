@@ -13,13 +13,13 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from fcotvl.errors import DataError
-from fcotvl.files import atomic, digest, scratch, write_json
-from fcotvl.models.checkpoints import load_processor, load_teacher
-from fcotvl.models.generate import Query, sample
-from fcotvl.params import Params
-from fcotvl.prompts import Prompts
-from fcotvl.train.corpus import Corpus
+from fcotvl.compress.checkpoints import load_processor, load_teacher
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError
+from fcotvl.core.io import atomic, digest, scratch, write_json
+from fcotvl.core.prompts import Prompts
+from fcotvl.inference.generate import Query, sample
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.rscot import (
     Question,
     Sampled,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from fcotvl.errors import DataError
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError
+from fcotvl.core.io import atomic
 from fcotvl.evaluate.scoring import score_predictions
-from fcotvl.files import atomic
-from fcotvl.params import Params
 
 
 def run(params: Params, *, predictions: Path, scores: Path) -> None:  # noqa: ARG001 - every stage

@@ -9,25 +9,25 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fcotvl.errors import ParamsError
-from fcotvl.files import atomic, digest, scratch
-from fcotvl.models.checkpoints import (
+from fcotvl.compress.checkpoints import (
     load_processor,
     load_student,
     load_teacher,
     processor_for,
     save_trained,
 )
-from fcotvl.models.student import FcotvlForConditionalGeneration
-from fcotvl.params import Params
-from fcotvl.prompts import Prompts
+from fcotvl.compress.student import FcotvlForConditionalGeneration
+from fcotvl.core.config import Params
+from fcotvl.core.errors import ParamsError
+from fcotvl.core.io import atomic, digest, scratch
+from fcotvl.core.prompts import Prompts
 from fcotvl.train import resampling
-from fcotvl.train.corpus import Corpus
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.loop import is_main, start, train
-from fcotvl.train.mixture import mixture
 from fcotvl.train.reader import Reader
 from fcotvl.train.rscot import read_rationales
 from fcotvl.train.sft import FineTuning, Sft, teacher_reference
+from fcotvl.train.sft_datasets import mixture
 
 PACKAGE = Path(__file__).parents[1]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher
+from fcotvl.core.config import Params
+from fcotvl.core.io import atomic
+from fcotvl.core.prompts import Prompts
+from fcotvl.core.records import Record, read_records
 from fcotvl.evaluate.speed import Contender, race
-from fcotvl.files import atomic
-from fcotvl.models.checkpoints import load_processor, load_student, load_teacher
-from fcotvl.models.fastv import Prune
-from fcotvl.params import Params
-from fcotvl.prompts import Prompts
-from fcotvl.records import Record, read_records
+from fcotvl.inference.fastv import Prune
 
 
 def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from fcotvl.errors import CheckpointError, ParamsError
-from fcotvl.files import atomic, digest, scratch
-from fcotvl.models.convert import from_original
-from fcotvl.params import Params
-from fcotvl.train.teacher.recipe import TeacherBudget, save_teacher, train_teacher
+from fcotvl.core.config import Params
+from fcotvl.core.errors import CheckpointError, ParamsError
+from fcotvl.core.io import atomic, digest, scratch
+from fcotvl.internvl.convert import from_original
+from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
 
 log = logging.getLogger(__name__)
 

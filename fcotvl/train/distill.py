@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.models.student import (
+from fcotvl.compress.student import (
     FcotvlForConditionalGeneration,
     Visual,
     connect,
     encode_tiles,
 )
-from fcotvl.params.study import DistillParams
-from fcotvl.prompts import MODES, Prompts, reply
-from fcotvl.records import Turn
-from fcotvl.train.corpus import Place, Shuffled
+from fcotvl.core.config.study import DistillParams
+from fcotvl.core.prompts import MODES, Prompts, reply
+from fcotvl.core.records import Turn
+from fcotvl.train.dataset import Place, Shuffled
 from fcotvl.train.losses import cross_entropy, distillation_kl, item_sums, turn_weights
-from fcotvl.train.pack import Answers, Batch, Chat, answers, pack
+from fcotvl.train.packing import Answers, Batch, Chat, answers, pack
 from fcotvl.train.reader import Reader
 from fcotvl.train.state import Log
 

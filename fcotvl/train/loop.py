@@ -19,9 +19,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fcotvl.errors import ParamsError
-from fcotvl.params.scale import OptimParams
-from fcotvl.train.pack import Batch
+from fcotvl.core.config.scale import OptimParams
+from fcotvl.core.errors import ParamsError
+from fcotvl.train.packing import Batch
 from fcotvl.train.state import Log, load_state, save_state
 
 CLIP = 1.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fcotvl.models.detail import detail
-from fcotvl.models.processor import FcotvlProcessor
-from fcotvl.prompts import Prompts
-from fcotvl.train.corpus import Corpus, Place, Shuffled
-from fcotvl.train.pack import Batch, Chat, collate
+from fcotvl.compress.processor import FcotvlProcessor
+from fcotvl.compress.tile_complexity import detail
+from fcotvl.core.prompts import Prompts
+from fcotvl.train.dataset import Corpus, Place, Shuffled
+from fcotvl.train.packing import Batch, Chat, collate
 
 
 @dataclass(frozen=True)

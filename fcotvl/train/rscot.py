@@ -14,11 +14,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fcotvl.answers import final_answer, is_correct
-from fcotvl.errors import DataError
-from fcotvl.prompts import MARKER
-from fcotvl.records import Turn, balanced
-from fcotvl.train.corpus import Corpus, Place
+from fcotvl.core.answers import final_answer, is_correct
+from fcotvl.core.errors import DataError
+from fcotvl.core.prompts import MARKER
+from fcotvl.core.records import Turn, balanced
+from fcotvl.train.dataset import Corpus, Place
 
 KINDS = ("extractive", "reason")
 """What chains of thought are sampled for; a transcription needs none."""

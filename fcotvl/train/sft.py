@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.models.student import FcotvlForConditionalGeneration, connect, encode_tiles
+from fcotvl.compress.student import FcotvlForConditionalGeneration, connect, encode_tiles
 from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
-from fcotvl.train.mixture import Drawn, Mixture, spread
-from fcotvl.train.pack import Batch, answers, pack
+from fcotvl.train.packing import Batch, answers, pack
 from fcotvl.train.reader import Reader
 from fcotvl.train.resampling import Row, Rule, Settings, Weights, windows
+from fcotvl.train.sft_datasets import Drawn, Mixture, spread
 from fcotvl.train.state import Log
 
 REFERENCE_ITEMS = 16

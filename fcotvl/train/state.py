@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fcotvl.files import atomic, write_text
+from fcotvl.core.io import atomic, write_text
 
 Log = list[dict[str, Any]]
 """The loss table: one JSON object per row, in order, each with its ``step``."""

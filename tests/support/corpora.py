@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from fcotvl.records import Record, Turn, pixel_digest, write_shards
+from fcotvl.core.records import Record, Turn, pixel_digest, write_shards
 from tests.support import models
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcotvl.data.drafts import Request
-from fcotvl.records import Record, Turn, pixel_digest
+from fcotvl.core.records import Record, Turn, pixel_digest
+from fcotvl.data.lazy_records import Request
 from tests.support.imports import ROOT
 
 REALDATA = os.environ.get("FCOTVL_REALDATA")

@@ -14,9 +14,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from fcotvl.geometry import tokens_per_tile
-from fcotvl.models.processor import FcotvlImageProcessor, FcotvlProcessor
-from fcotvl.models.templates import CHATML, SPECIAL_TOKENS
+from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
+from fcotvl.core.geometry import tokens_per_tile
+from fcotvl.internvl.chat_templates import CHATML, SPECIAL_TOKENS
 
 TILE = 56
 PATCH = 7

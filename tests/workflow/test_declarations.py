@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fcotvl.dag.chain import Stage, read_stages
+from fcotvl.dag.pipeline import Stage, read_stages
 from tests.support.imports import PACKAGE, ROOT, closure
 
 STAGES = read_stages(ROOT / "dvc.yaml")

@@ -15,7 +15,7 @@ HEAVY = ("torch", "transformers")
     "module",
     [
         "fcotvl.dag",
-        "fcotvl.params",
+        "fcotvl.core.config",
         "fcotvl.stages.check",
         "fcotvl.stages.curate",
         "fcotvl.stages.report",

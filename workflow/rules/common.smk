@@ -8,8 +8,8 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from fcotvl import dag
-from fcotvl import params as typed
-from fcotvl.errors import FcotvlError
+from fcotvl.core import config as typed
+from fcotvl.core.errors import FcotvlError
 from fcotvl.stages.check import validate
 
 # Stages read params.yaml themselves: a value given here would be shown but not obeyed.

@@ -16,8 +16,8 @@ from itertools import islice
 from pkgutil import iter_modules
 from typing import Any
 
-from fcotvl.data.drafts import Draft, Quarantined, Request
-from fcotvl.errors import ParamsError
+from fcotvl.core.errors import ParamsError
+from fcotvl.data.lazy_records import Draft, Quarantined, Request
 
 Reader = Callable[..., Iterator[Draft | Quarantined]]
 BLOCK = 1000

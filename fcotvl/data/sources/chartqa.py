@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, zip_longest
 from pathlib import Path
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, first_of, inside, read_rows, text
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
 
 HALVES = {"human": "reason", "augmented": "extractive"}
 """Each annotation file and the kind of its questions."""

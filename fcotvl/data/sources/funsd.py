@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, first_of, integer, read_rows
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.data.templates import key_information, transcription
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.ocr_tasks import key_information, transcription
 
 SPLITS = {"train": "training_data", "test": "testing_data"}
 LINE = 10

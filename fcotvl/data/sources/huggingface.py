@@ -2,7 +2,7 @@
 
 A row of ``HuggingFaceM4/ChartQA``: {"image": <picture>, "query": "How many food item is shown in
 the bar graph?", "label": ["14"], "human_or_machine": 0}, read with ``question: query`` and
-``answer: label``. How hub data sets hold several questions is in ``fcotvl.data.shapes``.
+``answer: label``. How hub data sets hold several questions is in ``fcotvl.data.row_formats``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
-from fcotvl.data import shapes
+from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.core.records import Turn
+from fcotvl.data import row_formats as shapes
 from fcotvl.data.annotations import text
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.errors import DataError, ParamsError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
 
 OWN_CUTS = True
 """They are the data set's files: reading a later one fetches none before it."""
@@ -49,7 +49,7 @@ def read(
         config: of the data set.
         split: of the data set.
         revision: a commit or tag of the data set.
-        shape: how a row holds its questions, one of ``fcotvl.data.shapes.available()``.
+        shape: how a row holds its questions, one of ``fcotvl.data.row_formats.available()``.
         image: column of the picture; of a list of pictures the only one.
         question: column of the question, or of whatever the shape reads.
         answer: column of the answer or answers.

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text, texts
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.data.rows import by_image
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.group_by_image import by_image
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
 
 WORKED = "operation/reasoning"
 """Where a row lists something here, its answer is to be worked out."""

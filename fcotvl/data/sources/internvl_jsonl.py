@@ -13,10 +13,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, inside, read_lines, text, texts
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
 
 TAILS = (
     "\nAnswer the question using a single word or phrase.",

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.data.templates import transcription
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.ocr_tasks import transcription
 
 
 def read(

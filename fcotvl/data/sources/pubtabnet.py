@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, first_of, inside, read_lines, text
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.data.templates import table
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.ocr_tasks import table
 
 _TAG = re.compile(r"</?(b|i|sup|sub|u|strike|overline|underline)>")
 

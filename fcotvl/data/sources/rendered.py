@@ -13,11 +13,11 @@ from itertools import count
 
 from PIL.Image import Image
 
-from fcotvl.data.drafts import Request
+from fcotvl.core.errors import ParamsError
+from fcotvl.core.records import Record, Turn, pixel_digest
 from fcotvl.data.images import encode
-from fcotvl.data.render import FAMILIES, render
-from fcotvl.errors import ParamsError
-from fcotvl.records import Record, Turn, pixel_digest
+from fcotvl.data.lazy_records import Request
+from fcotvl.toy.render import FAMILIES, render
 
 _PLACES = {"align": ("train", 0), "instruct": ("train", 1), "val": ("val", 0), "test": ("test", 0)}
 """Our split: the renderer's split, and whether it takes the even or the odd pictures of it."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, first_of, read_json, read_text
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.data.templates import key_information, transcription
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.ocr_tasks import key_information, transcription
 
 KEYS = ("company", "date", "address", "total")
 CORNERS = 8

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
 from fcotvl.data.annotations import existing, first_of, inside, integer, read_lines, read_text, text
-from fcotvl.data.drafts import FileDraft, Quarantined, Request
-from fcotvl.data.templates import key_information, transcription
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
+from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.ocr_tasks import key_information, transcription
 
 VALUE = "_value"
 """How the names of labels end that are worth asking for."""

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from fcotvl.errors import ParamsError
+from fcotvl.core.errors import ParamsError
 
 VALUE_PROMPT = "{question} Answer the question using a single word or phrase."
 """The direct prompt of InternVL's own evaluation, for all three (one space, no line break)."""

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from fcotvl.errors import ParamsError
+from fcotvl.core.errors import ParamsError
 
 Metric = Callable[[str, Sequence[str]], float]
 

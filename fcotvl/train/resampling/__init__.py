@@ -14,7 +14,7 @@ from importlib import import_module
 from itertools import groupby
 from pkgutil import iter_modules
 
-from fcotvl.errors import ParamsError
+from fcotvl.core.errors import ParamsError
 
 Weights = dict[str, float]
 

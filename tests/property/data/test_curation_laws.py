@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcotvl.data.drafts import CARVE, FileDraft, Opened, Quarantined, carve
-from fcotvl.data.duplicates import BITS, Benchmarks, Near, Seen
-from fcotvl.data.mixture import Stream, mix
+from fcotvl.core.config import CorpusParams, SourceParams
+from fcotvl.core.records import Record, Turn
+from fcotvl.data.dedup import BITS, Benchmarks, Near, Seen
+from fcotvl.data.lazy_records import CARVE, FileDraft, Opened, Quarantined, carve
+from fcotvl.data.mixing import Stream, mix
 from fcotvl.data.plan import plan
 from fcotvl.data.sources import chartqa, docvqa, funsd, infographicvqa, internvl_jsonl, ocrbench
-from fcotvl.params import CorpusParams, SourceParams
-from fcotvl.records import Record, Turn
 from tests.support.datasets import request, write_json
 
 BAD = Quarantined("bad.png", "test", "damaged")

@@ -12,8 +12,8 @@ from dvc.lock import LockError
 from dvc.rwlock import rwlock
 
 from fcotvl.dag import exchange
-from fcotvl.dag.chain import Job
-from fcotvl.dag.programs import EngineError, run
+from fcotvl.dag.pipeline import Job
+from fcotvl.dag.subprocesses import EngineError, run
 
 PARAMS = ["distill=1"]
 COMMAND = "python -m fcotvl distill"

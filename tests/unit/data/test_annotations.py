@@ -2,8 +2,8 @@
 
 import pytest
 
+from fcotvl.core.errors import DataError
 from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text, texts
-from fcotvl.errors import DataError
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -2,12 +2,12 @@
 
 import pytest
 
+from fcotvl.core.errors import DataError
+from fcotvl.core.geometry import count_tiles
 from fcotvl.data.audit import Composition, Tiling, account, answer_type, dropped, spread
-from fcotvl.data.drafts import Opened, Quarantined
-from fcotvl.data.duplicates import Benchmarks, Seen
-from fcotvl.data.mixture import Stream, mix
-from fcotvl.errors import DataError
-from fcotvl.geometry import count_tiles
+from fcotvl.data.dedup import Benchmarks, Seen
+from fcotvl.data.lazy_records import Opened, Quarantined
+from fcotvl.data.mixing import Stream, mix
 from tests.support.datasets import record
 
 

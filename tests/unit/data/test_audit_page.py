@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from fcotvl.core.config import load
+from fcotvl.core.errors import DataError
 from fcotvl.data.audit import Composition, Tiling, account, dropped
 from fcotvl.data.audit_page import LISTED, page
-from fcotvl.data.drafts import Opened, Quarantined
-from fcotvl.data.duplicates import Benchmarks, Seen
-from fcotvl.data.mixture import Stream, mix
-from fcotvl.errors import DataError
-from fcotvl.params import load
+from fcotvl.data.dedup import Benchmarks, Seen
+from fcotvl.data.lazy_records import Opened, Quarantined
+from fcotvl.data.mixing import Stream, mix
 from fcotvl.stages.audit import run
 from tests.support.datasets import record
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcotvl.core.errors import DataError
 from fcotvl.data.images import MAX_ASPECT, encode, intake
-from fcotvl.errors import DataError
 from tests.support.datasets import encoded, needs_realdata, picture, realdata
 
 PIXELS = 1_000_000

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fcotvl.core.config import CorpusParams, SourceParams, load
 from fcotvl.data.plan import name, plan
-from fcotvl.params import CorpusParams, SourceParams, load
 from fcotvl.stages.plan import run
 
 CORPUS = CorpusParams(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fcotvl.core.errors import ParamsError
 from fcotvl.data import sources
-from fcotvl.errors import ParamsError
 from tests.support.datasets import request
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fcotvl.errors import ParamsError
+from fcotvl.core.errors import ParamsError
 from fcotvl.evaluate import benchmarks, metrics
 
 

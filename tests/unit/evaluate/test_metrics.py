@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fcotvl.errors import ParamsError
+from fcotvl.core.errors import ParamsError
 from fcotvl.evaluate import metrics
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "evaluate"

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from fcotvl.errors import DataError, ParamsError
+from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.evaluate.scoring import SCORE_COLUMNS, score_predictions
 
 

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from fcotvl.errors import DataError
+from fcotvl.core.errors import DataError
 from fcotvl.evaluate.submission import submission, validate
 
 

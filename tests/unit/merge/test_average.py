@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fcotvl.errors import CheckpointError
+from fcotvl.core.errors import CheckpointError
 from fcotvl.merge.average import average_files, average_folders
 
 

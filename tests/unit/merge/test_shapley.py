@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import shapiq
 
-from fcotvl.errors import DataError
+from fcotvl.core.errors import DataError
 from fcotvl.merge.shapley import (
     bootstrap_values,
     coalitions,

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fcotvl.core.bootstrap import Bootstrap
 from fcotvl.evaluate import summary
-from fcotvl.evaluate.intervals import Bootstrap
 from fcotvl.evaluate.scoring import score_predictions
-from fcotvl.report.inputs import Inputs, system
+from fcotvl.report.report_data import Inputs, system
 
 BENCHMARKS = {"docvqa": "DocVQA", "chartqa": "ChartQA", "infovqa": "InfographicVQA"}
 METRICS = {"docvqa": "ANLS", "chartqa": "relaxed accuracy (internvl)", "infovqa": "ANLS"}

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from fcotvl.report import accounts, scores
-from fcotvl.report.inputs import system
+from fcotvl.report import diagnostics as accounts
+from fcotvl.report import scores
+from fcotvl.report.report_data import system
 from fcotvl.report.table import MISSING, render
 from fcotvl.report.tables import all_tables
 

@@ -5,10 +5,10 @@ import torch
 from transformers import AutoModelForImageTextToText, InternVLForConditionalGeneration
 
 import fcotvl  # noqa: F401 - registers the processor
-from fcotvl import params
-from fcotvl.data.render import FAMILIES, render
-from fcotvl.models.checkpoints import load_processor
+from fcotvl.compress.checkpoints import load_processor
+from fcotvl.core import config as params
 from fcotvl.stages import card
+from fcotvl.toy.render import FAMILIES, render
 from tests.support.imports import ROOT
 
 TEACHER = ROOT / "teachers/tiny"

@@ -3,9 +3,9 @@
 import re
 from dataclasses import replace
 
-from fcotvl import params
+from fcotvl.core import config as params
 from fcotvl.stages import card
-from fcotvl.train.teacher.recipe import SMOKE, save_teacher, train_teacher
+from fcotvl.toy.teacher.recipe import SMOKE, save_teacher, train_teacher
 
 NOTHING = replace(SMOKE, vision_steps=0, text_steps=0, join_steps=0)
 

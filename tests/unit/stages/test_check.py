@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from fcotvl import params
-from fcotvl.errors import ParamsError
+from fcotvl.core import config as params
+from fcotvl.core.errors import ParamsError
 from fcotvl.stages import check
 from tests.support.imports import ROOT
 

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from fcotvl import params
-from fcotvl.errors import DataError
+from fcotvl.core import config as params
+from fcotvl.core.errors import DataError
 from fcotvl.evaluate.scoring import score_predictions
 from fcotvl.stages import compare
 

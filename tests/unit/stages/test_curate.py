@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fcotvl.data.opening import Opening
-from fcotvl.errors import DataError
-from fcotvl.params import load
-from fcotvl.records import read_records
+from fcotvl.core.config import load
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import read_records
+from fcotvl.data.decoding import Opening
 from fcotvl.stages.curate import SPLITS, run
 from tests.support.datasets import small_shards, write_chartqa
 from tests.support.imports import ROOT
@@ -59,7 +59,7 @@ def test_smoke_writes_what_its_scale_asks_for_and_repeats_itself(tmp_path):
 
 
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("fcotvl.data.feeds.WORTH", 0)
+    monkeypatch.setattr("fcotvl.data.split_sources.WORTH", 0)
     for count in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", count)
         curate("smoke", tmp_path / "raw", tmp_path / count)

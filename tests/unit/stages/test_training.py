@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from fcotvl import params as params_module
-from fcotvl.errors import ParamsError
-from fcotvl.models.checkpoints import read_trained
-from fcotvl.models.detail import detail
-from fcotvl.models.generate import generate
-from fcotvl.records import read_records
+from fcotvl.compress.checkpoints import read_trained
+from fcotvl.compress.tile_complexity import detail
+from fcotvl.core import config as params_module
+from fcotvl.core.errors import ParamsError
+from fcotvl.core.records import read_records
+from fcotvl.inference.generate import generate
 from fcotvl.stages import distill, merge, predict, rscot, sft, speed
 from fcotvl.train import loop, resampling
 from fcotvl.train.resampling import Row, Settings, windows

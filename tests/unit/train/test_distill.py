@@ -4,11 +4,11 @@ from random import Random
 import pytest
 import torch
 
-from fcotvl.models.checkpoints import make_student, processor_for
-from fcotvl.params import OptimParams
-from fcotvl.params.study import DistillParams
-from fcotvl.prompts import Prompts
-from fcotvl.train.corpus import Corpus
+from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.core.config import OptimParams
+from fcotvl.core.config.study import DistillParams
+from fcotvl.core.prompts import Prompts
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import TURNS, Distill, Distillation, choose_chats
 from fcotvl.train.loop import train
 from fcotvl.train.reader import Reader

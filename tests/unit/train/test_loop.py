@@ -5,8 +5,8 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from fcotvl.errors import ParamsError
-from fcotvl.params import OptimParams
+from fcotvl.core.config import OptimParams
+from fcotvl.core.errors import ParamsError
 from fcotvl.train.loop import learning_rate, train
 
 OPTIM = OptimParams(steps=9, batch_size=4, lr=0.05, warmup=0.2, weight_decay=0.01)

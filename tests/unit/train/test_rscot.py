@@ -1,8 +1,8 @@
 import pytest
 
-from fcotvl.errors import DataError
-from fcotvl.records import Turn
-from fcotvl.train.corpus import Corpus
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.rscot import (
     Question,
     acceptance,

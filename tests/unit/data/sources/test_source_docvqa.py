@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from fcotvl.data.drafts import FileDraft, Quarantined
+from fcotvl.core.errors import DataError
+from fcotvl.data.lazy_records import FileDraft, Quarantined
 from fcotvl.data.sources.docvqa import read
-from fcotvl.errors import DataError
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fcotvl.data.drafts import Quarantined
+from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.sources.docvqa_text import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 

@@ -3,10 +3,10 @@
 import datasets
 import pytest
 
+from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.data import sources
-from fcotvl.data.drafts import Quarantined, Request
+from fcotvl.data.lazy_records import Quarantined, Request
 from fcotvl.data.sources.huggingface import read
-from fcotvl.errors import DataError, ParamsError
 from tests.support.datasets import encoded, picture
 
 IMAGE = {"bytes": encoded(picture(1)), "path": None}

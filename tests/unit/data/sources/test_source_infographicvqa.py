@@ -2,9 +2,9 @@
 
 import pytest
 
-from fcotvl.data.drafts import Quarantined
+from fcotvl.core.errors import DataError
+from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.sources.infographicvqa import read
-from fcotvl.errors import DataError
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 
 

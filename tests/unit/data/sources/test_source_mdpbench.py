@@ -2,8 +2,8 @@
 
 import pytest
 
-from fcotvl.data.drafts import Quarantined
-from fcotvl.data.opening import Opening, opened
+from fcotvl.data.decoding import Opening, opened
+from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.sources.mdpbench import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 

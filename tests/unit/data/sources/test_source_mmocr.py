@@ -2,8 +2,8 @@
 
 import pytest
 
-from fcotvl.data.drafts import FileDraft, Quarantined
-from fcotvl.data.opening import Opening, opened
+from fcotvl.data.decoding import Opening, opened
+from fcotvl.data.lazy_records import FileDraft, Quarantined
 from fcotvl.data.sources.mmocr import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 

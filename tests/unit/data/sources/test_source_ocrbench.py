@@ -1,7 +1,7 @@
 """OCRBench: answers as text or list, several questions an image, images that are not there."""
 
-from fcotvl.data.drafts import Quarantined
-from fcotvl.data.opening import Opening, opened
+from fcotvl.data.decoding import Opening, opened
+from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.sources.ocrbench import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fcotvl.data.drafts import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileDraft, Quarantined
 from fcotvl.data.sources.pubtabnet import read
 from tests.support.datasets import needs_realdata, realdata, request, write_picture
 

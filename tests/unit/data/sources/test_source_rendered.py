@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fcotvl.data.render import FAMILIES, render
+from fcotvl.core.errors import ParamsError
 from fcotvl.data.sources.rendered import read
-from fcotvl.errors import ParamsError
+from fcotvl.toy.render import FAMILIES, render
 from tests.support.datasets import request
 
 SPLITS = ("align", "instruct", "val", "test")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from fcotvl.data.drafts import FileDraft, Quarantined
+from fcotvl.core.errors import DataError
+from fcotvl.data.lazy_records import FileDraft, Quarantined
 from fcotvl.data.sources.sroie import read
-from fcotvl.errors import DataError
 from tests.support.datasets import needs_realdata, realdata, request, write_picture
 
 ENTITIES = json.dumps({"company": "INDAH", "date": "19/10/2018", "address": "", "total": "$8.20"})

@@ -5,9 +5,9 @@ import csv
 
 import pytest
 
-from fcotvl.data.drafts import FileDraft, Quarantined
+from fcotvl.core.errors import DataError
+from fcotvl.data.lazy_records import FileDraft, Quarantined
 from fcotvl.data.sources.vlmevalkit import read
-from fcotvl.errors import DataError
 from tests.support.datasets import encoded, picture, request
 
 IMAGE = base64.b64encode(encoded(picture(1))).decode()

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from fcotvl.data.drafts import Quarantined
-from fcotvl.data.opening import Opening, opened
+from fcotvl.core.errors import DataError
+from fcotvl.data.decoding import Opening, opened
+from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.sources.wildreceipt import read
-from fcotvl.errors import DataError
 from tests.support.datasets import needs_realdata, realdata, request, write_picture
 
 CLASSES = "0 Ignore\n1 Store_name_value\t\n2 Store_name_key\n9 Total_value\n25 Others\n"

@@ -1,6 +1,6 @@
 import pytest
 
-from fcotvl.errors import ParamsError
+from fcotvl.core.errors import ParamsError
 from fcotvl.train import resampling
 from fcotvl.train.resampling import Mean, Row, windows
 

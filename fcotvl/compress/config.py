@@ -1,0 +1,95 @@
+"""The student's config and the sizes that follow from it; light enough to read without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, no_type_check
+
+from transformers import AutoConfig, InternVLConfig
+
+from fcotvl.compress import compressors
+from fcotvl.core.geometry import compressed, tokens_per_tile
+
+_NOT_INHERITED = (
+    "model_type",
+    "architectures",
+    "transformers_version",
+    "compressor",
+    "ratio",
+    "compressor_options",
+)
+
+
+@no_type_check  # transformers makes this a dataclass of its own kind, which checkers misread
+class FcotvlConfig(InternVLConfig):
+    """InternVL's config and which compressor the student has.
+
+    ``image_seq_length`` is what prompts use: visual tokens per tile **after** compression, and
+    their mean where the processor chooses tile by tile.
+    """
+
+    model_type = "fcotvl"
+
+    compressor: str = "identity"
+    ratio: float = 0.0
+    compressor_options: dict[str, Any] | None = None
+
+    @classmethod
+    def from_teacher(
+        cls,
+        config: InternVLConfig,
+        *,
+        compressor: str,
+        ratio: float,
+        options: Mapping[str, Any] | None = None,
+    ) -> FcotvlConfig:
+        """The config of a student of the teacher with ``config``.
+
+        Raises:
+            ParamsError: that compressor does not offer this ratio for the teacher's tiles.
+        """
+        settings = config.to_dict()
+        for name in _NOT_INHERITED:
+            settings.pop(name, None)
+        settings["image_seq_length"] = compressors.check(
+            compressor, ratio=ratio, tokens=full_tokens(config)
+        )
+        return cls(
+            **settings, compressor=compressor, ratio=ratio, compressor_options=dict(options or {})
+        )
+
+
+def shuffle_factor(config: InternVLConfig) -> int:
+    """Pixel shuffle makes one token of ``factor x factor`` patches: 2 in InternVL2."""
+    return round(1 / config.downsample_ratio)
+
+
+def full_tokens(config: InternVLConfig) -> int:
+    """Visual tokens of one tile before compression: 64 at tiny, 256 in InternVL2."""
+    vision = config.vision_config
+    return tokens_per_tile(vision.image_size[0], vision.patch_size[0], shuffle_factor(config))
+
+
+def visual_tokens(config: InternVLConfig) -> int:
+    """Visual tokens of one tile that the LLM reads, of a teacher or a student (some: a mean)."""
+    return compressed(full_tokens(config), getattr(config, "ratio", 0.0))
+
+
+def tile_ratios(config: InternVLConfig) -> tuple[float, ...]:
+    """The shares of its visual tokens that a tile may lose, least first: one, or two."""
+    if not isinstance(config, FcotvlConfig):
+        return (0.0,)
+    return compressors.tile_ratios(config.compressor, config.ratio)
+
+
+def tile_tokens(config: InternVLConfig) -> tuple[int, ...]:
+    """The numbers of visual tokens that a tile may become, most first: one, or two."""
+    return tuple(compressed(full_tokens(config), ratio) for ratio in tile_ratios(config))
+
+
+def token_width(config: InternVLConfig) -> int:
+    """Channels of a visual token between pixel shuffle and projector: 4096 in InternVL2."""
+    return int(config.vision_config.hidden_size * shuffle_factor(config) ** 2)
+
+
+AutoConfig.register("fcotvl", FcotvlConfig)

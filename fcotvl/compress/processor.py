@@ -1,0 +1,272 @@
+"""From pictures and chat text to what the model reads, without torchvision or a video processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any, no_type_check
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from fcotvl.compress.config import FcotvlConfig
+from fcotvl.compress.tile_complexity import detail
+from fcotvl.compress.tiling import count_tiles, cut
+from fcotvl.core.errors import CheckpointError
+from fcotvl.internvl.chat_templates import (
+    IMAGE_END,
+    IMAGE_START,
+    IMAGE_TOKEN,
+    SPECIAL_TOKENS,
+    TURN_END,
+)
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+class FcotvlImageProcessor(BaseImageProcessor):
+    """Cuts pictures into normalised tiles with Pillow, as InternVL2's own evaluation does."""
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012 - the name and type transformers expects
+
+    def __init__(
+        self,
+        tile_size: int = 448,
+        max_tiles: int = 12,
+        image_mean: Sequence[float] = IMAGE_MEAN,
+        image_std: Sequence[float] = IMAGE_STD,
+        *,
+        tile_tokens: Sequence[int] | None = None,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make a processor.
+
+        Args:
+            tile_size: side of a tile in pixels.
+            max_tiles: of a picture, thumbnail not counted.
+            image_mean: of each channel, in [0, 1].
+            image_std: likewise.
+            tile_tokens: for a student whose tiles keep different numbers of visual tokens: that of
+                a tile with much detail, and that of one with little.
+            threshold: the detail from which on it is much (``fcotvl.compress.tile_complexity``).
+            **kwargs: of transformers.
+
+        Raises:
+            ValueError: one of ``tile_tokens`` and ``threshold`` is there without the other.
+        """
+        if (threshold is None) != (tile_tokens is None):
+            raise ValueError(f"tile_tokens {tile_tokens} cannot do with threshold {threshold}")
+        super().__init__(**kwargs)
+        self.tile_size = tile_size
+        self.max_tiles = max_tiles
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.tile_tokens = None if tile_tokens is None else list(tile_tokens)
+        self.threshold = threshold
+
+    def __call__(
+        self,
+        images: Image.Image | Sequence[Image.Image],
+        *,
+        max_tiles: int | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """``pixel_values [tiles, 3, size, size]`` of all pictures and ``num_tiles`` per picture.
+
+        Where the number of visual tokens differs between tiles, ``tile_tokens [tiles]`` says it.
+        """
+        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        tiles = [
+            cut(picture, tile_size=self.tile_size, max_tiles=max_tiles or self.max_tiles)
+            for picture in pictures
+        ]
+        pixels = np.stack([self._normalise(tile) for group in tiles for tile in group])
+        seen: dict[str, Any] = {
+            "pixel_values": pixels,
+            "num_tiles": [len(group) for group in tiles],
+        }
+        if self.tile_tokens is not None and self.threshold is not None:
+            much, little = self.tile_tokens
+            seen["tile_tokens"] = [
+                little if detail(tile) < self.threshold else much for tile in pixels
+            ]
+        return BatchFeature(
+            seen,
+            tensor_type=return_tensors,
+            skip_tensor_conversion=["num_tiles"],
+        )
+
+    def count_tiles(self, width: int, height: int, max_tiles: int | None = None) -> int:
+        """How many tiles a picture of this size becomes, thumbnail included."""
+        return count_tiles(
+            width, height, tile_size=self.tile_size, max_tiles=max_tiles or self.max_tiles
+        )
+
+    def _normalise(self, tile: Image.Image) -> npt.NDArray[np.float32]:
+        pixels = np.asarray(tile, dtype=np.float32) / 255
+        mean = np.asarray(self.image_mean, dtype=np.float32)
+        std = np.asarray(self.image_std, dtype=np.float32)
+        return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+
+
+@no_type_check  # transformers reads the code of __init__, which a checking wrapper would hide
+class FcotvlProcessor(ProcessorMixin):
+    """Pictures and chat text in, ``input_ids``, ``attention_mask`` and ``pixel_values`` out.
+
+    One ``<IMG_CONTEXT>`` in the text stands for a picture and becomes
+    ``<img>`` + ``image_seq_length`` x its tiles of ``<IMG_CONTEXT>`` + ``</img>``, or as many as
+    ``tile_tokens`` says, which the image processor then gives too.
+    """
+
+    def __init__(
+        self,
+        image_processor: FcotvlImageProcessor,
+        tokenizer: PreTrainedTokenizerBase,
+        image_seq_length: int = 256,
+        chat_template: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        chat_template = chat_template or tokenizer.chat_template
+        super().__init__(image_processor, tokenizer, chat_template=chat_template, **kwargs)
+        known = tokenizer.get_vocab()
+        if missing := [token for token in SPECIAL_TOKENS if token not in known]:
+            raise CheckpointError(
+                f"the tokenizer lacks {', '.join(missing)}; expected one of an InternVL model"
+            )
+        self.image_seq_length = image_seq_length
+        self.image_token = IMAGE_TOKEN
+        self.image_token_id = known[IMAGE_TOKEN]
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What the model's ``forward`` takes."""
+        choice = ["tile_tokens"] if self.image_processor.tile_tokens else []
+        return ["input_ids", "attention_mask", "pixel_values", *choice]
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        videos: None = None,
+        audio: None = None,
+        *,
+        max_tiles: int | None = None,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Encode a batch of texts and the pictures they mention, in the order of mention.
+
+        Args:
+            images: a picture, or a list of pictures, or one list of pictures per text.
+            text: rendered chats; each ``<IMG_CONTEXT>`` takes the next picture.
+            videos: must be None.
+            audio: must be None.
+            max_tiles: overrides the image processor's, for instance per benchmark.
+            return_tensors: ``pt``, ``np`` or None.
+            **kwargs: for the tokenizer; texts are padded on the left unless told otherwise.
+
+        Raises:
+            ValueError: pictures and placeholders do not match, or a modality is not supported.
+        """
+        if videos is not None or audio is not None:
+            raise ValueError("this processor reads pictures only; pass neither videos nor audio")
+        if text is None:
+            raise ValueError("text is missing; a picture alone is not a question")
+        texts = [text] if isinstance(text, str) else list(text)
+        pictures = _flatten(images)
+        vision: dict[str, Any] = {}
+        if pictures:
+            vision = dict(
+                self.image_processor(pictures, max_tiles=max_tiles, return_tensors=return_tensors)
+            )
+        expanded = self.expand(texts, self.tiles(vision))
+        vision.pop("num_tiles", None)
+        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False, **kwargs}
+        tokens = self.tokenizer(expanded, return_tensors=return_tensors, **settings)
+        return BatchFeature({**tokens, **vision})
+
+    def tiles(self, vision: Mapping[str, Any]) -> Sequence[int | list[int]]:
+        """The tiles of each picture that the image processor cut, as ``expand`` takes them."""
+        counts: list[int] = list(vision.get("num_tiles", []))
+        if "tile_tokens" not in vision:
+            return counts
+        tokens = iter(vision["tile_tokens"])
+        return [[int(each) for each in islice(tokens, count)] for count in counts]
+
+    def expand(self, texts: Sequence[str], tiles: Sequence[int | list[int]]) -> list[str]:
+        """Replace each picture placeholder by as many as the picture has visual tokens.
+
+        Args:
+            texts: rendered chats.
+            tiles: of each picture: how many, or a list of the visual tokens of each.
+
+        Raises:
+            ValueError: there are more or fewer placeholders than pictures.
+        """
+        mentioned = sum(text.count(IMAGE_TOKEN) for text in texts)
+        if mentioned != len(tiles):
+            raise ValueError(f"the texts mention {mentioned} pictures, but {len(tiles)} were given")
+        blocks = iter([self._block(each) for each in tiles])
+        expanded = []
+        for text in texts:
+            first, *rest = text.split(IMAGE_TOKEN)
+            expanded.append(first + "".join(next(blocks) + part for part in rest))
+        return expanded
+
+    def render(self, prompt: str, reply: str | None = None) -> str:
+        """The chat about one picture as text, up to where the reply begins, or with the reply."""
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if reply is not None:
+            chat.append({"role": "assistant", "content": reply})
+        rendered = self.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=reply is None
+        )
+        return str(rendered)
+
+    def encode(
+        self, prompt: str, reply: str, num_tiles: int | list[int]
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of one training chat and its labels: -100 on everything but the reply.
+
+        The reply ends with the end-of-turn token, which is labelled too. Prompt and reply are
+        tokenised apart, so that training and generation see the same prompt. ``num_tiles`` may also
+        be a list of the visual tokens of each tile, as for ``expand``.
+        """
+        asked = self.render(prompt)
+        answer = self.render(prompt, reply).removeprefix(asked)
+        answer = answer[: answer.rindex(TURN_END) + len(TURN_END)]
+        given, wanted = self._ids(*self.expand([asked], [num_tiles])), self._ids(answer)
+        return given + wanted, [-100] * len(given) + wanted
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _block(self, tiles: int | list[int]) -> str:
+        tokens = self.image_seq_length * tiles if isinstance(tiles, int) else sum(tiles)
+        return IMAGE_START + IMAGE_TOKEN * tokens + IMAGE_END
+
+
+def _flatten(images: Any) -> list[Image.Image]:
+    """Any nesting of pictures as one list."""
+    if images is None:
+        return []
+    if isinstance(images, Image.Image):
+        return [images]
+    return [picture for nested in images for picture in _flatten(nested)]
+
+
+AutoImageProcessor.register(FcotvlConfig, image_processor_classes={"pil": FcotvlImageProcessor})
+AutoProcessor.register(FcotvlConfig, FcotvlProcessor)

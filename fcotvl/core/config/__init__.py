@@ -1,0 +1,110 @@
+"""Every knob, typed once: ``params.yaml`` (the study) and ``workflow/scales/<scale>.yaml``.
+
+Values live in YAML; this room gives their types, units, ranges and sources. Frozen, and an unknown
+key is an error. Where the paper is silent there is no default here: the YAML must say it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fcotvl.core.config.scale import (
+    BenchmarkParams,
+    CorpusParams,
+    OptimParams,
+    Scale,
+    SftParams,
+    SourceParams,
+)
+from fcotvl.core.config.study import Params
+from fcotvl.core.errors import ParamsError
+
+__all__ = [
+    "BenchmarkParams",
+    "CorpusParams",
+    "OptimParams",
+    "Params",
+    "Scale",
+    "SftParams",
+    "SourceParams",
+    "explain",
+    "load",
+    "read_yaml",
+]
+
+STUDY = Path("params.yaml")
+SCALES = Path("workflow/scales")
+
+
+def load(study: Path = STUDY, **overrides: Any) -> Params:
+    """Return the validated params; ``overrides`` replace values of the study (a stage's flags).
+
+    Raises:
+        ParamsError: a file is missing or not YAML, a key is unknown or missing, a value is wrong.
+    """
+    values = read_yaml(study) | {k: v for k, v in overrides.items() if v is not None}
+    scale = values.get("scale")
+    path = study.parent / SCALES / f"{scale}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise ParamsError(f"{study}: scale {scale!r} is not one of {known}")
+    try:
+        at = Scale.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {explain(error, Scale)}") from error
+    try:
+        return Params.model_validate(values | {"at": at})
+    except ValidationError as error:
+        raise ParamsError(f"{study}: {explain(error, Params)}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in ``path``.
+
+    Raises:
+        ParamsError: the file is missing or holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} not found; run in the project's folder") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path} holds {type(values).__name__}, expected a mapping")
+    return values
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return pydantic's findings as one line: where, what was found, what was expected."""
+    findings = []
+    for item in error.errors():
+        where = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            known = _siblings(model, item["loc"])
+            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            findings.append(f"unknown key {where} ({hint})")
+        elif item["type"] == "missing":
+            findings.append(f"{where} is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            whole = isinstance(item["input"], dict | BaseModel)
+            found = "" if whole else f" (found {item['input']!r})"
+            findings.append(f"{where}: {message}{found}" if where else message)
+    return "; ".join(findings)
+
+
+def _siblings(model: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known beside the last part of ``loc``; none where any key is allowed."""
+    for part in loc[:-1]:
+        if fields := getattr(model, "model_fields", None):
+            model = fields[str(part)].annotation
+        else:  # a mapping's values, or a sequence's items
+            model = model.__args__[-1 if isinstance(part, str) else 0]
+    return list(getattr(model, "model_fields", ()))

@@ -1,0 +1,143 @@
+"""``params.yaml``: the knobs of the study."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fcotvl.core.config.scale import Scale
+from fcotvl.core.config.types import Above, Count, Name, Option, Positive, Section, Share
+from fcotvl.core.geometry import RATIOS
+
+
+class DataParams(Section):
+    """The user's own data."""
+
+    raw: str
+    """Folder with official data sets, read by the scales that name them."""
+
+
+class TeacherParams(Section):
+    """Where the teacher comes from."""
+
+    source: Literal["pretrained", "train"]
+    """``pretrained``: bundled or the scale's hub id; ``train``: from nothing (tiny only)."""
+
+
+class RecipeParams(Section):
+    """A named post-training recipe: one row of the module ablation."""
+
+    cot: Share
+    """Share of fine-tuning samples that are rationales; the rest are direct answers."""
+    resampling: Name
+    """A rule of ``fcotvl.train.resampling``."""
+    merge: Name
+    """A rule of ``fcotvl.merge.methods``: the one whose student is the headline."""
+
+
+class DistillParams(Section):
+    """Re-alignment by self-distillation (section 3.1). The paper gives no weights: our choice."""
+
+    temperature: Above
+    ce_weight: Share
+    """Loss = (1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy."""
+
+
+class RscotParams(Section):
+    """Rejection sampling of rationales (section 3.2; values of InternVL's sampler, MMPR)."""
+
+    samples: Positive
+    """Drawn per question."""
+    temperature: Above
+    top_k: Positive
+    cap: Positive
+    """Distinct rationales kept per question."""
+    similar: Share
+    """Least similarity at which a text answer counts as right."""
+
+
+class ResamplingParams(Section):
+    """Loss-driven resampling of data sets (section 3.2; DoReMi's form, arXiv 2305.10429)."""
+
+    eta: Above
+    """Step size of the exponentiated update."""
+    alpha: Above
+    """Exponent of the ``power`` rule."""
+    floor: Share
+    """Least sampling weight of a data set, as a share of uniform."""
+    cap: Annotated[float, Field(ge=1)]
+    """Largest sampling weight, as a multiple of uniform."""
+
+
+class MergeParams(Section):
+    """From Shapley values to merging weights (section 3.2; the formula is our choice)."""
+
+    weights: Literal["clip", "softmax", "sum"]
+    tau: Above
+    """Temperature of ``softmax``, in the unit of the utility (a share of right answers)."""
+
+
+class BaselineParams(Section):
+    """Training-free systems, scored beside the students."""
+
+    ratios: tuple[float, ...]
+    """Shares of visual tokens that FastV, random pruning and untrained pooling remove."""
+    fastv_layer: Positive
+    """FastV's K: tokens are dropped before layer K, ranked by the attention of layer K - 1."""
+
+
+class ScoreParams(Section):
+    """How scores are reported."""
+
+    resamples: Positive
+    """Bootstrap resamples behind a 95 % interval."""
+
+
+class AblationParams(Section):
+    """The grid of ``snakemake ablation``: every combination."""
+
+    compressor: tuple[Name, ...]
+    ratio: tuple[float, ...]
+    seed: tuple[Count, ...]
+    recipe: tuple[Name, ...]
+
+
+class Params(Section):
+    """``params.yaml`` with its scale resolved in ``at``."""
+
+    scale: Name
+    compressor: Name
+    ratio: float
+    seed: Count
+    data_seed: Count
+    """Drives curation, teacher and rationales, so that replicates share their benchmark."""
+    recipe: Name
+    modules: tuple[Name, ...]
+    recipes: dict[Name, RecipeParams]
+    data: DataParams
+    teacher: TeacherParams
+    compressors: dict[Name, dict[str, Option]]
+    """Options of compressors that take any."""
+    distill: DistillParams
+    rscot: RscotParams
+    resampling: ResamplingParams
+    merge: MergeParams
+    baselines: BaselineParams
+    score: ScoreParams
+    ablation: AblationParams
+    at: Scale
+
+    @model_validator(mode="after")
+    def _names_and_ratios_are_known(self) -> Params:
+        for ratio in (self.ratio, *self.baselines.ratios, *self.ablation.ratio):
+            if ratio not in RATIOS:
+                raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
+        for recipe in (self.recipe, *self.modules, *self.ablation.recipe):
+            if recipe not in self.recipes:
+                raise ValueError(
+                    f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})"
+                )
+        if self.recipe not in self.modules:
+            raise ValueError(f"recipe {self.recipe!r} must be listed in modules, to be trained")
+        return self

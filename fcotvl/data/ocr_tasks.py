@@ -1,0 +1,72 @@
+"""The words of tasks that a data set without questions is turned into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fcotvl.core.records import Turn
+
+TRANSCRIBE = "Read the text."
+"""The renderer's words too."""
+TABLE_HTML = "Write the table as HTML."
+TABLE_MARKDOWN = "Write the table as Markdown."
+ROW, CELL = "<tr>", "</td>"
+"""Where a row begins, and where a cell ends."""
+KEY_INFORMATION = "What is the {key}?"
+
+
+def transcription(name: str, lines: Iterable[str], *, longest: int = 2000) -> Turn | None:
+    """A turn that asks for the whole text; none where there is no text or it is too long to learn.
+
+    Args:
+        name: of the turn.
+        lines: of the text, in reading order.
+        longest: characters up to which a text is asked for: a reply of about 800 tokens.
+    """
+    text = "\n".join(line for line in (" ".join(line.split()) for line in lines) if line)
+    if not text or len(text) > longest:
+        return None
+    return Turn(name, TRANSCRIBE, (text,), "transcribe")
+
+
+def key_information(name: str, key: str, value: str) -> Turn | None:
+    """A turn that asks for the value of a field; none where either is empty."""
+    key, value = " ".join(key.split()).rstrip(" :?"), " ".join(value.split())
+    if not key or not value:
+        return None
+    return Turn(name, KEY_INFORMATION.format(key=key), (value,), "extractive")
+
+
+def table(name: str, structure: Sequence[str], cells: Sequence[str]) -> Turn:
+    """A turn that asks for a table: as Markdown where no cell spans others, else as HTML.
+
+    Args:
+        name: of the turn.
+        structure: HTML tokens as PubTabNet has them, one ``</td>`` for each cell.
+        cells: the text of each cell in the order of the structure.
+
+    Raises:
+        ValueError: structure and cells do not match.
+    """
+    if structure.count(CELL) != len(cells):
+        raise ValueError(f"{len(cells)} cells do not match the structure")
+    if any("span=" in part for part in structure):
+        return Turn(name, TABLE_HTML, (_html(structure, cells),), "transcribe")
+    return Turn(name, TABLE_MARKDOWN, (_markdown(structure, cells),), "transcribe")
+
+
+def _html(structure: Sequence[str], cells: Sequence[str]) -> str:
+    left = iter(cells)
+    return "".join(next(left) + part if part == CELL else part for part in structure)
+
+
+def _markdown(structure: Sequence[str], cells: Sequence[str]) -> str:
+    rows: list[list[str]] = []
+    left = iter(cells)
+    for part in structure:
+        if part == ROW:
+            rows.append([])
+        elif part == CELL:
+            rows[-1].append(next(left).replace("|", "\\|"))
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

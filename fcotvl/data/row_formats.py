@@ -1,0 +1,114 @@
+"""How rows of hub data sets hold their questions: one function for each way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
+from fcotvl.data.annotations import text, texts
+from fcotvl.data.ocr_tasks import table, transcription
+
+Shape = Callable[..., Iterator[Turn]]
+
+
+def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """DocVQA, ChartQA: a column with the question and one with the answer or a list of answers."""
+    answers = texts(row, answer) if row.get(answer) is not None else ()
+    yield Turn(name, text(row, question), answers, kind)
+
+
+def chats(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """Docmatix, the_cauldron: a list of {"user": ..., "assistant": ...} in column ``question``."""
+    del answer
+    for number, said in enumerate(_list(row, question)):
+        asked = text(said, "user").removeprefix("Question: ").partition("\nAnswer")[0]
+        replied = text(said, "assistant").removeprefix("Answer: ")
+        yield Turn(f"{name}-{number}", asked, (replied,), kind)
+
+
+def columns(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """PixMo-docs, CoSyn: parallel lists "question", "answer" and perhaps "explanation".
+
+    They are in column ``question``. An explanation becomes the rationale of its answer.
+    """
+    del answer
+    held = row.get(question)
+    if not isinstance(held, dict):
+        raise DataError(f"{question} holds {type(held).__name__}, expected lists by name")
+    asked, answered = _list(held, "question"), _list(held, "answer")
+    reasons = _list(held, "explanation") if held.get("explanation") else [None] * len(asked)
+    if not len(asked) == len(answered) == len(reasons):
+        raise DataError(f"{len(asked)} questions have {len(answered)} answers")
+    for number, (one, reply, reason) in enumerate(zip(asked, answered, reasons, strict=True)):
+        turn = {"question": one, "answer": reply}
+        yield Turn(
+            f"{name}-{number}",
+            text(turn, "question"),
+            texts(turn, "answer"),
+            "reason" if reason else kind,
+            str(reason) if reason else None,
+        )
+
+
+def donut(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """SynthDoG: column ``question`` is JSON whose gt_parse.text_sequence is all that is written."""
+    del answer, kind
+    try:
+        written = json.loads(text(row, question))["gt_parse"]["text_sequence"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{question} has no gt_parse.text_sequence ({error})") from error
+    turn = transcription(name, [str(written)])
+    if turn is None:
+        raise DataError("its text is empty or too long for a reply")
+    yield turn
+
+
+def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """Docling's OTSL sets: HTML tokens in column ``question``, rows of cells in ``answer``."""
+    del kind
+    structure = [str(part) for part in _list(row, question)]
+    lines = [line if isinstance(line, list) else [line] for line in _list(row, answer)]
+    cells = [cell for line in lines for cell in line]
+    try:
+        written = ["".join(map(str, cell["tokens"])) for cell in cells]
+        yield table(name, structure, written)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"the table is not as it should be ({error})") from error
+
+
+_SHAPES: dict[str, Shape] = {
+    "flat": flat,
+    "chats": chats,
+    "columns": columns,
+    "donut": donut,
+    "tables": tables,
+}
+
+
+def available() -> tuple[str, ...]:
+    """Names of all shapes."""
+    return tuple(_SHAPES)
+
+
+def turns(
+    shape: str, row: Any, name: str, *, question: str, answer: str, kind: str
+) -> tuple[Turn, ...]:
+    """The questions of ``row``.
+
+    Raises:
+        DataError: it does not have that shape.
+    """
+    found = tuple(_SHAPES[shape](row, name, question, answer, kind))
+    if not found:
+        raise DataError("it has no question")
+    return found
+
+
+def _list(row: Any, key: str) -> list[Any]:
+    value = row.get(key) if isinstance(row, dict) else None
+    if not isinstance(value, list):
+        raise DataError(f"{key} holds {type(value).__name__}, expected a list")
+    return value

@@ -1,0 +1,10 @@
+"""Uniform soup: the plain average of all checkpoints (arXiv 2203.05482)."""
+
+from fcotvl.merge.methods import Options, Utility, checkpoints, register
+
+
+@register("uniform")
+def uniform(utility: Utility, options: Options) -> dict[str, float]:  # noqa: ARG001 - contract
+    """The same weight for every checkpoint, whatever its score."""
+    names = checkpoints(utility)
+    return dict.fromkeys(names, 1 / len(names))

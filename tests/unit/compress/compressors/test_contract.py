@@ -1,0 +1,137 @@
+"""What every compressor in the folder must do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fcotvl.compress import compressors
+from fcotvl.core.errors import ParamsError
+from fcotvl.core.geometry import compressed
+from tests.support.models import OPTIONS
+
+WIDTH = 24
+CASES = [
+    (name, ratio, tokens)
+    for name in compressors.available()
+    for ratio in compressors.ratios(name)
+    for tokens in (64, 256)
+]
+
+
+def build(name, ratio, tokens=64, seed=0):
+    torch.manual_seed(seed)
+    options = OPTIONS.get(name, {})
+    return compressors.build(name, width=WIDTH, tokens=tokens, ratio=ratio, **options)
+
+
+def counts(name, ratio, tokens, count=6):
+    """Visual tokens of each tile: all alike, or in turn those that the compressor offers."""
+    few = [compressed(tokens, each) for each in compressors.tile_ratios(name, ratio)]
+    # One of three, or one of two, loses less: that is the mean budget of either ratio.
+    return [few[0 if i % (3 if ratio == 0.75 else 2) == 0 else -1] for i in range(count)]
+
+
+def run(compress, name, ratio, given):
+    """All tokens of all tiles, in their order, and where the tiles end."""
+    expected = counts(name, ratio, given.shape[1], len(given))
+    several = len(compressors.tile_ratios(name, ratio)) > 1
+    made = compress(given, expected) if several else compress(given)
+    assert [len(tile) for tile in made] == expected
+    return torch.cat(list(made)).split(expected)
+
+
+def tiles(tokens=64, count=6):
+    return torch.randn(count, tokens, WIDTH, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
+def test_it_keeps_as_many_tokens_as_the_prompt_expects(name, ratio, tokens):
+    out = run(build(name, ratio, tokens), name, ratio, tiles(tokens))
+    assert {tile.shape[1] for tile in out} == {WIDTH}
+    expected = compressors.check(name, ratio=ratio, tokens=tokens)
+    assert expected == compressed(tokens, ratio)
+    assert sum(map(len, out)) == 6 * expected
+
+
+@pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
+def test_no_tile_sees_another(name, ratio, tokens):
+    compress = build(name, ratio, tokens)
+    changed = tiles(tokens)
+    changed[1] += 1
+    before, after = (run(compress, name, ratio, given) for given in (tiles(tokens), changed))
+    for tile in (0, 2, 3, 4, 5):
+        torch.testing.assert_close(after[tile], before[tile])
+    assert not torch.allclose(after[1], before[1])
+
+
+@pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
+def test_every_token_counts_and_every_parameter_learns(name, ratio, tokens):
+    compress = build(name, ratio, tokens)
+    given = tiles(tokens).requires_grad_()
+    # Squares, since the sum of a normalised output may not depend on its input.
+    torch.cat(run(compress, name, ratio, given)).square().sum().backward()
+    assert (given.grad.abs().sum(dim=-1) > 0).all()
+    unused = [n for n, p in compress.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unused == []
+
+
+@pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
+def test_the_seed_alone_decides_its_start(name, ratio, tokens):
+    first, again = build(name, ratio, tokens), build(name, ratio, tokens)
+    found = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, again)]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
+def test_its_state_says_all(name, ratio, tokens):
+    first, other = build(name, ratio, tokens), build(name, ratio, tokens, seed=1)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    other.load_state_dict(first.state_dict())
+    found = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, other)]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
+def test_it_is_built_without_memory_and_takes_bfloat16(name, ratio, tokens):
+    with torch.device("meta"):
+        assert all(p.is_meta for p in build(name, ratio, tokens).parameters())
+    out = run(build(name, ratio, tokens).bfloat16(), name, ratio, tiles(tokens).bfloat16())
+    assert {tile.dtype for tile in out} == {torch.bfloat16}
+
+
+def test_each_ratio_of_the_study_is_offered_by_a_compressor_and_identity_changes_nothing():
+    offered = {ratio for name in compressors.available() for ratio in compressors.ratios(name)}
+    assert offered == {0.0, 0.25, 0.5, 0.75, 0.875}
+    assert torch.equal(build("identity", 0.0)(tiles()), tiles())
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ParamsError, match="no compressor 'cmn'; there are adaptive, cnn"):
+        compressors.build("cmn", width=WIDTH, tokens=64, ratio=0.5)
+
+
+def test_a_ratio_that_it_does_not_offer_lists_those_it_does():
+    with pytest.raises(ParamsError, match=r"has no ratio 0\.25; choose one of 0\.5, 0\.75, 0\.875"):
+        compressors.check("cnn2d", ratio=0.25, tokens=64)
+
+
+def test_an_option_that_it_does_not_take_is_named():
+    with pytest.raises(ParamsError, match="'pool': got an unexpected keyword argument 'layers'"):
+        compressors.build("pool", width=WIDTH, tokens=64, ratio=0.5, layers=2)
+
+
+def test_names_and_ratios_are_read_without_torch():
+    code = (
+        "import sys, fcotvl.compress.compressors as c;"
+        "print([c.ratios(n) for n in c.available()], 'torch' in sys.modules)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.endswith("False\n")

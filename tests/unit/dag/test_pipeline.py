@@ -1,0 +1,152 @@
+"""dvc.yaml in Snakemake's notation."""
+
+from pathlib import Path
+
+import pytest
+
+from fcotvl.dag import Chain
+from fcotvl.dag.pipeline import QUIET
+from tests.support.imports import ROOT
+
+DVC = """
+stages:
+  distill:
+    cmd: python -m fcotvl distill --ratio ${ratio} --student data/${scale}/r${ratio}/student.bin
+    deps:
+    - data/check.txt
+    - code
+    params:
+    - distill
+    - workflow/scales/${scale}.yaml:
+      - distill
+    outs:
+    - data/${scale}/r${ratio}/student.bin
+  sft:
+    foreach: ${modules}
+    do:
+      cmd: python -m fcotvl sft --recipe ${item}
+      deps:
+      - data/${scale}/r${ratio}/student.bin
+      params:
+      - recipes.${item}.cot
+      outs:
+      - data/${scale}/r${ratio}/modules/${item}.bin
+  report:
+    cmd: python -m fcotvl report --ratio ${ratio}
+    deps:
+    - data/${scale}/r${ratio}/modules
+    params:
+    - params.yaml:
+    metrics:
+    - reports/metrics.json:
+        cache: false
+"""
+PARAMS = """
+scale: tiny
+compressor: cnn
+ratio: 0.5
+seed: 0
+recipe: full
+modules: [direct, full]
+recipes:
+  direct: {cot: 0.0}
+  full: {cot: 0.5}
+distill: {b: 1, a: 2}
+ablation:
+  ratio: [0.5, 0.75]
+  seed: [0, 1]
+"""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    files = {
+        "dvc.yaml": DVC,
+        "params.yaml": PARAMS,
+        "workflow/scales/tiny.yaml": "distill: {steps: 3}",
+    }
+    files |= {"code/a.py": "", "code/below/b.py": "", "code/__pycache__/a.pyc": ""}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return Chain(tmp_path)
+
+
+def test_what_a_variant_is_named_by_becomes_a_wildcard(chain):
+    rule = chain.rule("distill")
+    assert rule.output == ["data/tiny/r{ratio}/student.bin"]
+    command = "python -m fcotvl distill --ratio {wildcards.ratio}"
+    assert rule.shell == f"{command} --student data/tiny/r{{wildcards.ratio}}/student.bin{QUIET}"
+
+
+def test_a_folder_of_sources_is_its_files_without_bytecode(chain):
+    assert chain.rule("distill").input == ["code/a.py", "code/below/b.py"]
+
+
+def test_the_item_of_a_foreach_becomes_the_recipe(chain):
+    rule = chain.rule("sft")
+    assert rule.output == ["data/tiny/r{ratio}/modules/{recipe}.bin"]
+    assert rule.shell.startswith("python -m fcotvl sft --recipe {wildcards.recipe}")
+
+
+def test_a_folder_of_several_outputs_is_those_outputs(chain):
+    assert chain.rule("report").input == [
+        "data/tiny/r0.5/modules/direct.bin",
+        "data/tiny/r0.5/modules/full.bin",
+    ]
+
+
+def test_a_stage_that_does_not_vary_is_the_current_experiment(chain):
+    assert chain.rule("report").shell == f"python -m fcotvl report --ratio 0.5{QUIET}"
+
+
+def test_params_follow_the_wildcards(chain):
+    (cot,) = chain.rule("sft").params
+    assert [cot({"recipe": recipe}) for recipe in ("direct", "full")] == [
+        "recipes.direct.cot=0.0",
+        "recipes.full.cot=0.5",
+    ]
+
+
+def test_params_come_from_the_scale_too_and_do_not_depend_on_the_order_of_keys(chain):
+    assert [param({"ratio": "0.5"}) for param in chain.rule("distill").params] == [
+        'distill={"a": 2, "b": 1}',
+        'distill={"steps": 3}',
+    ]
+
+
+def test_a_whole_file_of_params_is_one_text_per_key(chain):
+    texts = [param({}) for param in chain.rule("report").params]
+    assert len(texts) == len(chain.values)
+    assert "ratio=0.5" in texts
+
+
+def test_a_new_chain_reads_the_files_anew(chain):
+    params = chain.root / "params.yaml"
+    params.write_text(params.read_text().replace("a: 2", "a: 3"))
+    assert Chain(chain.root).jobs()["distill"].params[0] == 'distill={"a": 3, "b": 1}'
+
+
+def test_jobs_are_named_as_dvc_names_them(chain):
+    assert list(chain.jobs()) == ["distill", "sft@direct", "sft@full", "report"]
+
+
+def test_a_point_replaces_params_and_trains_its_recipe(chain):
+    jobs = chain.jobs(ratio=0.75, modules=[], recipe="full")
+    assert jobs["sft@full"].inputs == ["data/tiny/r0.75/student.bin"]
+    assert "sft@direct" not in jobs
+
+
+def test_the_grid_is_every_combination(chain):
+    assert chain.grid() == [{"ratio": r, "seed": s} for r in (0.5, 0.75) for s in (0, 1)]
+
+
+def test_each_stage_comes_after_those_it_reads_from():
+    """The exchange between the engines walks the jobs in this order."""
+    jobs = Chain(ROOT).jobs()
+    made: set[str] = set()
+    every = {out for job in jobs.values() for out in job.outs}
+    for job in jobs.values():
+        assert every.intersection(job.inputs) <= made
+        made.update(job.outs)
+    assert len(jobs) == 23

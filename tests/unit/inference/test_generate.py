@@ -1,0 +1,172 @@
+"""Batched, cached, shared-feature generation gives what transformers' own ``generate`` gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.inference.fastv import Prune
+from fcotvl.inference.generate import Decoding, Query, choose, generate, sample
+from tests.support import models
+
+PROMPTS = ["Total?", "What is the largest value of all?", "a", "Who wrote it, and when was it?"]
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return models.teacher()
+
+
+def queries():
+    """Eight questions about three pictures of different tile counts, pictures interleaved."""
+    sizes = [(56, 56), (112, 56), (56, 168)]
+    made = []
+    for number in range(8):
+        which = number % 3
+        made.append(
+            Query(
+                picture=lambda which=which: models.picture(*sizes[which], seed=which),
+                picture_id=str(which),
+                prompt=PROMPTS[number % 4] + str(number),
+            )
+        )
+    return made
+
+
+def one_by_one(model, processor, query, new):
+    """The reply that ``model.generate`` gives to a query alone, from pixels."""
+    inputs = processor([query.picture()], processor.render(query.prompt))
+    end = processor.tokenizer.eos_token_id
+    ids = model.generate(
+        **inputs, max_new_tokens=new, do_sample=False, eos_token_id=end, pad_token_id=end
+    )
+    reply = ids[0, inputs["input_ids"].shape[1] :]
+    return processor.tokenizer.decode(reply, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_a_batch_gives_the_replies_of_one_by_one(teacher, batch_size):
+    processor = models.processor()
+    replies = generate(teacher, processor, queries(), max_new_tokens=12, batch_size=batch_size)
+    assert replies == [one_by_one(teacher, processor, query, 12) for query in queries()]
+    assert len(set(replies)) > 3
+
+
+@pytest.mark.parametrize("name", ["cnn", "adaptive"])
+def test_a_student_replies_as_by_transformers_own_generate(teacher, name):
+    options = models.OPTIONS.get(name)
+    student = make_student(teacher, compressor=name, ratio=0.5, options=options)
+    processor = processor_for(models.processor(), student.config)
+    replies = generate(student, processor, queries(), max_new_tokens=6)
+    assert replies == [one_by_one(student, processor, query, 6) for query in queries()]
+
+
+def test_tiles_of_different_rates_share_a_batch_and_a_pruned_one(teacher):
+    options = models.OPTIONS["adaptive"]
+    student = make_student(teacher, compressor="adaptive", ratio=0.75, options=options)
+    processor = processor_for(models.processor(), student.config)
+    wide = processor.image_processor([queries()[1].picture()])
+    assert wide["tile_tokens"] == [2, 2, 8]
+    for prune in (None, Prune("fastv", 0.5)):
+        together = generate(student, processor, queries(), max_new_tokens=4, prune=prune)
+        alone = [
+            generate(student, processor, [query], max_new_tokens=4, prune=prune)[0]
+            for query in queries()
+        ]
+        assert together == alone
+
+
+def test_transformers_own_generate_repeats_such_pictures_for_several_replies(teacher):
+    options = models.OPTIONS["adaptive"]
+    student = make_student(teacher, compressor="adaptive", ratio=0.5, options=options)
+    processor = processor_for(models.processor(), student.config)
+    pictures = [models.picture(112, 56), models.picture()]
+    inputs = processor(pictures, [processor.render("What?"), processor.render("Who?")])
+    settings = {"max_new_tokens": 3, "num_beams": 2, "do_sample": False}
+    both = student.generate(**inputs, **settings, num_return_sequences=2)
+    best = student.generate(**inputs, **settings, num_return_sequences=1)
+    assert torch.equal(both[::2, : best.shape[1]], best)
+
+
+def test_rows_that_end_early_do_not_disturb_the_others(teacher):
+    """Makes a common character the end of turn, so that rows end at different steps."""
+    processor = models.processor()
+    free = generate(teacher, processor, queries(), max_new_tokens=12)
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    common = max(set("".join(free)), key="".join(free).count)
+    swap = processor.tokenizer.convert_tokens_to_ids(common)
+
+    class Swapped(torch.nn.Module):
+        def __init__(self, head):
+            super().__init__()
+            self.head = head
+
+        def forward(self, states):
+            logits = self.head(states)
+            logits[..., [end, swap]] = logits[..., [swap, end]]
+            return logits
+
+    model = models.teacher()
+    model.lm_head = Swapped(model.lm_head)
+    replies = generate(model, processor, queries(), max_new_tokens=12)
+    assert len({len(reply) for reply in replies}) > 1
+    alone = [
+        generate(model, processor, [query], max_new_tokens=12, batch_size=1)[0]
+        for query in queries()
+    ]
+    assert replies == alone
+
+
+def test_samples_do_not_depend_on_the_batch(teacher):
+    settings = {"samples": 3, "temperature": 1.0, "max_new_tokens": 8, "top_k": 20, "seed": 5}
+    together = sample(teacher, models.processor(), queries(), **settings)
+    alone = [sample(teacher, models.processor(), [query], **settings)[0] for query in queries()]
+    assert together == alone
+    assert all(len(set(replies)) > 1 for replies in together)
+
+
+def test_another_seed_gives_other_samples(teacher):
+    settings = {"samples": 2, "temperature": 1.0, "max_new_tokens": 8}
+    first, second = (
+        sample(teacher, models.processor(), queries()[:2], seed=seed, **settings) for seed in (0, 1)
+    )
+    assert first != second
+
+
+def test_a_temperature_of_zero_is_no_sampling(teacher):
+    with pytest.raises(ValueError, match="use generate"):
+        sample(teacher, models.processor(), [], samples=2, temperature=0.0, max_new_tokens=1)
+
+
+def test_samples_follow_the_probabilities():
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log().expand(10_000, -1)
+    dice = torch.linspace(0, 1, 10_001)[:-1]
+    chosen = choose(logits, Decoding(1, temperature=1.0), dice)
+    assert chosen.bincount().tolist() == pytest.approx([1000, 2000, 3000, 4000], abs=1)
+
+
+def test_top_k_leaves_out_the_rest_and_keeps_the_proportions():
+    logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log().expand(7_000, -1)
+    dice = torch.linspace(0, 1, 7_001)[:-1]
+    chosen = choose(logits, Decoding(1, temperature=1.0, top_k=2), dice)
+    assert chosen.bincount().tolist() == pytest.approx([0, 0, 3000, 4000], abs=1)
+
+
+def test_pictures_are_opened_once_each(teacher):
+    opened = []
+
+    def opener():
+        opened.append(1)
+        return models.picture()
+
+    asked = [Query(opener, "same", prompt) for prompt in PROMPTS]
+    generate(teacher, models.processor(), asked, max_new_tokens=2, batch_size=2)
+    assert len(opened) == 1
+
+
+def test_training_mode_is_restored(teacher):
+    teacher.train()
+    generate(teacher, models.processor(), queries()[:1], max_new_tokens=1)
+    assert teacher.training
+    teacher.eval()

@@ -1,0 +1,63 @@
+"""The converted SentencePiece tokenizer cuts text as SentencePiece itself does."""
+
+from __future__ import annotations
+
+import pytest
+import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcotvl.core.errors import CheckpointError
+from fcotvl.internvl.chat_templates import INTERNLM2, SPECIAL_TOKENS
+from fcotvl.internvl.convert.tokenizers import read_tokenizer
+from tests.support.originals import TEXT, sentencepiece_model, write_original
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("internlm2")
+    write_original(made, "internlm2")
+    return made
+
+
+@pytest.fixture(scope="module")
+def pair(folder):
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    return read_tokenizer(folder, INTERNLM2), reference
+
+
+TEXTS = st.one_of(
+    st.text(alphabet=TEXT, max_size=40), st.text(max_size=12).filter(lambda t: "▁" not in t)
+)
+
+
+@given(TEXTS)
+def test_ids_are_those_of_sentencepiece(pair, text):
+    ours, reference = pair
+    assert ours(text, add_special_tokens=False)["input_ids"] == reference.encode(text)
+
+
+@given(TEXTS)
+def test_text_comes_back(pair, text):
+    ours, _ = pair
+    ids = ours(text, add_special_tokens=False)["input_ids"]
+    assert ours.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+def test_special_tokens_are_single_and_split_the_text(pair):
+    ours, reference = pair
+    for token in SPECIAL_TOKENS:
+        ids = ours(f"the{token} total", add_special_tokens=False)["input_ids"]
+        expected = [*reference.encode("the"), ours.convert_tokens_to_ids(token)]
+        assert ids == [*expected, *reference.encode(" total")]
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"neither tokenizer\.model nor vocab\.json"):
+        read_tokenizer(tmp_path, INTERNLM2)
+
+
+def test_a_tokenizer_without_image_tokens_is_refused(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model())
+    with pytest.raises(CheckpointError, match=r"lacks <\|im_start\|>"):
+        read_tokenizer(tmp_path, INTERNLM2)

@@ -1,0 +1,63 @@
+"""The whole recipe in miniature: every phase, resume, and a checkpoint that loads everywhere."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import InternVLForConditionalGeneration
+
+from fcotvl.compress.checkpoints import load_processor, load_teacher
+from fcotvl.toy.teacher.recipe import SMOKE, save_teacher, train_teacher
+
+BUDGET = replace(SMOKE, vision_steps=2, text_steps=4, join_steps=2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("scratch")
+    return scratch, *train_teacher(BUDGET, seed=1, scratch=scratch)
+
+
+def test_a_finished_recipe_is_not_trained_again(trained, caplog):
+    scratch, model, _ = trained
+    times = [path.read_text() for path in sorted(scratch.glob("*/progress.json"))]
+    assert all(json.loads(text)["seconds"] > 0 for text in times)
+    again, _ = train_teacher(BUDGET, seed=1, scratch=scratch)
+    assert "reading ends" not in caplog.text
+    assert [path.read_text() for path in sorted(scratch.glob("*/progress.json"))] == times
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name)), name
+
+
+def test_the_recipe_depends_on_its_seed_alone(trained, tmp_path):
+    torch.manual_seed(99)  # none of the recipe's chance may come from here
+    again, _ = train_teacher(BUDGET, seed=1, scratch=tmp_path)
+    for name, parameter in trained[1].named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name)), name
+
+
+def test_every_part_has_learned(trained):
+    _, model, tokenizer = trained
+    from_nothing = replace(BUDGET, vision_steps=0, text_steps=0, join_steps=0)
+    assert len(tokenizer) > 256
+    scratch = trained[0] / "nothing"
+    fresh, _ = train_teacher(from_nothing, seed=1, scratch=scratch)
+    for part in ("vision_tower", "multi_modal_projector", "language_model"):
+        ours, theirs = (getattr(m.model, part).parameters() for m in (model, fresh))
+        assert any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)), part
+
+
+def test_the_saved_checkpoint_loads_here_and_in_stock_transformers(trained, tmp_path):
+    _, model, tokenizer = trained
+    save_teacher(model, tokenizer, tmp_path)
+    ours, stock = load_teacher(tmp_path), InternVLForConditionalGeneration.from_pretrained(tmp_path)
+    processor = load_processor(tmp_path)
+    assert processor.image_seq_length == model.config.image_seq_length == 64
+    text = processor.render("Read the text.")
+    ids = processor.tokenizer(processor.expand([text], [1]), return_tensors="pt")
+    pixels = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        logits = [m(**ids, pixel_values=pixels).logits for m in (model, ours, stock)]
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])

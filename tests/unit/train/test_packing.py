@@ -1,0 +1,78 @@
+"""Turns that share a picture in one row must not notice it."""
+
+import pytest
+import torch
+
+from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.compress.student import connect, encode_tiles
+from fcotvl.train.packing import Chat, answers, collate, pack
+from tests.support import models
+
+CHATS = [
+    [Chat("Total?", "12"), Chat("Who signed, and when?", "Ann, in May"), Chat("x", "y")],
+    [Chat("One question only?", "yes")],
+]
+PICTURES = [(112, 56), (56, 56)]
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return models.teacher()
+
+
+def packed(model, processor, pictures, chats):
+    batch = collate(pictures, chats, processor_for(processor, model.config), max_tiles=4)
+    tokens = encode_tiles(model.model, batch.pixel_values)
+    visual = connect(model.model, tokens, batch.tile_tokens)
+    with torch.no_grad():
+        return answers(model, pack(batch, visual), visual)
+
+
+def alone(model, processor, picture, chat):
+    """Logits at the answer tokens of one turn by transformers' own forward, unpacked."""
+    own = processor_for(processor, model.config)
+    seen = own.image_processor(picture, return_tensors="pt")
+    ids, labels = own.encode(chat.prompt, chat.reply, own.tiles(seen)[0])
+    del seen["num_tiles"]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids]), **seen).logits[0]
+    wanted = [i for i, label in enumerate(labels) if label != -100]
+    return logits[[i - 1 for i in wanted]], [labels[i] for i in wanted]
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio"), [("identity", 0.0), ("cnn", 0.5), ("adaptive", 0.5), ("adaptive", 0.75)]
+)
+def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, ratio):
+    options = models.OPTIONS.get(name)
+    model = make_student(teacher, compressor=name, ratio=ratio, options=options)
+    processor = models.processor()
+    pictures = [models.picture(*size, seed=i) for i, size in enumerate(PICTURES)]
+    found = packed(model, processor, pictures, CHATS)
+    expected = [
+        alone(model, processor, picture, chat)
+        for picture, chats in zip(pictures, CHATS, strict=True)
+        for chat in chats
+    ]
+    assert found.targets.tolist() == [token for _, tokens in expected for token in tokens]
+    torch.testing.assert_close(
+        found.logits, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_answers_say_whose_they_are(teacher):
+    processor = models.processor()
+    pictures = [models.picture(*size) for size in PICTURES]
+    found = packed(teacher, processor, pictures, CHATS)
+    # One token per character, and the end of the turn.
+    sizes = [len(chat.reply) + 1 for chats in CHATS for chat in chats]
+    assert found.items.bincount().tolist() == [sum(sizes[:3]), sizes[3]]
+    assert [n for n in found.turns.bincount().tolist() if n] == sizes
+
+
+def test_nothing_leaks_from_one_turn_to_the_next(teacher):
+    processor = models.processor()
+    picture = [models.picture()]
+    one = packed(teacher, processor, picture, [[Chat("a", "first"), Chat("Total?", "12")]])
+    other = packed(teacher, processor, picture, [[Chat("b", "other"), Chat("Total?", "12")]])
+    torch.testing.assert_close(one.logits[-3:], other.logits[-3:], rtol=0, atol=0)

@@ -1,0 +1,98 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcotvl.core.errors import DataError
+from fcotvl.core.prompts import Prompts
+from fcotvl.core.records import write_shards
+from fcotvl.train.dataset import Corpus
+from fcotvl.train.sft_datasets import mixture, questions, spread
+from tests.support import corpora
+
+PROMPTS = Prompts("{question} Briefly.", "{question} Reason.")
+KEPT = {"instruct-0-r": ["a\nAnswer: 0", "b\nAnswer: 0"], "instruct-1-r": ["c\nAnswer: 2"]}
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return Corpus(corpora.write(tmp_path) / "instruct")
+
+
+def test_the_recipe_says_how_much_is_reasoning(corpus):
+    start = mixture(corpus, KEPT, cot=0.25, seed=0).start
+    assert start == pytest.approx(
+        {
+            "noise/a/cot": 0.125,
+            "noise/a/direct": 0.375,
+            "noise/b/cot": 0.125,
+            "noise/b/direct": 0.375,
+        }
+    )
+
+
+def test_without_reasoning_there_are_no_such_data_sets(corpus):
+    assert set(mixture(corpus, KEPT, cot=0.0, seed=0).start) == {"noise/a/direct", "noise/b/direct"}
+
+
+def test_without_any_rationale_training_goes_on_and_says_so(corpus, caplog):
+    start = mixture(corpus, {}, cot=0.5, seed=0).start
+    assert start == pytest.approx({"noise/a/direct": 0.5, "noise/b/direct": 0.5})
+    assert "direct answers only" in caplog.text
+
+
+def test_nothing_to_train_on_is_an_error(tmp_path):
+    record = corpora.record(0)
+    hidden = [type(t)(t.id, t.question, (), t.kind) for t in record.turns]
+    write_shards(tmp_path, [type(record)(**{**vars(record), "turns": tuple(hidden)})], shard_size=5)
+    with pytest.raises(DataError, match="no question with an answer"):
+        mixture(Corpus(tmp_path), {}, cot=0.0, seed=0)
+
+
+def test_a_data_set_gives_each_of_its_items_once_an_epoch(corpus):
+    mix = mixture(corpus, KEPT, cot=0.5, seed=0)
+    epochs = [[mix.draw("noise/a/direct", 6 * e + i).place for i in range(6)] for e in range(2)]
+    assert [len(set(epoch)) for epoch in epochs] == [6, 6]
+    assert epochs[0] != epochs[1]
+
+
+def test_reasoning_replies_are_the_rationales(corpus):
+    mix = mixture(corpus, KEPT, cot=0.5, seed=0)
+    drawn = [mix.draw("noise/a/cot", number) for number in range(20)]
+    chats = [mix.chats(one, corpus[one.place].turns, PROMPTS) for one in drawn]
+    assert {chat.reply for asked in chats for chat in asked} == set(KEPT["instruct-0-r"])
+    assert {chat.prompt for asked in chats for chat in asked} == {"Twice the value? Reason."}
+
+
+def test_direct_replies_are_the_answers_and_leave_transcription_out(corpus):
+    mix = mixture(corpus, KEPT, cot=0.5, seed=0)
+    drawn = mix.draw("noise/a/direct", 0)
+    chats = mix.chats(drawn, corpus[drawn.place].turns, PROMPTS)
+    assert {chat.prompt for chat in chats} == {"Value? Briefly.", "Twice the value? Briefly."}
+    assert {chat.reply for chat in chats} == {
+        answer for turn in corpus[drawn.place].turns[1:] for answer in turn.answers
+    }
+
+
+def test_a_picture_without_questions_is_transcribed():
+    turns = corpora.record(0).turns
+    assert [turn.kind for turn in questions(turns)] == ["extractive", "reason"]
+    assert [turn.kind for turn in questions(turns[:1])] == ["transcribe"]
+
+
+@given(
+    st.lists(st.floats(0.01, 1), min_size=1, max_size=6),
+    st.integers(1, 40),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_a_batch_is_as_near_to_the_weights_as_whole_numbers_allow(values, count, offset):
+    weights = {str(i): value / sum(values) for i, value in enumerate(values)}
+    drawn = Counter(spread(weights, count, offset))
+    assert drawn.total() == count
+    for name, weight in weights.items():
+        assert abs(drawn[name] - count * weight) < 1 + 1e-6
+
+
+def test_a_data_set_of_weight_zero_is_never_drawn():
+    assert set(spread({"a": 0.0, "b": 1.0, "c": 0.0}, 9, 0.0)) == {"b"}
