@@ -34,7 +34,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fcotvl.core.records import Record, write_shards
+from fcotvl.core.records import Record
+from fcotvl.core.shards import write_shards
 from fcotvl.data import sources
 from fcotvl.data.audit import Composition, Tiling
 from fcotvl.data.decoding import Opening, Result, opened

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
 RATIOS: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.875)
 """Supported shares of visual tokens **removed**."""
+PATCH_SIZE = 14
+"""Side of a ViT patch in pixels, in every InternVL2 and in the tiny model."""
+SHUFFLE_FACTOR = 2
+"""Pixel shuffle makes one visual token of 2 x 2 patches."""
+TILE_SIZES: Mapping[str, int] = {
+    "tiny": 224,
+    "internvl2-1b": 448,
+    "internvl2-2b": 448,
+    "internvl2-8b": 448,
+}
+"""Side of a tile in pixels, by architecture."""
 
 
 def group(ratio: float) -> tuple[int, int]:
@@ -24,8 +35,10 @@ def group(ratio: float) -> tuple[int, int]:
     return kept.denominator, kept.numerator
 
 
-def tokens_per_tile(image_size: int, patch_size: int, factor: int) -> int:
-    """Visual tokens of one tile after pixel shuffle: (448, 14, 2) -> 256.
+def tokens_per_tile(
+    image_size: int, patch_size: int = PATCH_SIZE, factor: int = SHUFFLE_FACTOR
+) -> int:
+    """Visual tokens of one tile after pixel shuffle: 448 -> 256, 224 -> 64.
 
     Args:
         image_size: side of a tile in pixels.

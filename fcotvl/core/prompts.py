@@ -1,10 +1,11 @@
-"""What is asked and what is answered, in words: the same for training, sampling and evaluation."""
+"""Prompts and replies in words: the same for training, sampling and evaluation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import PositiveInt, field_validator
 
 from fcotvl.core.records import Turn
+from fcotvl.core.section import Section
 
 MODES: tuple[str, ...] = ("direct", "cot")
 """Answer at once, or reason first. Scores of the two are never mixed."""
@@ -12,19 +13,49 @@ MODES: tuple[str, ...] = ("direct", "cot")
 MARKER = "Answer:"
 """What a chain-of-thought reply puts before its final answer."""
 
+TEMPLATES: dict[str, dict[str, str]] = {
+    "tiny": {
+        "direct": "{question} Answer briefly.",
+        "cot": "{question} Reason first.",
+    },
+    "internvl2": {
+        "direct": "{question} Answer the question using a single word or phrase.",
+        "cot": "{question} Reason step by step, then end with a line that says Answer: and a single "
+        "word or phrase.",
+    },
+}
+"""By family of architectures: the bundled teacher's own prompts; InternVL's evaluation prompt and
+our chain-of-thought prompt beside it."""
 
-@dataclass(frozen=True)
-class Prompts:
-    """The prompt templates of a scale; ``{question}`` is filled in."""
 
-    direct: str
-    cot: str
+class Prompts(Section):
+    """Prompt templates with ``{question}``, and how many tokens a reply may have.
+
+    Templates that a scale does not give are those of its architecture (``TEMPLATES``).
+    """
+
+    direct: str = TEMPLATES["internvl2"]["direct"]
+    cot: str = TEMPLATES["internvl2"]["cot"]
+    direct_tokens: PositiveInt = 100
+    """As InternVL evaluates."""
+    cot_tokens: PositiveInt = 1024
+
+    @field_validator("direct", "cot")
+    @classmethod
+    def _has_a_place_for_the_question(cls, template: str) -> str:
+        if "{question}" not in template:
+            raise ValueError("the template has no {question}")
+        return template
 
     def ask(self, turn: Turn, mode: str) -> str:
         """The user's words for ``turn``. A transcription turn carries its own whole prompt."""
         if turn.kind == "transcribe":
             return turn.question
         return {"direct": self.direct, "cot": self.cot}[mode].format(question=turn.question)
+
+    def max_new_tokens(self, mode: str) -> int:
+        """Where a reply under ``mode`` is cut off."""
+        return {"direct": self.direct_tokens, "cot": self.cot_tokens}[mode]
 
 
 def reply(turn: Turn, mode: str, rationale: str | None = None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.io import write_text
-from fcotvl.core.records import from_row
+from fcotvl.core.shards import from_row
 from fcotvl.data.lazy_records import Opened, Quarantined
 
 Item = Opened | Quarantined

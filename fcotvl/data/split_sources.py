@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.config import BenchmarkParams, Params, SourceParams
-from fcotvl.core.io import digest
+from fcotvl.core.resume import code_of, fingerprint
 from fcotvl.data import sources
 from fcotvl.data.decoding import Found, Opening, routed, workers
 from fcotvl.data.lazy_records import Request
 
-PACKAGE = Path(__file__).parents[1]
 WORTH = 500
 """Images from which on it is worth starting processes."""
 
@@ -65,7 +64,7 @@ def benchmark_feed(params: Params, raw: Path, name: str, benchmark: BenchmarkPar
 def _feed(
     params: Params, raw: Path, split: str, name: str, source: SourceParams | BenchmarkParams
 ) -> Feed:
-    budget = params.at.corpus
+    budget = params.mix_config.corpus
     return Feed(
         name=name,
         weight=source.weight if isinstance(source, SourceParams) else 1.0,
@@ -83,17 +82,19 @@ def _label(source: SourceParams) -> str:
     return " ".join([source.reader, *(f"{key}={value}" for key, value in source.options.items())])
 
 
-def fingerprint(params: Params, raw: Path) -> str:
+def cache_key(params: Params) -> list[object]:
+    """The params that decide what is curated."""
+    return [params.data_seed, params.mix_config.model_dump()]
+
+
+def corpus_fingerprint(params: Params, raw: Path) -> str:
     """What changes with anything that decides what is curated: code, params, raw files."""
-    at = params.at
-    many = [*at.sources, *at.benchmarks.values(), at.corpus, at.model]
-    knobs = [params.data_seed, *at.benchmarks, *(section.model_dump() for section in many)]
-    return digest([PACKAGE], knobs, vast=[raw])
+    return fingerprint(code_of("curate"), cache_key(params), vast=[raw])
 
 
 def open_pool(params: Params) -> AbstractContextManager[Executor | None]:
     """Processes that open pictures, where there are enough of them to be worth the start."""
-    budget = params.at.corpus
+    budget = params.mix_config.corpus
     if workers() == 1 or budget.align + budget.instruct < WORTH:
         return nullcontext()
     return ProcessPoolExecutor(workers(), get_context("spawn"))

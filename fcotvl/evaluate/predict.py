@@ -22,8 +22,6 @@ class Asking:
     """How questions are put: what enters a prediction besides model and question."""
 
     prompts: Prompts
-    max_new_tokens: dict[str, int]
-    """By prompt: ``direct`` and ``cot``."""
     max_tiles: int
     batch_size: int
 
@@ -61,7 +59,7 @@ def predict(
             model,
             adapted,
             list(starmap(query, questions)),
-            max_new_tokens=asking.max_new_tokens[mode],
+            max_new_tokens=asking.prompts.max_new_tokens(mode),
             batch_size=asking.batch_size,
             max_tiles=asking.max_tiles,
             prune=prune,

@@ -19,7 +19,6 @@ from fcotvl.core.bootstrap import Questions, mean_interval
 from fcotvl.core.config import Params
 from fcotvl.core.geometry import RATIOS
 from fcotvl.core.io import write_text
-from fcotvl.core.prompts import Prompts
 from fcotvl.core.records import Turn
 from fcotvl.evaluate import metrics
 from fcotvl.inference.generate import Query, generate
@@ -91,9 +90,8 @@ def _sit(
     model = teacher
     if exam.ratio:
         model = make_student(teacher, compressor="pool", ratio=exam.ratio, share=True)
-    lengths = {"direct": params.at.prompts.direct_tokens, "cot": params.at.prompts.cot_tokens}
+    prompts = params.scale_config.prompts
     asked = [(index, _pick(one, exam.kind, index)) for index, one in enumerate(drawn)]
-    prompts = Prompts(params.at.prompts.direct, params.at.prompts.cot)
     shown = [(index + 1) % len(drawn) if exam.blind else index for index, _ in asked]
     queries = [
         Query(partial(_image, drawn[at]), f"{family}-{at}", prompts.ask(turn, exam.mode))
@@ -103,8 +101,8 @@ def _sit(
         model,
         processor_for(processor, model.config),
         queries,
-        max_new_tokens=lengths[exam.mode],
-        batch_size=params.at.evaluate.batch_size,
+        max_new_tokens=prompts.max_new_tokens(exam.mode),
+        batch_size=params.scale_config.evaluate.batch_size,
         max_tiles=1,
         label=f"{family} {exam.title}",
     )

@@ -47,10 +47,10 @@ def validate(params: Params) -> None:
     for name in params.compressors:
         _known("compressors", name, "compress/compressors")
     for name, ratio in variants(params):
-        compressors.check(name, ratio=ratio, tokens=params.at.model.tokens)
+        compressors.check(name, ratio=ratio, tokens=params.scale_config.model.tokens)
     if not Path(params.data.raw).is_dir():
         raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
-    if params.teacher.source == "train" and params.at.model.layout != "tiny":
+    if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
         raise ParamsError(
             f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained"
         )
@@ -63,7 +63,7 @@ def validate_scale(params: Params) -> None:
     Raises:
         ParamsError: a reader is unknown.
     """
-    scale = params.at
+    scale = params.scale_config
     readers = [s.reader for s in scale.sources] + [b.reader for b in scale.benchmarks.values()]
     for reader in readers:
         _known(f"{params.scale}.yaml", reader, "data/sources")
@@ -89,7 +89,7 @@ def build_variants(params: Params) -> int:
     from fcotvl.compress.student import FcotvlForConditionalGeneration  # noqa: PLC0415
     from fcotvl.internvl import architectures as layouts  # noqa: PLC0415
 
-    teacher = layouts.config(params.at.model.layout)
+    teacher = layouts.config(params.scale_config.model.architecture)
     count = 0
     for name in compressors.available():
         for ratio in compressors.ratios(name):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,8 +15,11 @@ from tqdm import tqdm
 
 from fcotvl.core.config import BenchmarkParams, Params
 from fcotvl.core.errors import DataError
-from fcotvl.core.io import atomic, scratch, write_json
-from fcotvl.core.records import Record, write_shards
+from fcotvl.core.geometry import tokens_per_tile
+from fcotvl.core.io import atomic, write_json
+from fcotvl.core.records import Record
+from fcotvl.core.resume import resumable
+from fcotvl.core.shards import write_shards
 from fcotvl.data.annotations import AbsentError
 from fcotvl.data.audit import Composition, Tiling, account, dropped
 from fcotvl.data.decoding import Found, opened, workers
@@ -27,7 +27,14 @@ from fcotvl.data.dedup import Benchmarks, Seen
 from fcotvl.data.mixing import Items, Stream, examine, mix
 from fcotvl.data.prefetch import continued, leading_cuts
 from fcotvl.data.resume_log import Journal
-from fcotvl.data.split_sources import Feed, benchmark_feed, corpus_feeds, fingerprint, open_pool
+from fcotvl.data.split_sources import (
+    Feed,
+    benchmark_feed,
+    cache_key,
+    corpus_feeds,
+    corpus_fingerprint,
+    open_pool,
+)
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +66,20 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
     """Write ``corpus/{align,instruct,val}``, ``benchmarks/<name>`` and what they are made of."""
     if not raw.is_dir():
         raise DataError(f"no folder {raw}; data.raw in params.yaml says where your data sets are")
-    distance = params.at.corpus.near_duplicate
+    distance = params.mix_config.corpus.near_duplicate
     found: dict[str, Any] = {"data_seed": params.data_seed, "benchmarks": {}, "corpus": {}}
-    key, ahead = fingerprint(params, raw), corpus.parent / AHEAD
-    with _scratch(key) as folder, open_pool(params) as pool:
+    key, ahead = cache_key(params), corpus.parent / AHEAD
+    resume = resumable("curate", inputs=[], cache_key=key, vast=[raw])
+    with resume as folder, open_pool(params) as pool:
         known = Benchmarks(distance), Seen(distance)
-        job = Curation(params, raw, folder, ahead / key, pool, *known, found)
-        for name, benchmark in params.at.benchmarks.items():
+        job = Curation(
+            params, raw, folder, ahead / corpus_fingerprint(params, raw), pool, *known, found
+        )
+        for name, benchmark in params.mix_config.benchmarks.items():
             _benchmark(job, name, benchmark)
         absent = [row["sources"][name]["absent"] for name, row in found["benchmarks"].items()]
         if all(absent):
-            raise DataError(f"none of this scale's benchmarks is there: {'; '.join(absent)}")
+            raise DataError(f"none of this mix's benchmarks is there: {'; '.join(absent)}")
         for split in SPLITS:
             _split(job, split)
         for output, made in ((corpus, "corpus"), (benchmarks, "benchmarks")):
@@ -77,21 +87,6 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
                 shutil.move(folder / made, path)
     write_json(audit, {**found, "dropped": job.drops})
     shutil.rmtree(ahead, ignore_errors=True)
-
-
-@contextmanager
-def _scratch(key: str) -> Iterator[Path]:
-    """The folder of a run with this ``key``, to go on in; an own one while another is at work."""
-    folder = scratch("curate", key)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            with tempfile.TemporaryDirectory(prefix="curate-", dir=folder.parent) as own:
-                yield Path(own)
-        else:
-            yield folder
-            shutil.rmtree(folder)
 
 
 def _benchmark(job: Curation, name: str, benchmark: BenchmarkParams) -> None:
@@ -104,14 +99,14 @@ def _benchmark(job: Curation, name: str, benchmark: BenchmarkParams) -> None:
 
 def _split(job: Curation, split: str) -> None:
     journal = Journal(job.scratch, f"corpus/{split}")
-    count = getattr(job.params.at.corpus, split)
-    feeds = corpus_feeds(job.params, job.raw, split, job.params.at.sources)
+    count = getattr(job.params.mix_config.corpus, split)
+    feeds = corpus_feeds(job.params, job.raw, split, job.params.mix_config.sources)
     streams = [
         _stream(job, journal, feed, leading_cuts(job.ahead, split, place))
         for place, feed in enumerate(feeds)
     ]
     records = mix(streams, count, job.seen, job.protected)
-    row = _write(job, journal, records, streams, job.params.at.model.max_tiles)
+    row = _write(job, journal, records, streams, job.params.mix_config.audit.max_tiles)
     job.found["corpus"][split] = {"images_asked": count, **row}
 
 
@@ -138,7 +133,7 @@ def _stream(job: Curation, journal: Journal, feed: Feed, cuts: Sequence[Path]) -
     known = journal.items(
         lambda known: continued(cuts, known, lambda left: items(islice(first, left, None)))
     )
-    epochs = job.params.at.corpus.epochs if split in REPEATED else 1
+    epochs = job.params.mix_config.corpus.epochs if split in REPEATED else 1
     return Stream(feed.name, feed.weight, known, again=again, epochs=epochs)
 
 
@@ -150,13 +145,13 @@ def _write(
     max_tiles: int,
 ) -> dict[str, Any]:
     """Write the shards of one split or benchmark and return their account."""
-    name, model = journal.shards.name, job.params.at.model
-    composition = Composition(Tiling(model.image_size, max_tiles, model.tokens))
+    name, size = journal.shards.name, job.params.mix_config.audit.tile_size
+    composition = Composition(Tiling(size, max_tiles, tokens_per_tile(size)))
     bar = tqdm(composition.watch(records), desc=name, unit=" images", disable=None)
     write_shards(
         journal.shards,
         iter(bar),
-        shard_size=job.params.at.corpus.shard_size,
+        shard_size=job.params.mix_config.corpus.shard_size,
         done=journal.done,
         after=journal.close,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from fcotvl.compress.checkpoints import (
 )
 from fcotvl.compress.tile_complexity import calibrate, removed
 from fcotvl.core.config import Params
-from fcotvl.core.io import atomic, digest, scratch
-from fcotvl.core.prompts import Prompts
+from fcotvl.core.io import atomic
+from fcotvl.core.resume import resumable
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import Distill, Distillation
 from fcotvl.train.loop import is_main, train
@@ -30,46 +29,44 @@ from fcotvl.train.reader import Reader
 
 log = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parents[1]
 CALIBRATED = 500
 """Pictures behind a threshold, and behind the budget that it reaches on others."""
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: Path) -> None:
     """Write the tensors that learned to ``student`` and the losses per step to ``losses``."""
-    at = params.at
-    folder = scratch("distill", digest([corpus, teacher, PACKAGE], _knobs(params)))
-    reader = Reader(
-        corpus=Corpus(corpus / "align"),
-        processor=load_processor(teacher),
-        prompts=Prompts(at.prompts.direct, at.prompts.cot),
-        max_tiles=at.model.max_tiles,
-    )
-    big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype))
-    small = make_student(
-        big,
-        compressor=params.compressor,
-        ratio=params.ratio,
-        options=_options(params, reader, corpus / "val"),
-        seed=params.seed,
-        share=True,
-    )
-    for module in (small.model.compressor, small.model.multi_modal_projector):
-        module.float()
-    task = Distill(
-        objective=Distillation(big, small, params.distill),
-        reader=replace(reader, processor=processor_for(reader.processor, small.config)),
-        batch_size=at.distill.batch_size,
-        seed=params.seed,
-    )
-    rows = train(task, at.distill, seed=params.seed, folder=folder, dtype=at.model.dtype)
-    if not is_main():
-        return
-    with atomic(student) as path:
-        save_trained(small, path, stage="distill")
-    with atomic(losses) as path:
-        pd.DataFrame(rows).to_csv(path, index=False)
-    shutil.rmtree(folder)
+    at = params.scale_config
+    with resumable("distill", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
+        reader = Reader(
+            corpus=Corpus(corpus / "align"),
+            processor=load_processor(teacher),
+            prompts=at.prompts,
+            max_tiles=at.model.max_tiles,
+        )
+        big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype))
+        small = make_student(
+            big,
+            compressor=params.compressor,
+            ratio=params.ratio,
+            options=_options(params, reader, corpus / "val"),
+            seed=params.seed,
+            share=True,
+        )
+        for module in (small.model.compressor, small.model.multi_modal_projector):
+            module.float()
+        task = Distill(
+            objective=Distillation(big, small, params.distill),
+            reader=replace(reader, processor=processor_for(reader.processor, small.config)),
+            batch_size=at.distill.batch_size,
+            seed=params.seed,
+        )
+        rows = train(task, at.distill, seed=params.seed, folder=folder, dtype=at.model.dtype)
+        if not is_main():
+            return
+        with atomic(student) as path:
+            save_trained(small, path, stage="distill")
+        with atomic(losses) as path:
+            pd.DataFrame(rows).to_csv(path, index=False)
 
 
 def _options(params: Params, align: Reader, val: Path) -> dict[str, Any]:
@@ -96,7 +93,12 @@ def _options(params: Params, align: Reader, val: Path) -> dict[str, Any]:
     return options
 
 
-def _knobs(params: Params) -> list[object]:
-    sections = (params.distill, params.at.distill, params.at.model, params.at.prompts)
+def _cache_key(params: Params) -> list[object]:
+    sections = (
+        params.distill,
+        params.scale_config.distill,
+        params.scale_config.model,
+        params.scale_config.prompts,
+    )
     named = (params.compressor, params.ratio, params.seed, params.compressors)
     return [*named, *(section.model_dump() for section in sections)]

@@ -24,7 +24,7 @@ def run(params: Params, *, teacher: Path, student: tuple[Path, ...], folder: Pat
         student: files of trained tensors, later ones over earlier ones.
         folder: what ``from_pretrained`` is to be given.
     """
-    whole = load_teacher(teacher, dtype=getattr(torch, params.at.model.dtype))
+    whole = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
     made = load_student(whole, list(student), share=True)
     _, trained = read_trained(student[-1])
     name = f"{trained.compressor} {trained.ratio} of {params.scale}"

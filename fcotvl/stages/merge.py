@@ -30,9 +30,10 @@ from fcotvl.compress.checkpoints import (
 from fcotvl.core.answers import final_answer, is_correct
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
-from fcotvl.core.io import atomic, digest, scratch, write_json
-from fcotvl.core.prompts import Prompts
-from fcotvl.core.records import Record, Turn, balanced, read_records
+from fcotvl.core.io import atomic, write_json
+from fcotvl.core.records import Record, Turn, balanced
+from fcotvl.core.resume import resumable
+from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import Query, generate
 from fcotvl.merge import methods as rules
 from fcotvl.merge.average import average_files
@@ -40,7 +41,6 @@ from fcotvl.merge.shapley import Coalition, bootstrap_values, coalitions
 
 log = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parents[1]
 Question = tuple[Record, Turn]
 Utilities = list[float]
 """1 or 0 for each question."""
@@ -60,31 +60,35 @@ def run(
     weights: Path,
 ) -> None:
     """Write a ``merged`` student per rule, every coalition's utilities, values and weights."""
-    inputs = [corpus / "val", teacher, student, checkpoints, PACKAGE]
-    folder = scratch("merge", digest(inputs, _knobs(params)))
-    pool = {path.stem: path for path in sorted(checkpoints.glob("*.safetensors"))}
-    if not pool:
-        raise DataError(f"{checkpoints} holds no checkpoint; run sft again")
-    questions = choose_questions(corpus / "val", params.at.merge.questions, params.data_seed)
-    score = _scorer(params, teacher, student, questions)
-    table = score_coalitions(pool, score, folder)
-    utility = {members: sum(found) / len(found) for members, found in table.items()}
-    options = rules.Options(params.merge.weights, params.merge.tau)
-    found = {name: rules.get(name)(utility, options) for name in rules.available()}
-    with atomic(merged) as path:
-        path.mkdir()
-        made = {name: path / f"{name}.safetensors" for name in found}
-        for name, shares in found.items():
-            average_files(list(pool.values()), [shares[player] for player in pool], made[name])
-        headline = params.recipes[params.recipe].merge
-        shutil.copyfile(made[headline], path / "merged.safetensors")
-        reached = {
-            name: _reached(shares, table, made[name], score) for name, shares in found.items()
-        }
-    with atomic(coalitions) as path:
-        coalition_table(table, questions).to_csv(path, index=False)
-    write_json(weights, account(params, table, questions, found, reached))
-    shutil.rmtree(folder)
+    with resumable(
+        "merge",
+        inputs=[corpus / "val", teacher, student, checkpoints],
+        cache_key=_cache_key(params),
+    ) as folder:
+        pool = {path.stem: path for path in sorted(checkpoints.glob("*.safetensors"))}
+        if not pool:
+            raise DataError(f"{checkpoints} holds no checkpoint; run sft again")
+        questions = choose_questions(
+            corpus / "val", params.scale_config.merge.questions, params.data_seed
+        )
+        score = _scorer(params, teacher, student, questions)
+        table = score_coalitions(pool, score, folder)
+        utility = {members: sum(found) / len(found) for members, found in table.items()}
+        options = rules.Options(params.merge.weights, params.merge.tau)
+        found = {name: rules.get(name)(utility, options) for name in rules.available()}
+        with atomic(merged) as path:
+            path.mkdir()
+            made = {name: path / f"{name}.safetensors" for name in found}
+            for name, shares in found.items():
+                average_files(list(pool.values()), [shares[player] for player in pool], made[name])
+            headline = params.recipes[params.recipe].merge
+            shutil.copyfile(made[headline], path / "merged.safetensors")
+            reached = {
+                name: _reached(shares, table, made[name], score) for name, shares in found.items()
+            }
+        with atomic(coalitions) as path:
+            coalition_table(table, questions).to_csv(path, index=False)
+        write_json(weights, account(params, table, questions, found, reached))
 
 
 def _reached(
@@ -135,11 +139,11 @@ def _utilities(members: Coalition, pool: dict[str, Path], score: Score, folder: 
 
 def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Question]) -> Score:
     """Greedy direct answers of one student after another, each compared with the references."""
-    at = params.at
+    at = params.scale_config
     big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(PartialState().device)
     model = load_student(big, [student])
     processor = processor_for(load_processor(teacher), model.config)
-    prompts = Prompts(at.prompts.direct, at.prompts.cot)
+    prompts = at.prompts
     queries = [
         Query(record.decode, record.id, prompts.ask(turn, "direct")) for record, turn in questions
     ]
@@ -214,8 +218,8 @@ def _mean(values: Utilities) -> float:
     return sum(values) / len(values)
 
 
-def _knobs(params: Params) -> list[object]:
-    at = params.at
+def _cache_key(params: Params) -> list[object]:
+    at = params.scale_config
     return [
         params.data_seed,
         *(s.model_dump() for s in (params.merge, at.merge, at.model, at.prompts, at.evaluate)),

@@ -16,8 +16,8 @@ MORE = 1.005
 
 def run(params: Params) -> None:
     """Print what each split takes of each source, with licences, downloads and repeats."""
-    corpus = params.at.corpus
-    planned = plan(params.at.sources, corpus)
+    corpus = params.mix_config.corpus
+    planned = plan(params.mix_config.sources, corpus)
     rows = [
         [
             *(one.name, one.licence, _shown(one.images), _shown(one.gigabytes), *_counts(one)),
@@ -33,7 +33,7 @@ def run(params: Params) -> None:
     print(tabulate(rows, header, tablefmt="github", colalign=right, disable_numparse=True))
     hub = [
         one
-        for one, source in zip(planned, params.at.sources, strict=True)
+        for one, source in zip(planned, params.mix_config.sources, strict=True)
         if source.reader == "huggingface"
     ]
     silent = [one.name for one in hub if one.gigabytes is None]

@@ -19,8 +19,7 @@ from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
-from fcotvl.core.prompts import Prompts
-from fcotvl.core.records import read_records
+from fcotvl.core.shards import read_records
 from fcotvl.evaluate.predict import Asking, predict
 from fcotvl.inference.fastv import Prune
 
@@ -62,7 +61,7 @@ def run(
             file is a system under its own name.
     """
     processor = load_processor(teacher)
-    whole = load_teacher(teacher, dtype=getattr(torch, params.at.model.dtype))
+    whole = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
     whole = whole.to(PartialState().device)
     systems = _students(whole, student, system) if student else _training_free(params, whole)
     answered: dict[str, pd.DataFrame] = {}
@@ -79,7 +78,7 @@ def run(
 def _ask(
     params: Params, asked: System, processor: FcotvlProcessor, benchmarks: Path
 ) -> pd.DataFrame:
-    prompts = params.at.prompts
+    prompts = params.scale_config.prompts
     tables = [
         predict(
             asked.model,
@@ -88,14 +87,13 @@ def _ask(
             system=asked.name,
             benchmark=name,
             asking=Asking(
-                Prompts(prompts.direct, prompts.cot),
-                {"direct": prompts.direct_tokens, "cot": prompts.cot_tokens},
+                prompts,
                 benchmark.max_tiles,
-                params.at.evaluate.batch_size,
+                params.scale_config.evaluate.batch_size,
             ),
             prune=asked.prune,
         )
-        for name, benchmark in params.at.benchmarks.items()
+        for name, benchmark in params.mix_config.benchmarks.items()
     ]
     return pd.concat(tables, ignore_index=True)
 

@@ -20,7 +20,7 @@ from fcotvl.data.annotations import AbsentError
 from fcotvl.data.decoding import opened, workers
 from fcotvl.data.lazy_records import CARVE
 from fcotvl.data.prefetch import count_cut, cut_path, save_cut
-from fcotvl.data.split_sources import Feed, corpus_feeds, fingerprint, open_pool
+from fcotvl.data.split_sources import Feed, corpus_feeds, corpus_fingerprint, open_pool
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def run(params: Params, *, raw: Path, part: str, account: Path) -> None:
         ParamsError: ``part`` is not of that form.
     """
     numbers = _numbers(part)
-    key = fingerprint(params, raw)
+    key = corpus_fingerprint(params, raw)
     folder = account.parent / key
     folder.mkdir(parents=True, exist_ok=True)
     for other in account.parent.iterdir():
@@ -59,11 +59,11 @@ def run(params: Params, *, raw: Path, part: str, account: Path) -> None:
 
 def _open_split(params: Params, raw: Path, split: str, part: Part) -> dict[str, int]:
     """Items of each source in this part."""
-    feeds = corpus_feeds(params, raw, split, params.at.sources)
+    feeds = corpus_feeds(params, raw, split, params.mix_config.sources)
     whole = sum(feed.weight for feed in feeds)
     found = {}
     for place, feed in enumerate(feeds):
-        wanted = ceil(getattr(params.at.corpus, split) * feed.weight / whole)
+        wanted = ceil(getattr(params.mix_config.corpus, split) * feed.weight / whole)
         try:
             found[feed.name] = sum(_open_cuts(feed, place, wanted, part))
         except AbsentError as error:

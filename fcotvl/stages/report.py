@@ -63,11 +63,11 @@ def _read(params: Params, shared: Path, variant: Path, variants: tuple[Path, ...
         variant / "scores.parquet",
         recipe / "merged-scores.parquet",
     ]
-    parts += [variant / f"modules/{module}.parquet" for module in params.modules]
+    parts += [variant / f"modules/{module}.parquet" for module in params.ablation_recipes]
     scores = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
     names = list(scores["system"].unique())
     weights = json.loads((recipe / "weights.json").read_text(encoding="utf-8"))
-    known = {name: benchmarks.get(name) for name in params.at.benchmarks}
+    known = {name: benchmarks.get(name) for name in params.mix_config.benchmarks}
     grid, grid_differences = _grid(variants, bootstrap)
     return Inputs(
         facts=_facts(params, scores),
@@ -98,7 +98,7 @@ def _facts(params: Params, scores: pd.DataFrame) -> dict[str, Any]:
     """What was run, for the top of the page."""
     asked = scores.drop_duplicates(["benchmark", "question_id"]).groupby("benchmark").size()
     return {
-        "scale": f"{params.scale} ({params.at.title})",
+        "scale": f"{params.scale} ({params.scale_config.title})",
         "compressor": params.compressor,
         "ratio": f"{params.ratio} of the visual tokens removed",
         "recipe": params.recipe,
@@ -122,7 +122,7 @@ def _commit() -> str:
 
 def _systems(params: Params, names: list[str]) -> pd.DataFrame:
     """What each system of the scores is, in the order of the tables."""
-    whole = params.at.model.tokens
+    whole = params.scale_config.model.tokens
     rows = [system("teacher", "teacher", ratio=0.0, tokens=whole)]
     for role, prefix in (("fastv", "fastv"), ("random", "random"), ("pooled", "untrained-pool")):
         for ratio in params.baselines.ratios:
@@ -133,7 +133,9 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
         "tokens": compressed(whole, params.ratio),
     }
     rows.append(system("distilled", "distilled", **student))
-    rows += [system(f"sft-{m}", "sft", detail=f"recipe {m}", **student) for m in params.modules]
+    rows += [
+        system(f"sft-{m}", "sft", detail=f"recipe {m}", **student) for m in params.ablation_recipes
+    ]
     rule = params.recipes[params.recipe].merge
     rows.append(system("merged", "merged", detail=rule, **student))
     missing = [row["system"] for row in rows if row["system"] not in names]
@@ -144,7 +146,7 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
 
 def _pairs(params: Params, names: list[str], rules: Iterable[str]) -> list[tuple[str, str]]:
     """Which systems are compared on the same questions: each step with the one before it."""
-    steps = ["distilled", *(f"sft-{module}" for module in params.modules), "merged"]
+    steps = ["distilled", *(f"sft-{module}" for module in params.ablation_recipes), "merged"]
     pairs = [("merged", "teacher"), ("merged", "distilled")]
     pairs += list(zip(steps[1:], steps, strict=False))
     for kind in ("fastv", "random", "untrained-pool"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +15,8 @@ from tqdm import tqdm
 from fcotvl.compress.checkpoints import load_processor, load_teacher
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
-from fcotvl.core.io import atomic, digest, scratch, write_json
-from fcotvl.core.prompts import Prompts
+from fcotvl.core.io import atomic, write_json
+from fcotvl.core.resume import resumable
 from fcotvl.inference.generate import Query, sample
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.rscot import (
@@ -34,46 +33,48 @@ from fcotvl.train.rscot import (
 
 log = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parents[1]
 CHUNK = 64
 """Questions between two saves."""
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, acceptance: Path) -> None:
     """Write one row per kept rationale, and counts per source and kind of question."""
-    folder = scratch("rscot", digest([corpus, teacher, PACKAGE], _knobs(params)))
-    instruct = Corpus(corpus / "instruct")
-    questions = choose_questions(instruct, params.at.rscot.questions, params.data_seed)
-    if not questions:
-        raise DataError(f"{corpus} has no question to reason about; add a source that has some")
-    draw = _sampler(params, teacher, instruct)
-    sampled: list[Sampled] = []
-    parts = list(chunks(questions, CHUNK))
-    for number, part in enumerate(tqdm(parts, desc="rscot", disable=None)):
-        path = folder / f"{number:05d}.json"
-        if not path.is_file():
-            write_json(path, [asdict(one) for one in draw(part)])
-        sampled += [Sampled(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
-    kept = sum(len(one.rationales) for one in sampled)
-    log.info("%d rationales kept for %d questions", kept, len(sampled))
-    if not kept:
-        log.warning("no sample ends in a right answer: fine-tuning will see direct answers only")
-    with atomic(rationales) as path:
-        write_rationales(path, sampled)
-    with atomic(acceptance) as path:
-        acceptance_table(sampled).to_csv(path, index=False)
-    shutil.rmtree(folder)
+    with resumable("rscot", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
+        instruct = Corpus(corpus / "instruct")
+        questions = choose_questions(
+            instruct, params.scale_config.rscot.questions, params.data_seed
+        )
+        if not questions:
+            raise DataError(f"{corpus} has no question to reason about; add a source that has some")
+        draw = _sampler(params, teacher, instruct)
+        sampled: list[Sampled] = []
+        parts = list(chunks(questions, CHUNK))
+        for number, part in enumerate(tqdm(parts, desc="rscot", disable=None)):
+            path = folder / f"{number:05d}.json"
+            if not path.is_file():
+                write_json(path, [asdict(one) for one in draw(part)])
+            sampled += [Sampled(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+        kept = sum(len(one.rationales) for one in sampled)
+        log.info("%d rationales kept for %d questions", kept, len(sampled))
+        if not kept:
+            log.warning(
+                "no sample ends in a right answer: fine-tuning will see direct answers only"
+            )
+        with atomic(rationales) as path:
+            write_rationales(path, sampled)
+        with atomic(acceptance) as path:
+            acceptance_table(sampled).to_csv(path, index=False)
 
 
 def _sampler(
     params: Params, teacher: Path, corpus: Corpus
 ) -> Callable[[Sequence[Question]], list[Sampled]]:
     """From questions to what sampling finds; a question's draws depend on it alone."""
-    at, settings = params.at, params.rscot
+    at, settings = params.scale_config, params.rscot
     model = load_teacher(teacher, dtype=getattr(torch, at.model.dtype))
     model.to(PartialState().device)
     processor = load_processor(teacher)
-    prompts = Prompts(at.prompts.direct, at.prompts.cot)
+    prompts = at.prompts
 
     def draw(questions: Sequence[Question]) -> list[Sampled]:
         queries = [
@@ -93,13 +94,18 @@ def _sampler(
             max_tiles=at.model.max_tiles,
         )
         return [
-            select(question, texts, cap=settings.cap, similar=settings.similar)
+            select(question, texts, cap=settings.max_per_question, similar=settings.min_similarity)
             for question, texts in zip(questions, replies, strict=True)
         ]
 
     return draw
 
 
-def _knobs(params: Params) -> list[object]:
-    sections = (params.rscot, params.at.rscot, params.at.model, params.at.prompts)
+def _cache_key(params: Params) -> list[object]:
+    sections = (
+        params.rscot,
+        params.scale_config.rscot,
+        params.scale_config.model,
+        params.scale_config.prompts,
+    )
     return [params.data_seed, *(section.model_dump() for section in sections)]

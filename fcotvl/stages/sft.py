@@ -19,8 +19,8 @@ from fcotvl.compress.checkpoints import (
 from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import Params
 from fcotvl.core.errors import ParamsError
-from fcotvl.core.io import atomic, digest, scratch
-from fcotvl.core.prompts import Prompts
+from fcotvl.core.io import atomic
+from fcotvl.core.resume import resumable
 from fcotvl.train import resampling
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.loop import is_main, start, train
@@ -28,8 +28,6 @@ from fcotvl.train.reader import Reader
 from fcotvl.train.rscot import read_rationales
 from fcotvl.train.sft import FineTuning, Sft, teacher_reference
 from fcotvl.train.sft_datasets import mixture
-
-PACKAGE = Path(__file__).parents[1]
 
 
 def run(
@@ -44,39 +42,39 @@ def run(
     sampling: Path,
 ) -> None:
     """Write the pool of ``checkpoints``, ``losses`` and ``sampling`` weights per data set."""
-    at = params.at
-    inputs = [corpus, rationales, teacher, student, PACKAGE]
-    folder = scratch("sft", digest(inputs, _knobs(params)))
-    model, task = prepare(params, corpus, rationales, teacher, student)
-    due = due_steps(at.sft.steps, at.sft.checkpoints)
+    at = params.scale_config
+    with resumable(
+        "sft", inputs=[corpus, rationales, teacher, student], cache_key=_cache_key(params)
+    ) as folder:
+        model, task = prepare(params, corpus, rationales, teacher, student)
+        due = due_steps(at.sft.steps, at.sft.checkpoints)
 
-    def keep(step: int) -> None:
-        if step in due:
-            with atomic(folder / "checkpoints" / f"step-{step:05d}.safetensors") as path:
-                save_trained(model, path, stage="sft")
+        def keep(step: int) -> None:
+            if step in due:
+                with atomic(folder / "checkpoints" / f"step-{step:05d}.safetensors") as path:
+                    save_trained(model, path, stage="sft")
 
-    task.keep = keep
-    log = train(task, at.sft, seed=params.seed, folder=folder, dtype=at.model.dtype)
-    if not is_main():
-        return
-    with atomic(checkpoints) as path:
-        shutil.copytree(folder / "checkpoints", path)
-    with atomic(losses) as path:
-        pd.DataFrame(log).to_csv(path, index=False)
-    with atomic(sampling) as path:
-        pd.DataFrame(task.trajectory(log, at.sft.steps)).to_csv(path, index=False)
-    shutil.rmtree(folder)
+        task.keep = keep
+        log = train(task, at.sft, seed=params.seed, folder=folder, dtype=at.model.dtype)
+        if not is_main():
+            return
+        with atomic(checkpoints) as path:
+            shutil.copytree(folder / "checkpoints", path)
+        with atomic(losses) as path:
+            pd.DataFrame(log).to_csv(path, index=False)
+        with atomic(sampling) as path:
+            pd.DataFrame(task.trajectory(log, at.sft.steps)).to_csv(path, index=False)
 
 
 def prepare(
     params: Params, corpus: Path, rationales: Path, teacher: Path, student: Path
 ) -> tuple[FcotvlForConditionalGeneration, Sft]:
     """The student that will learn, and what it learns from."""
-    at, recipe, limits = params.at, params.recipes[params.recipe], params.resampling
+    at, recipe, limits = params.scale_config, params.recipes[params.recipe], params.resampling
     reader = Reader(
         corpus=Corpus(corpus / "instruct"),
         processor=load_processor(teacher),
-        prompts=Prompts(at.prompts.direct, at.prompts.cot),
+        prompts=at.prompts,
         max_tiles=at.model.max_tiles,
     )
     kept = read_rationales(rationales) if recipe.cot else {}
@@ -112,7 +110,12 @@ def due_steps(steps: int, count: int) -> tuple[int, ...]:
     return tuple(round(steps * k / count) for k in range(1, count + 1))
 
 
-def _knobs(params: Params) -> list[object]:
-    sections = (params.resampling, params.at.sft, params.at.model, params.at.prompts)
+def _cache_key(params: Params) -> list[object]:
+    sections = (
+        params.resampling,
+        params.scale_config.sft,
+        params.scale_config.model,
+        params.scale_config.prompts,
+    )
     recipe = params.recipes[params.recipe]
     return [params.seed, recipe.cot, recipe.resampling, *(s.model_dump() for s in sections)]

@@ -11,15 +11,15 @@ from accelerate import PartialState
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
-from fcotvl.core.prompts import Prompts
-from fcotvl.core.records import Record, read_records
+from fcotvl.core.records import Record
+from fcotvl.core.shards import read_records
 from fcotvl.evaluate.speed import Contender, race
 from fcotvl.inference.fastv import Prune
 
 
 def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed: Path) -> None:
     """Race teacher, student and FastV at the student's ratio, and write ``speed`` as CSV."""
-    at = params.at
+    at = params.scale_config
     whole = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(PartialState().device)
     distilled = load_student(whole, [student], share=True)
     ratio = distilled.config.ratio
@@ -29,10 +29,10 @@ def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed
         contenders.append(Contender(f"fastv-r{ratio}", whole, prune))
     batches = (  # an optional benchmark may be empty
         (benchmark, list(islice(read_records(benchmarks / name), at.evaluate.speed_batch)))
-        for name, benchmark in at.benchmarks.items()
+        for name, benchmark in params.mix_config.benchmarks.items()
     )
     benchmark, records = next(batch for batch in batches if batch[1])
-    prompts = Prompts(at.prompts.direct, at.prompts.cot)
+    prompts = at.prompts
 
     def question(record: Record) -> str:
         return prompts.ask(record.turns[0], "direct")

@@ -11,7 +11,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, ParamsError
-from fcotvl.core.io import atomic, digest, scratch
+from fcotvl.core.io import atomic
+from fcotvl.core.resume import resumable
 from fcotvl.internvl.convert import from_original
 from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
 
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 CARD = "README.md"
 FETCHED = ["*.safetensors", "*.json", "*.model", "*.txt"]
 """Weights, configs and tokenizer of a checkpoint on the hub; not its Python files."""
-PACKAGE = Path(__file__).parents[1]
 
 
 def run(params: Params, *, bundled: Path, teacher: Path) -> None:
@@ -32,10 +32,10 @@ def run(params: Params, *, bundled: Path, teacher: Path) -> None:
     """
     if params.teacher.source == "train":
         _train(params, teacher)
-    elif params.at.model.hub is None:
+    elif params.scale_config.model.hub is None:
         _copy(bundled, teacher)
     else:
-        _fetch(params.at.model.hub, params.at.model.revision, teacher)
+        _fetch(params.scale_config.model.hub, params.scale_config.model.revision, teacher)
 
 
 def _copy(bundled: Path, teacher: Path) -> None:
@@ -51,15 +51,14 @@ def _copy(bundled: Path, teacher: Path) -> None:
 
 def _train(params: Params, teacher: Path) -> None:
     try:
-        budget = TeacherBudget(**params.at.train_teacher)  # type: ignore[arg-type]
+        budget = TeacherBudget(**params.scale_config.train_teacher)  # type: ignore[arg-type]
     except TypeError as error:
         raise ParamsError(f"train_teacher: {error}; correct workflow/scales") from error
-    code = [PACKAGE / name for name in ("data/render", "models/tiny.py", "train")]
-    folder = scratch("teacher", digest(code, [params.data_seed, params.at.train_teacher]))
-    model, tokenizer = train_teacher(budget, seed=params.data_seed, scratch=folder)
-    with atomic(teacher) as made:
-        save_teacher(model, tokenizer, made)
-    shutil.rmtree(folder)
+    key = [params.data_seed, params.scale_config.train_teacher]
+    with resumable("teacher", inputs=[], cache_key=key) as folder:
+        model, tokenizer = train_teacher(budget, seed=params.data_seed, scratch=folder)
+        with atomic(teacher) as made:
+            save_teacher(model, tokenizer, made)
 
 
 def _fetch(hub: str, revision: str | None, teacher: Path) -> None:

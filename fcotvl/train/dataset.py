@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import Record, Turn, from_row, shards
+from fcotvl.core.records import Record, Turn
+from fcotvl.core.shards import from_row, shards
 
 Place = tuple[int, int]
 """Row group and row."""

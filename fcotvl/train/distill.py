@@ -22,7 +22,7 @@ from fcotvl.compress.student import (
     connect,
     encode_tiles,
 )
-from fcotvl.core.config.study import DistillParams
+from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
 from fcotvl.train.dataset import Place, Shuffled

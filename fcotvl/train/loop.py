@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fcotvl.core.config.scale import OptimParams
+from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
 from fcotvl.train.packing import Batch
 from fcotvl.train.state import Log, load_state, save_state

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from fcotvl.core.records import Record, Turn, pixel_digest, write_shards
+from fcotvl.core.records import Record, Turn, pixel_digest
+from fcotvl.core.shards import write_shards
 from tests.support import models
 
 

@@ -1,36 +1,33 @@
-"""Every knob, typed once: ``params.yaml`` (the study) and ``workflow/scales/<scale>.yaml``.
+"""Every setting, typed once: ``params.yaml`` (the study), its scale and its mix.
 
-Values live in YAML; this room gives their types, units, ranges and sources. Frozen, and an unknown
-key is an error. Where the paper is silent there is no default here: the YAML must say it.
+Values live in YAML; this package gives their types, units, ranges and sources. Frozen, and an
+unknown key is an error. Defaults are the paper's values, in ``scale`` alone; where the paper is
+silent the YAML must say it.
 """
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fcotvl.core.config.scale import (
-    BenchmarkParams,
-    CorpusParams,
-    OptimParams,
-    Scale,
-    SftParams,
-    SourceParams,
-)
-from fcotvl.core.config.study import Params
+from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
+from fcotvl.core.config.scale import OptimParams, Scale, SftBudget
+from fcotvl.core.config.study import DistillParams, Params
 from fcotvl.core.errors import ParamsError
 
 __all__ = [
     "BenchmarkParams",
     "CorpusParams",
+    "DistillParams",
+    "Mix",
     "OptimParams",
     "Params",
     "Scale",
-    "SftParams",
+    "SftBudget",
     "SourceParams",
     "explain",
     "load",
@@ -39,6 +36,9 @@ __all__ = [
 
 STUDY = Path("params.yaml")
 SCALES = Path("workflow/scales")
+MIXES = Path("workflow/mixes")
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load(study: Path = STUDY, **overrides: Any) -> Params:
@@ -48,19 +48,20 @@ def load(study: Path = STUDY, **overrides: Any) -> Params:
         ParamsError: a file is missing or not YAML, a key is unknown or missing, a value is wrong.
     """
     values = read_yaml(study) | {k: v for k, v in overrides.items() if v is not None}
-    scale = values.get("scale")
-    path = study.parent / SCALES / f"{scale}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise ParamsError(f"{study}: scale {scale!r} is not one of {known}")
+    for key, folder, model in (("scale", SCALES, Scale), ("mix", MIXES, Mix)):
+        path = study.parent / folder / f"{values.get(key)}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+            raise ParamsError(f"{study}: {key} {values.get(key)!r} is not one of {known}")
+        values[f"{key}_config"] = _validate(model, read_yaml(path), path)
+    return _validate(Params, values, study)
+
+
+def _validate(model: type[Model], values: dict[str, Any], path: Path) -> Model:
     try:
-        at = Scale.model_validate(read_yaml(path))
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(f"{path}: {explain(error, Scale)}") from error
-    try:
-        return Params.model_validate(values | {"at": at})
-    except ValidationError as error:
-        raise ParamsError(f"{study}: {explain(error, Params)}") from error
+        raise ParamsError(f"{path}: {explain(error, model)}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,169 +1,123 @@
-"""``workflow/scales/<scale>.yaml``: model, sources and budgets of a scale."""
+"""``workflow/scales/<scale>.yaml``: which model, and which budgets.
+
+Defaults are the paper's setting: InternVL2, and FCoT-VL's 2 M alignment and 4.5 M instruction
+samples with the rates of InternVL2's own training scripts. A scale file says what differs.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from fcotvl.core.config.types import Above, Count, Name, Option, Positive, Section, Share
-from fcotvl.core.geometry import tokens_per_tile
-
-Split = Literal["align", "instruct", "val", "test"]
+from fcotvl.core.geometry import TILE_SIZES, tokens_per_tile
+from fcotvl.core.prompts import TEMPLATES, Prompts
+from fcotvl.core.section import Option, Section, Share
 
 
 class ModelParams(Section):
-    """The teacher's shape and how it is fed."""
+    """The teacher, and how it is fed."""
 
-    hub: str | None
+    hub: str | None = None
     """Hub id of the original checkpoint; none at the scales that ship or train their teacher."""
     revision: str | None = None
-    layout: Literal["tiny", "internvl2-1b", "internvl2-2b", "internvl2-8b"]
-    """The architecture, as ``fcotvl.internvl.architectures`` knows it."""
-    image_size: Positive
-    """Side of a tile, pixels."""
-    patch_size: Positive
-    factor: Positive
-    """Pixel-shuffle factor."""
-    max_tiles: Positive
-    """Tiles per training image at most, thumbnail not counted."""
-    dtype: Literal["float32", "bfloat16"]
+    """Commit or tag on the hub; none: the newest."""
+    architecture: Literal["tiny", "internvl2-1b", "internvl2-2b", "internvl2-8b"]
+    """As ``fcotvl.internvl.architectures`` knows it. It decides tile size and visual tokens."""
+    max_tiles: PositiveInt = 6
+    """Largest number of tiles per training image, thumbnail not counted (InternVL2: 6)."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile in pixels."""
+        return TILE_SIZES[self.architecture]
 
     @property
     def tokens(self) -> int:
         """Visual tokens of one tile before compression."""
-        return tokens_per_tile(self.image_size, self.patch_size, self.factor)
-
-
-class PromptParams(Section):
-    """Prompt templates with ``{question}``, and how many tokens a reply may have."""
-
-    direct: str
-    cot: str
-    direct_tokens: Positive
-    cot_tokens: Positive
-
-    @model_validator(mode="after")
-    def _has_a_place_for_the_question(self) -> PromptParams:
-        for name in ("direct", "cot"):
-            if "{question}" not in getattr(self, name):
-                raise ValueError(f"prompts.{name} has no {{question}}")
-        return self
-
-
-class SourceParams(Section):
-    """One source of training images."""
-
-    reader: Name
-    """A reader of ``fcotvl.data.sources``."""
-    options: dict[str, Option] = {}
-    """Its keyword arguments: a folder below ``data.raw``, a hub id, a family of the renderer."""
-    weight: Above
-    """Share of the mix, relative to the other sources."""
-    licence: str
-    splits: tuple[Split, ...] = ("align", "instruct", "val")
-    """What it feeds."""
-    images: Positive | None = None
-    """How many there are, by a hub data set's card; ``fcotvl plan`` shows what is short."""
-    gigabytes: Above | None = None
-    """Its download, by its card."""
-    optional: bool = False
-    """Left out, as the audit then says, where its folder is not below ``data.raw``."""
-
-
-class BenchmarkParams(Section):
-    """One benchmark."""
-
-    reader: Name
-    options: dict[str, Option] = {}
-    licence: str
-    count: Positive
-    """Questions at most."""
-    max_tiles: Positive
-    """Tiles per image at most, thumbnail not counted (InternVL: 12, 18 and 24 for these three)."""
-    optional: bool = False
-    """As for a source; a benchmark that is left out has no questions."""
-
-
-class CorpusParams(Section):
-    """How much is curated."""
-
-    align: Positive
-    """Images for distillation."""
-    instruct: Positive
-    """Images for rationales and fine-tuning."""
-    val: Positive
-    """Images for the merge's utility."""
-    epochs: Positive
-    """Times that ``align`` and ``instruct`` may hold a record of a source that runs dry before its
-    share is reached; 1: never again. Up to 4, repeats are worth nearly what new data are
-    (Muennighoff et al. 2023, arXiv 2305.16264). Validation pictures are never repeated."""
-    shard_size: Positive
-    """Records per Parquet file."""
-    max_pixels: Positive
-    """Larger images are quarantined before they are decoded."""
-    near_duplicate: Count
-    """Hamming distance of perceptual hashes (256 bits) that makes two one; 0: equal pixels."""
+        return tokens_per_tile(self.tile_size)
 
 
 class OptimParams(Section):
     """A training loop."""
 
-    steps: Positive
-    batch_size: Positive
-    """Images a step."""
-    lr: Above
-    warmup: Share
+    steps: PositiveInt
+    batch_size: PositiveInt = 128
+    """Images per step, over all processes."""
+    lr: PositiveFloat
+    """Peak learning rate."""
+    warmup: Share = 0.03
     """Share of the steps before the peak of the cosine schedule."""
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NonNegativeFloat = 0.01
 
 
-class SftParams(OptimParams):
-    """Post-training."""
+class DistillBudget(OptimParams):
+    """Re-alignment: one epoch of 2 M images, at the rate that InternVL2.5 uses where only the
+    projector learns; the paper gives none."""
 
-    checkpoints: Annotated[int, Field(ge=1, le=8)]
+    steps: PositiveInt = 15625
+    lr: PositiveFloat = 2e-4
+
+
+class SftBudget(OptimParams):
+    """Post-training: one epoch of 4.5 M samples, at the rate of InternVL2's fine-tuning scripts."""
+
+    steps: PositiveInt = 35156
+    lr: PositiveFloat = 4e-5
+    checkpoints: Annotated[int, Field(ge=1, le=8)] = 4
     """Pool for merging, evenly spaced; exact Shapley values need 2**checkpoints coalitions."""
-    reweigh: Positive
+    reweigh: PositiveInt = 500
     """Steps between two updates of the sampling weights."""
 
 
-class ScaleRscotParams(Section):
+class RscotBudget(Section):
     """Budget of rejection sampling."""
 
-    questions: Positive
-    batch_size: Positive
+    questions: PositiveInt = 200_000
+    batch_size: PositiveInt = 16
+    """Replies that are decoded together."""
 
 
-class ScaleMergeParams(Section):
+class MergeBudget(Section):
     """Budget of the coalition scores."""
 
-    questions: Positive
+    questions: PositiveInt = 1000
     """Validation questions per coalition."""
 
 
-class EvaluateParams(Section):
+class EvaluateBudget(Section):
     """Budget of evaluation."""
 
-    batch_size: Positive
-    speed_pairs: Positive
+    batch_size: PositiveInt = 8
+    """Replies that are decoded together."""
+    speed_pairs: PositiveInt = 7
     """Interleaved teacher/student measurements behind a speed ratio."""
-    speed_batch: Positive
+    speed_batch: PositiveInt = 1
     """Images in the batch that speed is measured on."""
 
 
 class Scale(Section):
-    """What belongs to a scale: model, sources and weights, budgets."""
+    """What belongs to a scale: the model and the budgets of every stage."""
 
     title: str
     model: ModelParams
-    prompts: PromptParams
-    sources: tuple[SourceParams, ...] = Field(min_length=1)
-    benchmarks: dict[Literal["docvqa", "chartqa", "infovqa"], BenchmarkParams] = Field(min_length=1)
-    corpus: CorpusParams
-    train_teacher: dict[str, Option]
+    prompts: Prompts = Prompts()
+    train_teacher: dict[str, Option] = {}
     """Budget of ``teacher.source=train``: keyword arguments of its recipe."""
-    distill: OptimParams
-    rscot: ScaleRscotParams
-    sft: SftParams
-    merge: ScaleMergeParams
-    evaluate: EvaluateParams
+    distill: DistillBudget = DistillBudget()
+    rscot: RscotBudget = RscotBudget()
+    sft: SftBudget = SftBudget()
+    merge: MergeBudget = MergeBudget()
+    evaluate: EvaluateBudget = EvaluateBudget()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prompts_of_the_architecture(cls, values: Any) -> Any:
+        """Templates that the scale does not give are those that its model was trained with."""
+        match values:
+            case {"model": {"architecture": "tiny"}, **rest} if isinstance(
+                given := rest.get("prompts", {}), dict
+            ):
+                return values | {"prompts": TEMPLATES["tiny"] | given}
+        return values

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from fcotvl.core.config.mix import Mix
 from fcotvl.core.config.scale import Scale
-from fcotvl.core.config.types import Above, Count, Name, Option, Positive, Section, Share
 from fcotvl.core.geometry import RATIOS
+from fcotvl.core.section import Name, Option, Section, Share
 
 
 class DataParams(Section):
@@ -33,13 +34,13 @@ class RecipeParams(Section):
     resampling: Name
     """A rule of ``fcotvl.train.resampling``."""
     merge: Name
-    """A rule of ``fcotvl.merge.methods``: the one whose student is the headline."""
+    """A method of ``fcotvl.merge.methods``: the one whose student is the headline."""
 
 
 class DistillParams(Section):
     """Re-alignment by self-distillation (section 3.1). The paper gives no weights: our choice."""
 
-    temperature: Above
+    temperature: PositiveFloat
     ce_weight: Share
     """Loss = (1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy."""
 
@@ -47,22 +48,22 @@ class DistillParams(Section):
 class RscotParams(Section):
     """Rejection sampling of rationales (section 3.2; values of InternVL's sampler, MMPR)."""
 
-    samples: Positive
+    samples: PositiveInt
     """Drawn per question."""
-    temperature: Above
-    top_k: Positive
-    cap: Positive
+    temperature: PositiveFloat
+    top_k: PositiveInt
+    max_per_question: PositiveInt
     """Distinct rationales kept per question."""
-    similar: Share
+    min_similarity: Share
     """Least similarity at which a text answer counts as right."""
 
 
 class ResamplingParams(Section):
     """Loss-driven resampling of data sets (section 3.2; DoReMi's form, arXiv 2305.10429)."""
 
-    eta: Above
+    eta: PositiveFloat
     """Step size of the exponentiated update."""
-    alpha: Above
+    alpha: PositiveFloat
     """Exponent of the ``power`` rule."""
     floor: Share
     """Least sampling weight of a data set, as a share of uniform."""
@@ -74,7 +75,7 @@ class MergeParams(Section):
     """From Shapley values to merging weights (section 3.2; the formula is our choice)."""
 
     weights: Literal["clip", "softmax", "sum"]
-    tau: Above
+    tau: PositiveFloat
     """Temperature of ``softmax``, in the unit of the utility (a share of right answers)."""
 
 
@@ -83,14 +84,14 @@ class BaselineParams(Section):
 
     ratios: tuple[float, ...]
     """Shares of visual tokens that FastV, random pruning and untrained pooling remove."""
-    fastv_layer: Positive
+    fastv_layer: PositiveInt
     """FastV's K: tokens are dropped before layer K, ranked by the attention of layer K - 1."""
 
 
 class ScoreParams(Section):
     """How scores are reported."""
 
-    resamples: Positive
+    resamples: PositiveInt
     """Bootstrap resamples behind a 95 % interval."""
 
 
@@ -99,21 +100,25 @@ class AblationParams(Section):
 
     compressor: tuple[Name, ...]
     ratio: tuple[float, ...]
-    seed: tuple[Count, ...]
+    seed: tuple[NonNegativeInt, ...]
     recipe: tuple[Name, ...]
 
 
 class Params(Section):
-    """``params.yaml`` with its scale resolved in ``at``."""
+    """``params.yaml`` with its scale and its mix resolved."""
 
     scale: Name
+    """``workflow/scales/<scale>.yaml``: which model, which budgets."""
+    mix: Name
+    """``workflow/mixes/<mix>.yaml``: which data."""
     compressor: Name
     ratio: float
-    seed: Count
-    data_seed: Count
+    seed: NonNegativeInt
+    data_seed: NonNegativeInt
     """Drives curation, teacher and rationales, so that replicates share their benchmark."""
     recipe: Name
-    modules: tuple[Name, ...]
+    ablation_recipes: tuple[Name, ...]
+    """Recipes that are fine-tuned: the rows of the module ablation."""
     recipes: dict[Name, RecipeParams]
     data: DataParams
     teacher: TeacherParams
@@ -126,18 +131,21 @@ class Params(Section):
     baselines: BaselineParams
     score: ScoreParams
     ablation: AblationParams
-    at: Scale
+    scale_config: Scale
+    mix_config: Mix
 
     @model_validator(mode="after")
     def _names_and_ratios_are_known(self) -> Params:
         for ratio in (self.ratio, *self.baselines.ratios, *self.ablation.ratio):
             if ratio not in RATIOS:
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
-        for recipe in (self.recipe, *self.modules, *self.ablation.recipe):
+        for recipe in (self.recipe, *self.ablation_recipes, *self.ablation.recipe):
             if recipe not in self.recipes:
                 raise ValueError(
                     f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})"
                 )
-        if self.recipe not in self.modules:
-            raise ValueError(f"recipe {self.recipe!r} must be listed in modules, to be trained")
+        if self.recipe not in self.ablation_recipes:
+            raise ValueError(
+                f"recipe {self.recipe!r} must be listed in ablation_recipes, to be trained"
+            )
         return self

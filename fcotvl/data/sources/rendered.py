@@ -76,14 +76,18 @@ def _one(turns: tuple[Turn, ...], index: int) -> tuple[Turn, ...]:
     return (asked[index % len(asked)],)
 
 
-def read(request: Request, *, family: str, size: int = 224) -> Iterator[RenderedDraft]:
-    """Pictures of ``family`` without end, ``size`` pixels square.
+def read(request: Request, *, family: str = "", size: int = 224) -> Iterator[RenderedDraft]:
+    """Pictures of ``family``, or of all families in turn, without end; ``size`` pixels square.
 
     Raises:
         ParamsError: ``family`` is unknown.
     """
-    if family not in FAMILIES:
+    if family not in ("", *FAMILIES):
         raise ParamsError(f"rendered: no family {family!r}; there are {', '.join(FAMILIES)}")
     split, first = _PLACES[request.split]
     step = 2 if split == "train" else 1
-    return (RenderedDraft(family, split, index, request.seed, size) for index in count(first, step))
+    return (
+        RenderedDraft(one, split, index, request.seed, size)
+        for index in count(first, step)
+        for one in ([family] if family else FAMILIES)
+    )

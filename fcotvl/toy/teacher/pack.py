@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from fcotvl.core.prompts import Prompts, reply
+from fcotvl.core.prompts import TEMPLATES, Prompts, reply
 from fcotvl.core.records import Turn
 from fcotvl.toy.teacher.data import CLASSES, CODES, Page, Shown, Spot
 
-TINY_PROMPTS = Prompts(direct="{question} Answer briefly.", cot="{question} Reason first.")
+TINY_PROMPTS = Prompts(**TEMPLATES["tiny"])
 COT_SHARE = {"transcribe": 0.0, "extractive": 0.2, "reason": 0.75}
 """How often a turn of each kind is trained with its reasoning."""
 FIRST_WEIGHT = 3.0

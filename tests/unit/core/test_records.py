@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import Record, Turn, pixel_digest, read_records, shards, write_shards
+from fcotvl.core.records import Record, Turn, pixel_digest
+from fcotvl.core.shards import read_records, shards, write_shards
 from tests.support.datasets import encoded, picture, record
 
 RECORDS = [record(seed) for seed in range(5)]

@@ -64,10 +64,10 @@ def test_a_source_is_named_by_what_tells_it():
 def test_every_scale_has_a_plan(scale, capsys):
     run(load(scale=scale))
     shown = capsys.readouterr().out
-    corpus = load(scale=scale).at.corpus
+    corpus = load(scale=scale).mix_config.corpus
     assert f"{corpus.align:,}" in shown
     assert "Downloads:" in shown
-    hub = [one for one in load(scale=scale).at.sources if one.reader == "huggingface"]
+    hub = [one for one in load(scale=scale).mix_config.sources if one.reader == "huggingface"]
     unknown = ", ".join(name(one) for one in hub if one.gigabytes is None)
     assert ("Of unknown size: " in shown) == bool(unknown)
     assert unknown in shown
@@ -75,7 +75,7 @@ def test_every_scale_has_a_plan(scale, capsys):
 
 def test_the_public_recipe_is_within_a_tenth_of_the_papers_budget():
     """2 M alignment images, and 1.5 M with about three questions each."""
-    at = load(scale="internvl2-2b").at
+    at = load(scale="internvl2-2b").scale_config
     planned = plan(at.sources, at.corpus)
     for split, asked in (("align", 2_000_000), ("instruct", 1_500_000), ("val", 2000)):
         assert getattr(at.corpus, split) == asked

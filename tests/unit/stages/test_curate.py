@@ -14,7 +14,7 @@ import pytest
 
 from fcotvl.core.config import load
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import read_records
+from fcotvl.core.shards import read_records
 from fcotvl.data.decoding import Opening
 from fcotvl.stages.curate import SPLITS, run
 from tests.support.datasets import small_shards, write_chartqa
@@ -44,7 +44,7 @@ def test_smoke_writes_what_its_scale_asks_for_and_repeats_itself(tmp_path):
     audit = curate("smoke", tmp_path / "raw", tmp_path / "one")
     curate("smoke", tmp_path / "raw", tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    at = load(ROOT / "params.yaml", scale="smoke").at
+    at = load(ROOT / "params.yaml", scale="smoke").scale_config
     pixels = []
     for split in SPLITS:
         records = list(read_records(tmp_path / "one" / "corpus" / split))

@@ -17,7 +17,7 @@ from fcotvl.compress.checkpoints import read_trained
 from fcotvl.compress.tile_complexity import detail
 from fcotvl.core import config as params_module
 from fcotvl.core.errors import ParamsError
-from fcotvl.core.records import read_records
+from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import generate
 from fcotvl.stages import distill, merge, predict, rscot, sft, speed
 from fcotvl.train import loop, resampling
@@ -136,7 +136,7 @@ def test_distill_writes_what_learned_and_its_losses(study, student):
     assert all("compressor" in name or "multi_modal_projector" in name for name in tensors)
     table = pd.read_csv(student.parent / "distill.csv")
     assert list(table) == ["step", "loss", "kl", "ce", "lr"]
-    assert list(table["step"]) == list(range(1, study.at.distill.steps + 1))
+    assert list(table["step"]) == list(range(1, study.scale_config.distill.steps + 1))
 
 
 def test_distill_leaves_nothing_in_scratch(student):
@@ -176,7 +176,7 @@ def test_sft_keeps_a_pool_of_checkpoints(study, pool):
 def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
     losses = pd.read_csv(pool.folder / "sft.csv")
     sampling = pd.read_csv(pool.folder / "sampling.csv")
-    assert set(losses.groupby("step")["n"].sum()) == {study.at.sft.batch_size}
+    assert set(losses.groupby("step")["n"].sum()) == {study.scale_config.sft.batch_size}
     first = sampling[sampling["step"] == 1].set_index("dataset")["weight"].to_dict()
     rows = [Row(**row) for row in losses[losses["step"] <= 2].to_dict("records")]
     weigh = resampling.rule(study.recipes[study.recipe].resampling)
@@ -206,7 +206,7 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     table = pd.read_csv(tmp_path / "out/coalitions.csv", keep_default_na=False)
     sizes = table.groupby("coalition").size()
     assert set(sizes.index) == {"", "step-00002", "step-00004", "step-00002+step-00004"}
-    assert set(sizes) == {study.at.merge.questions}
+    assert set(sizes) == {study.scale_config.merge.questions}
     account = json.loads((tmp_path / "out/weights.json").read_text())
     for rule, found in account["rules"].items():
         assert sum(found["weights"].values()) == pytest.approx(1), rule
@@ -240,7 +240,7 @@ def test_a_mean_budget_goes_through_all_stages(study, inputs, tmp_path, caplog):
     _, trained = read_trained(student)
     images = models.processor().image_processor
     pictures = [record.decode() for record in read_records(inputs.corpus / "align")]
-    tiles = images(pictures, max_tiles=study.at.model.max_tiles)["pixel_values"]
+    tiles = images(pictures, max_tiles=study.scale_config.model.max_tiles)["pixel_values"]
     below = sum(detail(tile) < trained.options["threshold"] for tile in tiles)
     assert below == len(tiles) / 2
     assert "of corpus/val on average (n = 12 tiles; the budget is 0.5)" in caplog.text
@@ -250,7 +250,7 @@ def test_a_mean_budget_goes_through_all_stages(study, inputs, tmp_path, caplog):
     run_merge(study, inputs, pool, tmp_path)
     assert read_trained(tmp_path / "merged/merged.safetensors")[1].options == trained.options
 
-    for name in study.at.benchmarks:
+    for name in study.mix_config.benchmarks:
         shutil.copytree(inputs.corpus / "val", tmp_path / "benchmarks" / name)
     asked = {"benchmarks": tmp_path / "benchmarks", "teacher": inputs.teacher}
     answers = tmp_path / "predictions.parquet"
@@ -278,8 +278,8 @@ def test_rscot_with_a_teacher_that_is_never_right_says_so(study, inputs, tmp_pat
     assert "direct answers only" in caplog.text
     assert pq.read_table(tmp_path / "out/rationales.parquet").num_rows == 0
     table = pd.read_csv(tmp_path / "out/acceptance.csv")
-    assert table["questions"].sum() == study.at.rscot.questions
-    assert table["samples"].sum() == study.at.rscot.questions * study.rscot.samples
+    assert table["questions"].sum() == study.scale_config.rscot.questions
+    assert table["samples"].sum() == study.scale_config.rscot.questions * study.rscot.samples
     assert (table["all_wrong"] == table["questions"]).all()
 
 

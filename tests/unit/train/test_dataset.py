@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import read_records, write_shards
+from fcotvl.core.shards import read_records, write_shards
 from fcotvl.train.dataset import Corpus, Shuffled
 from tests.support import corpora
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
-from fcotvl.core.config import OptimParams
-from fcotvl.core.config.study import DistillParams
+from fcotvl.core.config import DistillParams, OptimParams
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import TURNS, Distill, Distillation, choose_chats
@@ -14,7 +13,7 @@ from fcotvl.train.loop import train
 from fcotvl.train.reader import Reader
 from tests.support import corpora, models
 
-PROMPTS = Prompts("{question} Briefly.", "{question} Reason.")
+PROMPTS = Prompts(direct="{question} Briefly.", cot="{question} Reason.")
 
 
 @pytest.fixture

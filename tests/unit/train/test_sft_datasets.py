@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import Prompts
-from fcotvl.core.records import write_shards
+from fcotvl.core.shards import write_shards
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.sft_datasets import mixture, questions, spread
 from tests.support import corpora
 
-PROMPTS = Prompts("{question} Briefly.", "{question} Reason.")
+PROMPTS = Prompts(direct="{question} Briefly.", cot="{question} Reason.")
 KEPT = {"instruct-0-r": ["a\nAnswer: 0", "b\nAnswer: 0"], "instruct-1-r": ["c\nAnswer: 2"]}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.unit.models.test_generate import queries
 
 from fcotvl.inference.decoding import Decoder, positions
 from fcotvl.inference.fastv import Prune, PrunedDecoder
 from fcotvl.inference.generate import generate
 from tests.support import models
+from tests.unit.inference.test_generate import queries
 
 RULES = [Prune("fastv", 0.5), Prune("fastv", 0.75, layer=3), Prune("random", 0.5, layer=1)]
 
