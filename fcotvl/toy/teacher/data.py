@@ -14,9 +14,9 @@ from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from fcotvl.toy.render import FAMILIES, FULL, Glyph, Rendered, render
+from fcotvl.toy.render import FAMILIES, MAX_FACTS, Glyph, Rendered, render
 from fcotvl.toy.render.canvas import ROW
-from fcotvl.toy.render.practice import CHARACTERS, practice
+from fcotvl.toy.render.practice import CHARACTERS, practice_page as practice
 
 SIDE = 224
 PATCH = 14
@@ -167,7 +167,7 @@ class Page:
     render: Rendered | None = None
 
 
-def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: int = FULL) -> Page:
+def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: int = MAX_FACTS) -> Page:
     """Page ``index`` of the endless training set: a practice page or a render of any family."""
     rng = Random(f"page-{seed}-{index}")  # noqa: S311 - pictures, not secrets
     if rng.random() < practice_share:
@@ -182,7 +182,7 @@ def draw_page(index: int, seed: int, *, practice_share: float = 0.0, density: in
         index,
         seed,
         density=density,
-        extractive=FULL,
+        extractive=MAX_FACTS,
         reason=3,
     )
     spots = find_spots(drawn.glyphs, drawn.table, drawn.listed)
@@ -205,7 +205,7 @@ class PageStream(IterableDataset[Page]):
     start: int
     seed: int
     practice_share: float = 0.0
-    densities: tuple[int, ...] = (FULL,)
+    densities: tuple[int, ...] = (MAX_FACTS,)
     """Most facts in a picture, drawn anew for every ``run`` of pages: equal lengths pad less."""
     run: int = 8
 

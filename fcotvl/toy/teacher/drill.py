@@ -11,8 +11,8 @@ from random import Random
 
 from fcotvl.core.prompts import reply
 from fcotvl.core.records import Turn
-from fcotvl.toy.render import FULL
-from fcotvl.toy.render.questions import REASONS, add
+from fcotvl.toy.render import MAX_FACTS
+from fcotvl.toy.render.questions import REASONING, add
 from fcotvl.toy.render.table import Fact, Table, Unit, draw_numbers, draw_unit
 from fcotvl.toy.render.words import LONG, SHORT
 from fcotvl.toy.teacher.pack import END, TINY_PROMPTS, Chat, Packer, Point
@@ -68,9 +68,9 @@ def calculate(packer: Packer, rng: Random) -> Chat:
 def conclude(packer: Packer, rng: Random) -> Chat:
     """A question about values that nobody drew; what follows the quoted values is trained."""
     unit = Unit("", "", "year") if rng.random() < YEARS else draw_unit(rng)
-    keys = rng.sample(SHORT + LONG, min(rng.randint(2, FULL), rng.randint(2, FULL)))
+    keys = rng.sample(SHORT + LONG, min(rng.randint(2, MAX_FACTS), rng.randint(2, MAX_FACTS)))
     table = Table("", draw_numbers(rng, keys, unit), unit)
-    asks = [ask for ask in REASONS if ask is not add or unit.scale != "year"]
+    asks = [ask for ask in REASONING if ask is not add or unit.scale != "year"]
     question, answer, rationale = rng.choice(asks)(table, rng)
     turn = Turn("", question, (answer,), "reason", rationale)
     asked = f"{TINY_PROMPTS.ask(turn, 'cot')}{END}\n<|im_start|>assistant\n"
