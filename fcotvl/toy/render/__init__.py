@@ -1,7 +1,7 @@
 """A seeded renderer of documents, charts and infographics, with questions, answers and glyphs.
 
-``render("chart", "train", 7, seed=0)`` always gives the same picture. Its facts decide its split, so
-two splits never share a picture.
+``render("chart", "train", 7, seed=0)`` always gives the same picture. A picture's facts decide its
+split, so two splits never share a picture.
 """
 
 from __future__ import annotations
