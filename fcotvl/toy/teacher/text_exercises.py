@@ -99,11 +99,11 @@ def conclusion(builder: ChatBuilder, rng: Random) -> SupervisedChat:
             ends[fact] = token_at[start + len(quote) - 1]
             name = len(prompt) + token_at[start]
             targets.append(AttentionTarget(ends[fact] + 1, -1, name_position=name))
-    if fact := _deciding_fact(table, rationale[given:], answer):
-        if fact.key != answer:
+    if deciding := _deciding_fact(table, rationale[given:], answer):
+        if deciding.key != answer:
             digits = (i for i, char in enumerate(rationale) if i >= given and char.isdigit())
             decision = next(digits)
-        quoted = len(prompt) + ends[fact]
+        quoted = len(prompt) + ends[deciding]
         targets.append(AttentionTarget(token_at[decision], -1, quote_position=quoted))
     return SupervisedChat(
         prompt, tokens, answer_position, "conclusion", tuple(weights), tuple(targets)
