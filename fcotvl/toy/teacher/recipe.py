@@ -121,23 +121,19 @@ def _vision_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phas
         "projector": model.multi_modal_projector,
         "reader": parts.reader,
     }
-    pictures = partial(
-        batches, VISION_CURRICULUM, steps=steps, batch_size=budget.pages, seed=seed,
-        practice_share=PRACTICE_SHARE,
-    )  # fmt: skip
+    source = partial(batches, VISION_CURRICULUM, practice_share=PRACTICE_SHARE)
+    stream = partial(source, steps=steps, size=budget.pages, seed=seed)
 
     def step(samples: list[Sample], _: int) -> StepResult:
         return run_vision(parts, samples, distance_weight=VISION_DISTANCE_WEIGHT)[1]
 
-    return Phase("1-vision", modules, step, pictures, steps, budget.peak)
+    return Phase("1-vision", modules, step, stream, steps, budget.peak)
 
 
 def _text_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phase:
     """Train the LLM on target embeddings in place of pictures."""
     model, builder, steps = parts.model, parts.builder, budget.text_steps
-    pictures = partial(
-        batches, TEXT_CURRICULUM, steps=steps, batch_size=budget.chats, seed=seed + 1
-    )
+    stream = partial(batches, TEXT_CURRICULUM, steps=steps, size=budget.chats, seed=seed + 1)
 
     def step(samples: list[Sample], number: int) -> StepResult:
         rng = Random(f"turns-{seed}-{number}")  # noqa: S311
@@ -151,15 +147,13 @@ def _text_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phase:
         return answers + exercise_losses(model, builder, rng)
 
     modules = {"llm": model.model.language_model}
-    return Phase("2-text", modules, step, pictures, steps, budget.peak)
+    return Phase("2-text", modules, step, stream, steps, budget.peak)
 
 
 def _joint_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phase:
     """Train all parts on pictures; the losses of phase 1 stay as auxiliary losses."""
     model, builder, steps = parts.model, parts.builder, budget.joint_steps
-    pictures = partial(
-        batches, JOINT_CURRICULUM, steps=steps, batch_size=budget.chats, seed=seed + 3
-    )
+    stream = partial(batches, JOINT_CURRICULUM, steps=steps, size=budget.chats, seed=seed + 3)
 
     def step(samples: list[Sample], number: int) -> StepResult:
         rng = Random(f"join-{seed}-{number}")  # noqa: S311
@@ -172,7 +166,7 @@ def _joint_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phase
         return answers + weighted + exercises
 
     modules = {"model": model.model, "reader": parts.reader}
-    return Phase("3-joint", modules, step, pictures, steps, budget.joint_peak)
+    return Phase("3-joint", modules, step, stream, steps, budget.joint_peak)
 
 
 def _warn_below(what: str, accuracy: float, expected: float, budget: str) -> None:
