@@ -71,12 +71,5 @@ def pack(
                 targets.append((row, reply + target.position, look, name))
             begin = end
     mask = torch.where(turn_mask(turn), 0.0, torch.finfo(torch.float32).min)
-    return ExerciseBatch(
-        ids,
-        positions,
-        mask,
-        labels,
-        weights,
-        kinds,
-        torch.tensor(targets, dtype=torch.long).reshape(-1, 4),
-    )
+    table = torch.tensor(targets, dtype=torch.long).reshape(-1, 4)
+    return ExerciseBatch(ids, positions, mask, labels, weights, kinds, table)

@@ -54,13 +54,9 @@ def arithmetic(builder: ChatBuilder, rng: Random) -> SupervisedChat:
     text, results = "", []
     for _ in range(SUMS):
         unit, (low, high) = draw_unit(rng), sorted(rng.sample(range(3, 100), 2))
-        left, sign, right, result = rng.choice(
-            (
-                (high, "-", low, high - low),
-                (low, "+", high, low + high),
-                (high, "+", low, low + high),
-            )
-        )
+        total = low + high
+        sums = (high, "-", low, high - low), (low, "+", high, total), (high, "+", low, total)
+        left, sign, right, result = rng.choice(sums)
         text += f"{unit.write(left)} {sign} {unit.write(right)} = "
         results.append(range(len(text), len(text) + len(unit.write(result))))
         text += f"{unit.write(result)}. "
