@@ -17,7 +17,7 @@ from transformers import (
 
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.prompts import MODES, reply
-from fcotvl.toy.model import build_tiny, build_tokenizer, tiny_config
+from fcotvl.toy.model import build_tiny, build_tokenizer
 from fcotvl.toy.render import FAMILIES, render
 from fcotvl.toy.teacher.join import join
 from fcotvl.toy.teacher.oracle import Oracle
@@ -83,7 +83,7 @@ def train_teacher(
     """
     scratch.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer(sample_texts(budget.sample_pictures, seed), budget.vocabulary)
-    model = build_tiny(tiny_config(tokenizer), seed=seed)
+    model = build_tiny(tokenizer, seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         oracle = Oracle(model.get_input_embeddings().weight)

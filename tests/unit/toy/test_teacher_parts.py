@@ -11,7 +11,7 @@ import torch
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.prompts import reply
 from fcotvl.core.records import Turn
-from fcotvl.toy.model import build_tiny, build_tokenizer, tiny_config
+from fcotvl.toy.model import build_tiny, build_tokenizer
 from fcotvl.toy.render import Glyph, render
 from fcotvl.toy.teacher import pack
 from fcotvl.toy.teacher.data import (
@@ -45,7 +45,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    return build_tiny(tiny_config(tokenizer), seed=0)
+    return build_tiny(tokenizer, seed=0)
 
 
 def test_characters_fall_into_their_patches_from_left_to_right():
