@@ -49,12 +49,8 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
 def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     """A new student of the teacher, and the alignment split that it is trained on."""
     scale_config = params.scale_config
-    builder = BatchBuilder(
-        corpus=Corpus(corpus / "align"),
-        processor=load_processor(teacher),
-        prompts=scale_config.prompts,
-        max_tiles=scale_config.model.max_tiles,
-    )
+    split, processor = Corpus(corpus / "align"), load_processor(teacher)
+    builder = BatchBuilder(split, processor, scale_config.prompts, scale_config.model.max_tiles)
     teacher_model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
     student_model = make_student(
         teacher_model,
@@ -68,7 +64,7 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     student_model.model.multi_modal_projector.float()
     return DistillTask(
         objective=DistillObjective(teacher_model, student_model, params.distill),
-        builder=replace(builder, processor=processor_for(builder.processor, student_model.config)),
+        builder=replace(builder, processor=processor_for(processor, student_model.config)),
         batch_size=scale_config.distill.batch_size,
         seed=params.seed,
     )

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from fcotvl.compress.checkpoints import load_processor, load_teacher
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic, write_json
+from fcotvl.core.prompts import Prompts
 from fcotvl.core.resume import resumable
 from fcotvl.inference.generate import Query, sample
 from fcotvl.train.dataset import Corpus
@@ -36,24 +38,27 @@ CHUNK = 64
 
 def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, acceptance: Path) -> None:
     """Write one row per kept rationale, and counts per source and kind of question."""
+    scale_config = params.scale_config
     with resumable("rscot", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
         instruct = Corpus(corpus / "instruct")
-        count = params.scale_config.rscot.questions
-        questions = choose_questions(instruct, count, params.data_seed)
+        questions = choose_questions(instruct, scale_config.rscot.questions, params.data_seed)
         if not questions:
             raise DataError(f"{corpus} has no question to reason about; add a source that has some")
-        sample_chunk = _sampler(params, teacher, instruct)
+        sample_teacher = _sampler(params, teacher)
         results: list[SamplingResult] = []
         for start in tqdm(range(0, len(questions), CHUNK), desc="rscot", disable=None):
             path = folder / f"{start:08d}.json"
             if not path.is_file():
-                chunk = sample_chunk(questions[start : start + CHUNK])
-                write_json(path, [asdict(result) for result in chunk])
+                chunk = questions[start : start + CHUNK]
+                replies = sample_teacher([_query(q, instruct, scale_config.prompts) for q in chunk])
+                pairs = zip(chunk, replies, strict=True)
+                kept = [keep_correct(question, texts, params.rscot) for question, texts in pairs]
+                write_json(path, [asdict(result) for result in kept])
             rows = json.loads(path.read_text(encoding="utf-8"))
             results += [SamplingResult(**row) for row in rows]
-        kept = sum(len(result.rationales) for result in results)
-        logger.info("%d rationales kept for %d questions", kept, len(results))
-        if not kept:
+        count = sum(len(result.rationales) for result in results)
+        logger.info("%d rationales kept for %d questions", count, len(results))
+        if not count:
             logger.warning("no sample gives a right answer: sft will see direct answers only")
         with atomic(rationales) as path:
             write_rationales(path, results)
@@ -61,46 +66,28 @@ def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, accept
             acceptance_table(results).to_csv(path, index=False)
 
 
-def _sampler(
-    params: Params, teacher: Path, corpus: Corpus
-) -> Callable[[Sequence[Question]], list[SamplingResult]]:
-    """A function that samples the teacher's replies to questions and keeps the correct ones.
+def _query(question: Question, corpus: Corpus, prompts: Prompts) -> Query:
+    picture = corpus[question.ref].decode
+    return Query(picture, question.record_id, prompts.ask(question.turn, "cot"))
 
-    The replies to a question depend on it alone, not on the others of its chunk.
-    """
+
+def _sampler(params: Params, teacher: Path) -> Callable[[Sequence[Query]], list[list[str]]]:
+    """A function that samples the teacher's replies; those to a query depend on it alone."""
     scale_config = params.scale_config
-    prompts, model_params = scale_config.prompts, scale_config.model
-    model = load_teacher(teacher, dtype=getattr(torch, model_params.dtype))
+    model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
     model.to(PartialState().device)
-    processor = load_processor(teacher)
-
-    def sample_chunk(questions: Sequence[Question]) -> list[SamplingResult]:
-        queries = [
-            Query(corpus[q.ref].decode, q.record_id, prompts.ask(q.turn, "cot")) for q in questions
-        ]
-        replies = sample(
-            model,
-            processor,
-            queries,
-            samples=params.rscot.samples,
-            temperature=params.rscot.temperature,
-            top_k=params.rscot.top_k,
-            max_new_tokens=prompts.cot_tokens,
-            seed=params.data_seed,
-            batch_size=scale_config.rscot.batch_size,
-            max_tiles=model_params.max_tiles,
-        )
-        return [
-            keep_correct(
-                question,
-                texts,
-                max_per_question=params.rscot.max_per_question,
-                min_similarity=params.rscot.min_similarity,
-            )
-            for question, texts in zip(questions, replies, strict=True)
-        ]
-
-    return sample_chunk
+    return partial(
+        sample,
+        model,
+        load_processor(teacher),
+        samples=params.rscot.samples,
+        temperature=params.rscot.temperature,
+        top_k=params.rscot.top_k,
+        max_new_tokens=scale_config.prompts.cot_tokens,
+        seed=params.data_seed,
+        batch_size=scale_config.rscot.batch_size,
+        max_tiles=scale_config.model.max_tiles,
+    )
 
 
 def _cache_key(params: Params) -> list[object]:

@@ -73,12 +73,8 @@ def run(
 def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student: Path) -> SftTask:
     """The student that is trained, and the data sets of the instruction split."""
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
-    builder = BatchBuilder(
-        corpus=Corpus(corpus / "instruct"),
-        processor=load_processor(teacher),
-        prompts=scale_config.prompts,
-        max_tiles=scale_config.model.max_tiles,
-    )
+    split, processor = Corpus(corpus / "instruct"), load_processor(teacher)
+    builder = BatchBuilder(split, processor, scale_config.prompts, scale_config.model.max_tiles)
     kept = read_rationales(rationales) if recipe.cot else {}
     datasets = SftDatasets.from_corpus(builder.corpus, kept, cot=recipe.cot, seed=params.seed)
     dtype = scale_config.model.dtype
@@ -96,7 +92,7 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
         module.float()
     return SftTask(
         objective=SftObjective(model),
-        builder=replace(builder, processor=processor_for(builder.processor, model.config)),
+        builder=replace(builder, processor=processor_for(processor, model.config)),
         datasets=datasets,
         reference=reference,
         rule=resampling.get(recipe.resampling),

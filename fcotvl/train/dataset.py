@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Generic, TypeVar
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fcotvl.compress.processor import FcotvlProcessor
@@ -21,7 +19,7 @@ from fcotvl.compress.tile_complexity import detail
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.records import Record, Turn
-from fcotvl.core.shards import from_row, shards
+from fcotvl.core.shards import from_row, readable, shards, turns_of
 from fcotvl.train.packing import Batch, Chat, collate
 
 RowRef = tuple[int, int]
@@ -52,7 +50,7 @@ class Corpus:
         self._groups: list[tuple[Path, int, int]] = []  # file, its row group, rows
         self._cache: OrderedDict[int, list[Record]] = OrderedDict()
         for path in shards(folder):
-            with _readable(path):
+            with readable(path):
                 metadata = pq.read_metadata(path)
                 for group in range(metadata.num_row_groups):
                     self._groups.append((path, group, metadata.row_group(group).num_rows))
@@ -77,25 +75,13 @@ class Corpus:
         """Every record in order, without reading its picture."""
         for group in range(len(self._groups)):
             for i, row in enumerate(self._read(group, ["id", "source", "turns"])):
-                turns = tuple(Turn(**{**t, "answers": tuple(t["answers"])}) for t in row["turns"])
-                yield RecordHeader((group, i), row["id"], row["source"], turns)
+                yield RecordHeader((group, i), row["id"], row["source"], turns_of(row))
 
     def _read(self, group: int, columns: list[str] | None = None) -> list[dict[str, Any]]:
         path, number, _ = self._groups[group]
-        with _readable(path), pq.ParquetFile(path) as file:
+        with readable(path), pq.ParquetFile(path) as file:
             rows: list[dict[str, Any]] = file.read_row_group(number, columns).to_pylist()
         return rows
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path} is not a readable shard ({reason}); delete it and run curate again"
-        ) from error
 
 
 class ShuffledEpochs(Generic[Item]):

@@ -87,13 +87,10 @@ class DistillTask:
         return self.builder.build([ref for _, ref in items], chats)
 
     def record(
-        self,
-        step: int,
-        items: Sequence[Any],  # noqa: ARG002
-        sums: Mapping[str, list[float]],
-        lr: float,
+        self, step: int, items: Sequence[Any], sums: Mapping[str, list[float]], lr: float
     ) -> Log:
         """One row: the losses per answer token of this step."""
+        _ = items
         total = sum(sums["weight"])
         means = {key: round(sum(sums[key]) / total, 6) for key in ("loss", "kl", "ce")}
         return [{"step": step, **means, "lr": float(f"{lr:.6g}")}]

@@ -61,13 +61,7 @@ class Task(Protocol):
 
 
 def train(
-    task: Task,
-    optim: OptimParams,
-    *,
-    seed: int,
-    folder: Path,
-    dtype: str = "float32",
-    save_seconds: float | None = None,
+    task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str = "float32"
 ) -> Log:
     """Train ``task`` for ``optim.steps`` steps and return the log of all of them.
 
@@ -77,7 +71,6 @@ def train(
         seed: random seed of the run.
         folder: where the state of a stopped run is kept and looked for.
         dtype: ``bfloat16`` computes in mixed precision; trained parameters stay in float32.
-        save_seconds: time between two saves of the state (default: ``SAVE_SECONDS``).
     """
     accelerator = make_accelerator(dtype)
     trained = {name: p for name, p in task.objective.named_parameters() if p.requires_grad}
@@ -91,7 +84,6 @@ def train(
     scheduler = get_cosine_schedule_with_warmup(
         optimizer, math.ceil(optim.warmup * optim.steps), optim.steps + 1, last_epoch=done
     )
-    pause = SAVE_SECONDS if save_seconds is None else save_seconds
     saved = time.monotonic()
     main = accelerator.is_main_process
     steps = range(done + 1, optim.steps + 1)
@@ -106,7 +98,7 @@ def train(
         log += task.record(step, items, sums, lr)
         if main:
             task.on_step_end(step)
-            if time.monotonic() - saved >= pause:
+            if time.monotonic() - saved >= SAVE_SECONDS:
                 save_state(folder, trained, optimizer, step, log)
                 saved = time.monotonic()
     accelerator.wait_for_everyone()

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import InternVLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -124,13 +125,12 @@ def pack(batch: Batch, visual: Visual) -> PackedBatch:
         _row(turns, [batch.image_token_id] * sum(islice(lengths, tiles)))
         for turns, tiles in zip(batch.turns, batch.num_tiles, strict=True)
     ]
-    longest = max(len(row[0]) for row in rows)
-    blanks = (batch.turns[0][0].prefix[0], IGNORE, 0, PADDING)
+    fill = (batch.turns[0][0].prefix[0], IGNORE, 0, PADDING)
     columns = [
-        torch.tensor([row[i] + [blank] * (longest - len(row[i])) for row in rows], device=device)
-        for i, blank in enumerate(blanks)
+        pad_sequence([torch.tensor(row[i]) for row in rows], batch_first=True, padding_value=value)
+        for i, value in enumerate(fill)
     ]
-    return PackedBatch(*columns)
+    return PackedBatch(*(column.to(device) for column in columns))
 
 
 def _row(turns: Sequence[TurnTokens], visual_ids: list[int]) -> tuple[list[int], ...]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fcotvl.core.answers import final_answer, is_correct
+from fcotvl.core.config import RscotParams
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import MARKER
 from fcotvl.core.records import Turn, balanced
@@ -70,12 +71,10 @@ def choose_questions(corpus: Corpus, count: int, seed: int) -> list[Question]:
     return balanced(questions, count, seed, lambda question: (question.source, question.turn.id))
 
 
-def keep_correct(
-    question: Question, replies: Sequence[str], *, max_per_question: int, min_similarity: float
-) -> SamplingResult:
+def keep_correct(question: Question, replies: Sequence[str], params: RscotParams) -> SamplingResult:
     """Keep distinct replies that reason and then give the right answer; reject the rest."""
     answers = question.turn.answers
-    correct = [text for text in replies if is_rationale(text, answers, min_similarity)]
+    correct = [text for text in replies if is_rationale(text, answers, params.min_similarity)]
     distinct: dict[str, str] = {}
     for text in correct:
         distinct.setdefault(" ".join(text.lower().split()), text)
@@ -86,7 +85,7 @@ def keep_correct(
         kind=question.turn.kind,
         n_samples=len(replies),
         n_correct=len(correct),
-        rationales=list(distinct.values())[:max_per_question],
+        rationales=list(distinct.values())[: params.max_per_question],
     )
 
 

@@ -93,16 +93,13 @@ class SftTask:
 
     def collate(self, items: Sequence[SftItem]) -> Batch:
         """The pictures, each with some of its questions and a reply to each."""
-        return collate(items, self.datasets, self.builder)
+        return self.datasets.batch(items, self.builder)
 
     def record(
-        self,
-        step: int,
-        items: Sequence[SftItem],
-        sums: Mapping[str, list[float]],
-        lr: float,  # noqa: ARG002
+        self, step: int, items: Sequence[SftItem], sums: Mapping[str, list[float]], lr: float
     ) -> Log:
         """One row per data set of this step."""
+        _ = lr
         rows = []
         for dataset in sorted({item.dataset for item in items}):
             own = [i for i, item in enumerate(items) if item.dataset == dataset]
@@ -120,13 +117,6 @@ class SftTask:
         ]
 
 
-def collate(items: Sequence[SftItem], datasets: SftDatasets, builder: BatchBuilder) -> Batch:
-    """The pictures of ``items``, each with some of its questions."""
-    corpus, prompts = builder.corpus, builder.prompts
-    chats = [datasets.chats(item, corpus[item.ref].turns, prompts) for item in items]
-    return builder.build([item.ref for item in items], chats)
-
-
 def teacher_reference(
     teacher: InternVLForConditionalGeneration, datasets: SftDatasets, builder: BatchBuilder
 ) -> dict[str, float]:
@@ -135,7 +125,6 @@ def teacher_reference(
     for dataset in datasets.initial_weights:
         items = [datasets.item(dataset, i) for i in range(REFERENCE_ITEMS)]
         with torch.inference_mode():
-            batch = collate(items, datasets, builder).to(teacher.device)
-            sums = answer_losses(teacher, batch)
+            sums = answer_losses(teacher, datasets.batch(items, builder).to(teacher.device))
         reference[dataset] = round(float(sums["loss"].sum() / sums["weight"].sum()), 6)
     return reference

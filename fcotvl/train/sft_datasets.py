@@ -16,8 +16,8 @@ from random import Random
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import Prompts, reply
 from fcotvl.core.records import Turn
-from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
-from fcotvl.train.packing import MAX_TURNS, Chat
+from fcotvl.train.dataset import BatchBuilder, Corpus, RowRef, ShuffledEpochs
+from fcotvl.train.packing import MAX_TURNS, Batch, Chat
 from fcotvl.train.resampling import Weights
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,12 @@ class SftDatasets:
             key = f"sft-{self.seed}-{dataset}"
             self._orders[dataset] = ShuffledEpochs(self.refs[dataset], key)
         return SftItem(dataset, number, self._orders[dataset][number])
+
+    def batch(self, items: Sequence[SftItem], builder: BatchBuilder) -> Batch:
+        """The pictures of ``items``, each with some of its questions and a reply to each."""
+        corpus, prompts = builder.corpus, builder.prompts
+        chats = [self.chats(item, corpus[item.ref].turns, prompts) for item in items]
+        return builder.build([item.ref for item in items], chats)
 
     def chats(self, item: SftItem, turns: Sequence[Turn], prompts: Prompts) -> list[Chat]:
         """Up to ``MAX_TURNS`` questions of an item in random order, each with one of its replies.

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
 from fcotvl.core.config.scale import OptimParams, Scale, SftBudget
-from fcotvl.core.config.study import DistillParams, Params, ResamplingParams
+from fcotvl.core.config.study import DistillParams, Params, ResamplingParams, RscotParams
 from fcotvl.core.errors import ParamsError
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "OptimParams",
     "Params",
     "ResamplingParams",
+    "RscotParams",
     "Scale",
     "SftBudget",
     "SourceParams",

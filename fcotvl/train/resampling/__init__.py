@@ -47,21 +47,7 @@ Rule = Callable[[Weights, Sequence[Window], ResamplingParams], Weights]
 """From the initial weights, the windows so far and the limits to the weights now."""
 
 REGISTRY = Registry(__name__, "weigh", noun="resampling rule")
-
-
-def available() -> tuple[str, ...]:
-    """Names of all rules in this folder, sorted."""
-    return REGISTRY.available()
-
-
-def get(name: str) -> Rule:
-    """The function ``weigh`` of rule ``name``.
-
-    Raises:
-        ParamsError: ``name`` is unknown.
-    """
-    rule: Rule = REGISTRY.get(name)
-    return rule
+available, get = REGISTRY.available, REGISTRY.get
 
 
 def windows(rows: Iterable[LossRow], every: int) -> list[Window]:

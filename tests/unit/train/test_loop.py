@@ -7,6 +7,7 @@ from torch import nn
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
+from fcotvl.train import loop
 from fcotvl.train.loop import train
 
 OPTIM = OptimParams(steps=9, batch_size=4, lr=0.05, warmup=0.2, weight_decay=0.01)
@@ -72,11 +73,12 @@ def test_the_loss_goes_down_and_only_what_may_learn_does(tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 6, 9])
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at):
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     whole = Task()
     log = train(whole, OPTIM, seed=3, folder=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts", save_seconds=0.0)
+        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts")
     rest = Task()
     assert train(rest, OPTIM, seed=3, folder=tmp_path / "parts") == log
     assert state(rest) == state(whole)

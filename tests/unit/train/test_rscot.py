@@ -18,7 +18,10 @@ QUESTION = Question((0, 0), "r1", "noise/a", Turn("q1", "How many?", ("12",), "r
 
 
 def result_of(*replies, max_per_question=2):
-    return keep_correct(QUESTION, replies, max_per_question=max_per_question, min_similarity=0.9)
+    params = RscotParams(
+        samples=2, temperature=1, top_k=50, max_per_question=max_per_question, min_similarity=0.9
+    )
+    return keep_correct(QUESTION, replies, params)
 
 
 def test_what_ends_in_the_right_answer_is_kept():
