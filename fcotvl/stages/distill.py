@@ -22,9 +22,10 @@ from fcotvl.compress.tile_complexity import calibrate, removed
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
-from fcotvl.train.dataset import BatchBuilder, Corpus
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import DistillObjective, DistillTask
 from fcotvl.train.loop import is_main, train
+from fcotvl.train.packing import BatchBuilder
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,9 @@ from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
 from fcotvl.train import resampling
-from fcotvl.train.dataset import BatchBuilder, Corpus
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.loop import is_main, make_accelerator, train
+from fcotvl.train.packing import BatchBuilder
 from fcotvl.train.rscot import read_rationales
 from fcotvl.train.sft import SftObjective, SftTask, teacher_reference
 from fcotvl.train.sft_datasets import SftDatasets

@@ -1,4 +1,4 @@
-"""A folder of shards as training data: random access, a shuffled order, and batches.
+"""A folder of shards as training data: random access, and a shuffled order.
 
 The order is shuffled within windows of row groups, so that few of them are read at a time.
 """
@@ -14,13 +14,9 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow.parquet as pq
 
-from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.tile_complexity import detail
 from fcotvl.core.errors import DataError
-from fcotvl.core.prompts import Prompts
 from fcotvl.core.records import Record, Turn
 from fcotvl.core.shards import from_row, readable, shards, turns_of
-from fcotvl.train.packing import Batch, Chat, collate
 
 RowRef = tuple[int, int]
 """Row group and row of a record; a plain tuple, because its text is part of random seeds."""
@@ -124,29 +120,3 @@ class ShuffledEpochs(Generic[Item]):
             rng.shuffle(window)
             order += window
         return order
-
-
-@dataclass(frozen=True)
-class BatchBuilder:
-    """Makes batches of a corpus for one model, whose processor it holds."""
-
-    corpus: Corpus
-    processor: FcotvlProcessor
-    prompts: Prompts
-    max_tiles: int
-    """Most tiles per picture, thumbnail not counted."""
-
-    def build(self, refs: Sequence[RowRef], chats: Sequence[Sequence[Chat]]) -> Batch:
-        """The pictures at ``refs``, each with its chats."""
-        pictures = [self.corpus[ref].decode() for ref in refs]
-        return collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
-
-    def tile_complexities(self, max_pictures: int) -> list[float]:
-        """The complexity of each tile of up to ``max_pictures``, the same in every run."""
-        order = ShuffledEpochs(self.corpus.refs(), "details")
-        complexities = []
-        for index in range(min(max_pictures, len(order))):
-            picture = self.corpus[order[index]].decode()
-            vision = self.processor.image_processor(picture, max_tiles=self.max_tiles)
-            complexities += [detail(tile) for tile in vision["pixel_values"]]
-        return complexities

@@ -20,9 +20,9 @@ from fcotvl.compress.student import FcotvlForConditionalGeneration, connect, enc
 from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
-from fcotvl.train.dataset import BatchBuilder, RowRef, ShuffledEpochs
+from fcotvl.train.dataset import RowRef, ShuffledEpochs
 from fcotvl.train.losses import cross_entropy, distillation_kl, item_sums, turn_weights
-from fcotvl.train.packing import MAX_TURNS, Batch, Chat, answer_logits
+from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, answer_logits
 from fcotvl.train.state import Log
 
 

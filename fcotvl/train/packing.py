@@ -20,6 +20,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual
+from fcotvl.compress.tile_complexity import detail
+from fcotvl.core.prompts import Prompts
+from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
 from fcotvl.train.losses import IGNORE, answer_positions
 
 MAX_TURNS = 3
@@ -111,6 +114,32 @@ def _tokenise(chat: Chat, processor: FcotvlProcessor) -> TurnTokens:
     start = ids.index(processor.image_token_id)
     end = start + processor.image_seq_length
     return TurnTokens(ids[:start], ids[end:], labels[end:])
+
+
+@dataclass(frozen=True)
+class BatchBuilder:
+    """Makes batches of a corpus for one model, whose processor it holds."""
+
+    corpus: Corpus
+    processor: FcotvlProcessor
+    prompts: Prompts
+    max_tiles: int
+    """Most tiles per picture, thumbnail not counted."""
+
+    def build(self, refs: Sequence[RowRef], chats: Sequence[Sequence[Chat]]) -> Batch:
+        """The pictures at ``refs``, each with its chats."""
+        pictures = [self.corpus[ref].decode() for ref in refs]
+        return collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
+
+    def tile_complexities(self, max_pictures: int) -> list[float]:
+        """The complexity of each tile of up to ``max_pictures``, the same in every run."""
+        order = ShuffledEpochs(self.corpus.refs(), "details")
+        complexities = []
+        for index in range(min(max_pictures, len(order))):
+            picture = self.corpus[order[index]].decode()
+            vision = self.processor.image_processor(picture, max_tiles=self.max_tiles)
+            complexities += [detail(tile) for tile in vision["pixel_values"]]
+        return complexities
 
 
 def pack(batch: Batch, visual: Visual) -> PackedBatch:

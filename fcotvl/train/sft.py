@@ -16,9 +16,8 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.student import FcotvlForConditionalGeneration, connect, encode_tiles
 from fcotvl.core.config import ResamplingParams
-from fcotvl.train.dataset import BatchBuilder
 from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
-from fcotvl.train.packing import Batch, answer_logits
+from fcotvl.train.packing import Batch, BatchBuilder, answer_logits
 from fcotvl.train.resampling import LossRow, Rule, Weights, windows
 from fcotvl.train.sft_datasets import SftDatasets, SftItem, systematic_sample
 from fcotvl.train.state import Log

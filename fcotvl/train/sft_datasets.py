@@ -16,8 +16,8 @@ from random import Random
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import Prompts, reply
 from fcotvl.core.records import Turn
-from fcotvl.train.dataset import BatchBuilder, Corpus, RowRef, ShuffledEpochs
-from fcotvl.train.packing import MAX_TURNS, Batch, Chat
+from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
+from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat
 from fcotvl.train.resampling import Weights
 
 logger = logging.getLogger(__name__)

@@ -54,8 +54,7 @@ class OptimParams(Section):
 
 class DistillBudget(OptimParams):
     """Re-alignment: one epoch of 2 M images, at the rate that InternVL2.5 uses where only the
-    projector learns; the paper gives none.
-    """
+    projector learns; the paper gives none."""
 
     steps: PositiveInt = 15625
     lr: PositiveFloat = 2e-4

@@ -7,10 +7,10 @@ import torch
 from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.core.config import DistillParams, OptimParams
 from fcotvl.core.prompts import Prompts
-from fcotvl.train.dataset import BatchBuilder, Corpus
+from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import DistillObjective, DistillTask, choose_chats
 from fcotvl.train.loop import train
-from fcotvl.train.packing import MAX_TURNS
+from fcotvl.train.packing import MAX_TURNS, BatchBuilder
 from tests.support import corpora, models
 
 PROMPTS = Prompts(direct="{question} Briefly.", cot="{question} Reason.")

@@ -1,5 +1,6 @@
 import pytest
 
+from fcotvl.core.config import RscotParams
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
 from fcotvl.train.dataset import Corpus
