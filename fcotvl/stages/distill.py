@@ -50,8 +50,8 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
 def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     """A new student of the teacher, and the alignment split that it is trained on."""
     scale_config = params.scale_config
-    split, processor = Corpus(corpus / "align"), load_processor(teacher)
-    builder = BatchBuilder(split, processor, scale_config.prompts, scale_config.model.max_tiles)
+    align, processor = Corpus(corpus / "align"), load_processor(teacher)
+    builder = BatchBuilder(align, processor, scale_config.prompts, scale_config.model.max_tiles)
     teacher_model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
     student_model = make_student(
         teacher_model,

@@ -74,26 +74,22 @@ def run(
 def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student: Path) -> SftTask:
     """The student that is trained, and the data sets of the instruction split."""
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
-    split, processor = Corpus(corpus / "instruct"), load_processor(teacher)
-    builder = BatchBuilder(split, processor, scale_config.prompts, scale_config.model.max_tiles)
+    instruct, processor = Corpus(corpus / "instruct"), load_processor(teacher)
+    builder = BatchBuilder(instruct, processor, scale_config.prompts, scale_config.model.max_tiles)
     kept = read_rationales(rationales) if recipe.cot else {}
-    datasets = SftDatasets.from_corpus(builder.corpus, kept, cot=recipe.cot, seed=params.seed)
+    datasets = SftDatasets.from_corpus(instruct, kept, cot=recipe.cot, seed=params.seed)
     dtype = scale_config.model.dtype
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
     reference = teacher_reference(teacher_model, datasets, builder)
-    model = load_student(teacher_model, [student])
-    inner = model.model
-    for module in (
-        inner.compressor,
-        inner.multi_modal_projector,
-        inner.language_model,
-        model.lm_head,
-    ):
+    student_model = load_student(teacher_model, [student])
+    inner = student_model.model
+    for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):
         module.float()
+    student_model.lm_head.float()
     return SftTask(
-        objective=SftObjective(model),
-        builder=replace(builder, processor=processor_for(processor, model.config)),
+        objective=SftObjective(student_model),
+        builder=replace(builder, processor=processor_for(processor, student_model.config)),
         datasets=datasets,
         reference=reference,
         rule=resampling.get(recipe.resampling),

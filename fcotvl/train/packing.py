@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -24,10 +24,10 @@ from fcotvl.compress.tile_complexity import detail
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
 from fcotvl.train.losses import IGNORE, answer_positions
+from fcotvl.train.turn_mask import PICTURE, turn_mask
 
 MAX_TURNS = 3
 """Turns about one picture in one step."""
-PICTURE = 0
 PADDING = -1
 
 
@@ -173,17 +173,6 @@ def _row(turns: Sequence[TurnTokens], visual_ids: list[int]) -> tuple[list[int],
         positions += range(shared, shared + len(turn.suffix))
         numbers += [number] * len(turn.suffix)
     return ids, labels, positions, numbers
-
-
-def turn_mask(turn: Int[Tensor, "row seq"]) -> Bool[Tensor, "row 1 seq seq"]:
-    """Which position (third axis) sees which: itself and earlier ones of the picture or its turn.
-
-    Args:
-        turn: 0 on the picture and what precedes it, another number on each turn and on padding,
-            which comes last.
-    """
-    query, key = turn[:, :, None], turn[:, None, :]
-    return ((key == PICTURE) | (key == query)).tril()[:, None]
 
 
 def answer_logits(
