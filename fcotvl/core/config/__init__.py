@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
 from fcotvl.core.config.scale import OptimParams, Scale, SftBudget
-from fcotvl.core.config.study import DistillParams, Params
+from fcotvl.core.config.study import DistillParams, Params, ResamplingParams, RscotParams
 from fcotvl.core.errors import ParamsError
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "Mix",
     "OptimParams",
     "Params",
+    "ResamplingParams",
+    "RscotParams",
     "Scale",
     "SftBudget",
     "SourceParams",
