@@ -13,7 +13,7 @@ import pandas as pd
 from fcotvl.core.errors import DataError
 from fcotvl.evaluate.scoring import answer
 
-_QUESTION_ID = re.compile(r"(?:(?:docvqa|infographicvqa)-[^-]+-)?(\d+)")
+_QUESTION_ID = re.compile(r"(?:(?:docvqa|infographicvqa)-test-)?(\d+)")
 """An official integer, or the id that our readers make of it: ``docvqa-test-57344``."""
 
 

@@ -80,7 +80,7 @@ def is_rationale(text: str, answers: Sequence[str], similar: float) -> bool:
     """Does ``text`` say something, then ``Answer:``, then one of ``answers``?"""
     thought, marker, _ = text.rpartition(MARKER)
     reasons = bool(marker) and bool(thought.strip())
-    return reasons and is_correct(final_answer(text), answers, similar=similar)
+    return reasons and is_correct(final_answer(text), answers, min_similarity=similar)
 
 
 _SCHEMA = pa.schema(
