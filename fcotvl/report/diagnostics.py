@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from fcotvl.report.formatting import INTERVALS, cells, headline, percent, titled
+from fcotvl.report.formatting import INTERVALS, cells, headline, percent
 from fcotvl.report.report_data import ReportData
 from fcotvl.report.table import Table, interval, make_table, number
 
@@ -23,15 +23,13 @@ def methods(report: ReportData, prompt: str) -> Table | None:
         row = {"Method": method["method"], "Validation utility": utility}
         rows.append(row | cells(report, scored, "score"))
         data.append(scored.assign(method=method["method"], utility=method["utility"]))
-    return make_table(
-        f"merge-{prompt}",
-        titled("Merge methods", prompt),
+    note = (
         "The same checkpoints weighted by Shapley values, uniformly or by a greedy soup, and the "
         "best one alone. Utility: percent of validation questions answered correctly; the weights "
-        "were chosen on these questions, so it does not estimate quality.",
-        rows,
-        pd.concat(data, ignore_index=True) if data else scores,
+        "were chosen on these questions, so it does not estimate quality."
     )
+    tidy = pd.concat(data, ignore_index=True) if data else None
+    return make_table("merge", "Merge methods", note, rows, tidy, prompt=prompt)
 
 
 def shapley(report: ReportData) -> Table | None:
@@ -105,35 +103,28 @@ def composition(report: ReportData) -> Table | None:
         | {"Share of mix": percent(row["kept_share"])}
         for row in data
     ]
-    return make_table(
-        "audit",
-        "Curation audit",
+    note = (
         "Images of each source: read = kept + duplicates + contaminated (also in a benchmark) + "
-        "quarantined (damaged or malformed).",
-        rows,
-        pd.DataFrame(data),
+        "quarantined (damaged or malformed)."
     )
+    return make_table("audit", "Curation audit", note, rows, pd.DataFrame(data))
 
 
 def acceptance(report: ReportData) -> Table | None:
     """What rejection sampling kept."""
     rows = [
         {
-            name.replace("_", " ").capitalize(): f"{value:.3g}"
-            if isinstance(value, float)
-            else str(value)
-            for name, value in row.items()
+            name.replace("_", " ").capitalize(): f"{cell:.3g}" if type(cell) is float else str(cell)
+            for name, cell in row.items()
         }
         for row in _records(report.acceptance)
     ]
-    return make_table(
-        "acceptance",
-        "Rejection sampling of rationales",
+    note = (
         "Rationales that the teacher sampled, and those kept: they end in the correct answer, are "
-        "distinct, and do not exceed the number allowed per question.",
-        rows,
-        report.acceptance,
+        "distinct, and do not exceed the number allowed per question."
     )
+    title = "Rejection sampling of rationales"
+    return make_table("acceptance", title, note, rows, report.acceptance)
 
 
 def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:

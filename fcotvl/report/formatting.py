@@ -10,12 +10,6 @@ from fcotvl.report.report_data import ROLES, ReportData
 from fcotvl.report.table import MISSING, count, interval
 
 INTERVALS = "95 % bootstrap intervals over images"
-PROMPTS = {"direct": "Direct answers", "cot": "Chain of thought"}
-
-
-def titled(name: str, prompt: str) -> str:
-    """The title of a table or plot about one prompt."""
-    return f"{name}. {PROMPTS.get(prompt, prompt)}"
 
 
 def headline(table: pd.DataFrame, prompt: str) -> pd.DataFrame:

@@ -16,36 +16,28 @@ from fcotvl.report.formatting import (
     ordered,
     percent,
     questions,
-    titled,
 )
 from fcotvl.report.report_data import ReportData
 from fcotvl.report.table import MISSING, Table, interval, make_table
+
+_SCORES = f"Scores in percent with {INTERVALS}"
 
 
 def results(report: ReportData, prompt: str) -> Table | None:
     """Systems by benchmarks."""
     data = headline(report.scores, prompt)
-    note = f"Scores in percent ({metric_words(report)}) with {INTERVALS}. "
-    return make_table(
-        f"results-{prompt}",
-        titled("Results", prompt),
-        note + questions(report, data),
-        _by_system(report, data, "score"),
-        data,
-    )
+    note = f"{_SCORES} ({metric_words(report)}). {questions(report, data)}"
+    rows = _by_system(report, data, "score")
+    return make_table("results", "Results", note, rows, data, prompt=prompt)
 
 
 def retained(report: ReportData, prompt: str) -> Table | None:
     """What each system keeps of the teacher's score."""
     data = headline(report.retention, prompt)
-    note = f"Score in percent of the teacher's on the same questions, with {INTERVALS}. "
-    return make_table(
-        f"retention-{prompt}",
-        titled("Retention", prompt),
-        note + questions(report, data),
-        _by_system(report, data, "retention"),
-        data,
-    )
+    note = f"Score in percent of the teacher's on the same questions, with {INTERVALS}."
+    rows = _by_system(report, data, "retention")
+    note += f" {questions(report, data)}"
+    return make_table("retention", "Retention", note, rows, data, prompt=prompt)
 
 
 def modules(report: ReportData, prompt: str) -> Table | None:
@@ -53,16 +45,11 @@ def modules(report: ReportData, prompt: str) -> Table | None:
     data = headline(report.scores, prompt)
     data = data[data["system"].isin([*report.role("distilled", "sft"), report.student])]
     note = (
-        f"Each row is a separate student; the last is the headline. Scores in percent with "
-        f"{INTERVALS}; paired differences have their own table. "
+        f"Each row is a separate student; the last is the headline. {_SCORES}; paired differences "
+        f"have their own table. {questions(report, data)}"
     )
-    return make_table(
-        f"modules-{prompt}",
-        titled("Module ablation", prompt),
-        note + questions(report, data),
-        _by_system(report, data, "score"),
-        data,
-    )
+    rows = _by_system(report, data, "score")
+    return make_table("modules", "Module ablation", note, rows, data, prompt=prompt)
 
 
 def _by_system(report: ReportData, data: pd.DataFrame, value: str) -> list[dict[str, str]]:
@@ -82,14 +69,11 @@ def differences(report: ReportData, prompt: str) -> Table | None:
         | cells(report, part, "difference", sign="+")
         for pair, part in data.groupby(["system", "baseline"], sort=False)
     ]
-    return make_table(
-        f"differences-{prompt}",
-        titled("Paired differences", prompt),
+    note = (
         f"Percentage points over the same questions, with {INTERVALS}. Where an interval contains "
-        "0, it is open which system is better.",
-        rows,
-        data,
+        "0, it is open which system is better."
     )
+    return make_table("differences", "Paired differences", note, rows, data, prompt=prompt)
 
 
 def grid(report: ReportData, prompt: str) -> Table | None:
@@ -97,45 +81,38 @@ def grid(report: ReportData, prompt: str) -> Table | None:
     if report.grid is None:
         return None
     data = report.grid[report.grid["prompt"] == prompt]
-    keys = ["stage", "ratio", "compressor", "seed"]
     rows = [
         {"Compressor": str(name), "Removed": percent(ratio), "Stage": str(stage), "Seed": str(seed)}
         | cells(report, part, "score")
-        for (stage, ratio, name, seed), part in data.groupby(keys, sort=True)
+        for (stage, ratio, name, seed), part in data.groupby(
+            ["stage", "ratio", "compressor", "seed"], sort=True
+        )
     ]
-    return make_table(
-        f"ablation-{prompt}",
-        titled("Compressors and ratios", prompt),
+    note = (
         "cnn starts as an average of the tokens it merges, cnn-default from PyTorch's default "
-        f"initialisation; compare both with the others. Scores in percent with {INTERVALS}.",
-        rows,
-        data,
+        f"initialisation; compare both with the others. {_SCORES}."
     )
+    return make_table("ablation", "Compressors and ratios", note, rows, data, prompt=prompt)
 
 
 def dialects(report: ReportData, prompt: str) -> Table | None:
     """Every metric of the benchmarks."""
     data = report.scores[report.scores["prompt"] == prompt]
-    rows = [
-        {"System": report.label(system)}
-        | {
-            f"{title}: {row['metric'].replace('_', ' ')}": interval(
-                row["score"], row["low"], row["high"]
-            )
-            for name, title in report.benchmarks.items()
-            for row in part[part["benchmark"] == name].to_dict("records")
-        }
-        for system in ordered(report, data)
-        for part in [data[data["system"] == system]]
-    ]
-    return make_table(
-        f"metrics-{prompt}",
-        titled("All metrics", prompt),
+    rows: list[dict[str, str]] = []
+    for system in ordered(report, data):
+        part = data[data["system"] == system]
+        rows.append({"System": report.label(system)})
+        for name, title in report.benchmarks.items():
+            for row in part[part["benchmark"] == name].to_dict("records"):
+                column = f"{title}: {row['metric'].replace('_', ' ')}"
+                rows[-1][column] = interval(row["score"], row["low"], row["high"])
+    columns = dict.fromkeys(column for row in rows for column in row)
+    rows = [dict.fromkeys(columns, MISSING) | row for row in rows]
+    note = (
         "Published tools score ChartQA differently: relaxed internvl is the metric of InternVL's "
-        "tables; relaxed strict allows 5 % of the reference and no deviation for years.",
-        pd.DataFrame(rows).fillna(MISSING).to_dict("records"),
-        data,
+        "tables; relaxed strict allows 5 % of the reference and no deviation for years."
     )
+    return make_table("metrics", "All metrics", note, rows, data, prompt=prompt)
 
 
 def kinds(report: ReportData, prompt: str) -> Table | None:
@@ -148,11 +125,7 @@ def kinds(report: ReportData, prompt: str) -> Table | None:
         for system in ordered(report, data)
         for kind, part in data[data["system"] == system].groupby("kind", sort=True)
     ]
-    return make_table(
-        f"kinds-{prompt}",
-        titled("By kind of question", prompt),
-        "extractive: the answer is written in the image; reason: it must be worked out. Scores in "
-        f"percent with {INTERVALS}.",
-        rows,
-        data,
+    note = (
+        f"extractive: the answer is written in the image; reason: it must be worked out. {_SCORES}."
     )
+    return make_table("kinds", "By kind of question", note, rows, data, prompt=prompt)

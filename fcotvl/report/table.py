@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 MISSING = "\N{EN DASH}"
+PROMPTS = {"direct": "Direct answers", "cot": "Chain of thought"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,23 @@ def make_table(
     note: str,
     rows: Sequence[Mapping[Any, str]],
     data: pd.DataFrame | None,
+    *,
+    prompt: str = "",
 ) -> Table | None:
-    """A table whose rows are cells by column, or ``None`` where there are no rows."""
+    """A table whose rows are cells by column, or ``None`` where there are no rows.
+
+    With a ``prompt``, name and title say that the table is about that prompt.
+    """
     if data is None or not rows:
         return None
+    if prompt:
+        name, title = f"{name}-{prompt}", titled(title, prompt)
     return Table(name, title, note, pd.DataFrame(rows), data)
+
+
+def titled(title: str, prompt: str) -> str:
+    """The title of a table or plot about one prompt."""
+    return f"{title}. {PROMPTS.get(prompt, prompt)}"
 
 
 def render(table: Table) -> dict[str, str]:
