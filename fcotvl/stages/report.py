@@ -17,7 +17,6 @@ from fcotvl.core.errors import DataError
 from fcotvl.core.geometry import compressed
 from fcotvl.core.io import atomic, write_json, write_text
 from fcotvl.evaluate import benchmarks
-from fcotvl.evaluate.scoring import read_scores
 from fcotvl.evaluate.summary import compare, retention, summarise
 from fcotvl.report.metrics import metrics
 from fcotvl.report.page import render_page
@@ -73,7 +72,7 @@ def _read(
         recipe / "merged-scores.parquet",
         *(variant / f"sft-scores/{name}.parquet" for name in params.ablation_recipes),
     ]
-    scores = pd.concat(map(read_scores, files), ignore_index=True)
+    scores = pd.concat(map(pd.read_parquet, files), ignore_index=True)
     names = list(scores["system"].unique())
     weights = json.loads((recipe / "weights.json").read_text(encoding="utf-8"))
     known = {name: benchmarks.get(name) for name in params.mix_config.benchmarks}
@@ -192,13 +191,13 @@ def _grid(
         point = POINT.search(folder.as_posix())
         if point is None:
             raise DataError(f"{folder} is not <compressor>-r<ratio>-s<seed>/<recipe>")
-        merged = read_scores(folder / "merged-scores.parquet")
+        merged = pd.read_parquet(folder / "merged-scores.parquet")
         place = {"ratio": float(point["ratio"]), "seed": int(point["seed"])}
         tables += [
             table.assign(compressor=point["compressor"], **place, stage=stage)
             for table, stage in (
                 (merged[merged["system"] == "merged"], point["recipe"]),
-                (read_scores(folder.parent / "scores.parquet"), "distilled"),
+                (pd.read_parquet(folder.parent / "scores.parquet"), "distilled"),
             )
         ]
     if not tables:
