@@ -1,4 +1,4 @@
-"""Command ``schemas``: write the JSON schemas by which editors complete and check the YAML files."""
+"""Command ``schemas``: write the JSON schemas with which editors check the YAML files."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class BenchmarkParams(Section):
     count: PositiveInt
     """Largest number of questions."""
     max_tiles: PositiveInt
-    """Largest number of tiles per image, thumbnail not counted (InternVL: 12, 18, 24 for these three)."""
+    """Largest number of tiles per image, thumbnail not counted (InternVL: 12, 18, 24)."""
     optional: bool = False
     """As for a source; a benchmark that is left out has no questions."""
 

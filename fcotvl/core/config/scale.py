@@ -40,8 +40,10 @@ class OptimParams(Section):
 
 
 class DistillBudget(OptimParams):
-    """Re-alignment: one epoch of 2 M images, at the rate that InternVL2.5 uses where only the
-    projector learns; the paper gives none."""
+    """Re-alignment: one epoch of 2 M images.
+
+    The paper gives no rate; InternVL2.5 uses this one where only the projector learns.
+    """
 
     steps: PositiveInt = 15625
     lr: PositiveFloat = 2e-4
