@@ -30,12 +30,12 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import make_student
 from fcotvl.compress.config import visual_tokens
-from fcotvl.compress.student import connect, encode_tiles
+from fcotvl.compress.student import encode_tiles, project_visual_tokens
 from fcotvl.evaluate.cost import Cost, cost, parameters
 from fcotvl.evaluate.speed import Contender
 from fcotvl.inference.decoding import Decoder
 from fcotvl.inference.fastv import Prune, PrunedDecoder
-from fcotvl.internvl.architectures import config as layout
+from fcotvl.internvl.architectures import teacher_config
 
 PARTS = ("connector", "prefill", "decode")
 NEW_TOKENS = 8
@@ -55,14 +55,14 @@ def systems(
         layers: of ViT and LLM, if not all.
         cut: layers before which FastV drops nothing; where there are no more, it is left out.
     """
-    config = layout(name)
+    config = teacher_config(name)
     if layers is not None:
         config.vision_config.num_hidden_layers = layers
         _shorten(config, layers)
     teacher = InternVLForConditionalGeneration(config).to(device, dtype).eval()
     made = [Contender("teacher", teacher)]
     for ratio in (0.5, 0.75):
-        student = make_student(teacher, compressor="cnn", ratio=ratio, share=True)
+        student = make_student(teacher, compressor="cnn", ratio=ratio, share_frozen=True)
         made += [Contender(f"cnn {ratio}", student)]
         if cut < config.text_config.num_hidden_layers:
             made += [Contender(f"fastv {ratio}", teacher, Prune("fastv", ratio, layer=cut))]
@@ -127,7 +127,7 @@ def measure(system: Contender, seen: torch.Tensor, text: int, device: str) -> di
     decoder = PrunedDecoder(system.model, prune, ["one"]) if prune else Decoder(system.model)
     idle = memory(device, "now")
     times = [now(device)]
-    features = connect(system.model.model, seen)
+    features = project_visual_tokens(system.model.model, seen)
     times.append(now(device))
     logits = decoder.prefill(ids, mask, features)
     times.append(now(device))
@@ -232,7 +232,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.manual_seed(0)
-    dtype, layers = getattr(torch, given.dtype), layout(given.layout).text_config.num_hidden_layers
+    dtype, layers = (
+        getattr(torch, given.dtype),
+        teacher_config(given.layout).text_config.num_hidden_layers,
+    )
     run = (given.tiles, given.text, given.pairs, given.device)
     if given.extrapolate:
         one = take_turns(systems(given.layout, dtype, given.device, layers=1, cut=1), *run)[0]
@@ -255,7 +258,7 @@ def main() -> None:
         print("| " + " | ".join(cells) + " |")
     if given.output is not None:
         head = {key: str(value) for key, value in vars(given).items() if key != "output"}
-        counts = parameters(layout(given.layout))
+        counts = parameters(teacher_config(given.layout))
         given.output.write_text(json.dumps({**head, "parameters": counts, "rows": rows}, indent=2))
 
 

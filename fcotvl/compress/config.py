@@ -51,7 +51,7 @@ class FcotvlConfig(InternVLConfig):
         settings = config.to_dict()
         for name in _NOT_INHERITED:
             settings.pop(name, None)
-        settings["image_seq_length"] = compressors.check(
+        settings["image_seq_length"] = compressors.output_tokens(
             compressor, ratio=ratio, tokens=full_tokens(config)
         )
         return cls(

@@ -19,8 +19,8 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from fcotvl.compress.config import FcotvlConfig
-from fcotvl.compress.tile_complexity import detail
-from fcotvl.compress.tiling import count_tiles, cut
+from fcotvl.compress.tile_complexity import tile_complexity
+from fcotvl.compress.tiling import split_into_tiles
 from fcotvl.core.errors import CheckpointError
 from fcotvl.internvl.chat_templates import (
     IMAGE_END,
@@ -88,7 +88,9 @@ class FcotvlImageProcessor(BaseImageProcessor):
         """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         tiles = [
-            cut(picture, tile_size=self.tile_size, max_tiles=max_tiles or self.max_tiles)
+            split_into_tiles(
+                picture, tile_size=self.tile_size, max_tiles=max_tiles or self.max_tiles
+            )
             for picture in pictures
         ]
         pixels = np.stack([self._normalise(tile) for group in tiles for tile in group])
@@ -99,7 +101,7 @@ class FcotvlImageProcessor(BaseImageProcessor):
         if self.tile_tokens is not None and self.threshold is not None:
             much, little = self.tile_tokens
             seen["tile_tokens"] = [
-                little if detail(tile) < self.threshold else much for tile in pixels
+                little if tile_complexity(tile) < self.threshold else much for tile in pixels
             ]
         return BatchFeature(
             seen,

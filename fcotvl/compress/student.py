@@ -38,7 +38,9 @@ def encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]
     return shuffled.reshape(len(seen), -1, shuffled.shape[-1])
 
 
-def connect(model: InternVLModel, tokens: Features, chosen: Sequence[int] | None = None) -> Visual:
+def project_visual_tokens(
+    model: InternVLModel, tokens: Features, chosen: Sequence[int] | None = None
+) -> Visual:
     """What the LLM reads of these visual tokens: compressed if the model does so, and projected.
 
     Args:
@@ -98,7 +100,7 @@ class FcotvlModel(InternVLModel):
         """
         chosen = None if tile_tokens is None else tile_tokens.tolist()
         return BaseModelOutputWithPooling(
-            pooler_output=connect(self, encode_tiles(self, pixel_values), chosen)
+            pooler_output=project_visual_tokens(self, encode_tiles(self, pixel_values), chosen)
         )
 
     def forward(

@@ -24,7 +24,7 @@ from fcotvl.compress.config import (
     token_width,
 )
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
-from fcotvl.core.geometry import mixture
+from fcotvl.core.geometry import tile_shares
 from fcotvl.inference.fastv import Prune
 
 
@@ -119,7 +119,7 @@ def _kinds(config: InternVLConfig, tiles: int | Sequence[int]) -> Mapping[int, F
     """How many tiles become so many visual tokens; of a mean budget, not always whole numbers."""
     if not isinstance(tiles, int):
         return Counter(tiles)
-    shares = mixture(getattr(config, "ratio", 0.0), tile_ratios(config))
+    shares = tile_shares(getattr(config, "ratio", 0.0), tile_ratios(config))
     return {
         tokens: tiles * share for tokens, share in zip(tile_tokens(config), shares, strict=True)
     }

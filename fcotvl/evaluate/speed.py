@@ -15,7 +15,7 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.student import connect, encode_tiles
+from fcotvl.compress.student import encode_tiles, project_visual_tokens
 from fcotvl.core.records import Record
 from fcotvl.evaluate.cost import cost
 from fcotvl.inference.decoding import Decoder, Ids, Mask
@@ -140,7 +140,9 @@ def _time(contender: Contender, batch: Batch) -> dict[str, float]:
     decoder = PrunedDecoder(model, prune, batch.names) if prune else Decoder(model)
     with torch.inference_mode():
         began = _now()
-        features = connect(model.model, encode_tiles(model.model, batch.pixels), batch.chosen)
+        features = project_visual_tokens(
+            model.model, encode_tiles(model.model, batch.pixels), batch.chosen
+        )
         looked = _now()
         logits = decoder.prefill(batch.input_ids, batch.attention_mask, features)
         read = _now()

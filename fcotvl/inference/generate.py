@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.student import Visual, connect, encode_tiles
+from fcotvl.compress.student import Visual, encode_tiles, project_visual_tokens
 from fcotvl.inference.decoding import Decoder, Logits
 from fcotvl.inference.fastv import Prune, PrunedDecoder
 from fcotvl.internvl.chat_templates import TURN_END
@@ -51,7 +51,7 @@ class Decoding:
     """Replies per query."""
     seed: int = 0
 
-    def dice(self, query: Query, sample: int) -> Float[Tensor, " step"]:
+    def uniforms(self, query: Query, sample: int) -> Float[Tensor, " step"]:
         """Random numbers of one reply, which do not depend on the batch it is made in."""
         name = f"{self.seed}\0{query.picture_id}\0{query.prompt}\0{sample}"
         digest = hashlib.sha256(name.encode()).digest()
@@ -113,7 +113,9 @@ def sample(
     return run.replies(queries)
 
 
-def choose(logits: Logits, decoding: Decoding, dice: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
+def choose(
+    logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]
+) -> Int[Tensor, " row"]:
     """The next token of each row: the likeliest, or the one its number in [0, 1) falls on."""
     if not decoding.temperature:
         return logits.argmax(dim=-1)
@@ -123,7 +125,7 @@ def choose(logits: Logits, decoding: Decoding, dice: Float[Tensor, " row"]) -> I
         least = scaled.topk(decoding.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
     reached = scaled.softmax(dim=-1).cumsum(dim=-1)
-    found = torch.searchsorted(reached, dice.to(reached)[:, None] * reached[:, -1:], right=True)
+    found = torch.searchsorted(reached, uniforms.to(reached)[:, None] * reached[:, -1:], right=True)
     return found[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
@@ -198,7 +200,9 @@ class _Run:
         for start in range(0, len(pixels), TILE_BATCH):
             part = slice(start, start + TILE_BATCH)
             tokens = encode_tiles(model, pixels[part].to(self.model.device))
-            yield from connect(model, tokens, None if chosen is None else chosen[part].tolist())
+            yield from project_visual_tokens(
+                model, tokens, None if chosen is None else chosen[part].tolist()
+            )
 
     def _decode(
         self, queries: Sequence[Query], chats: Sequence[str], features: Visual
@@ -218,8 +222,10 @@ class _Run:
             copies = torch.arange(len(chats), device=logits.device).repeat_interleave(count)
             decoder.select(copies)
             logits = logits[copies]
-        dice = torch.stack([self.decoding.dice(q, i) for q in queries for i in range(count)])
-        said = self._extend(decoder, logits, dice)
+        uniforms = torch.stack(
+            [self.decoding.uniforms(q, i) for q in queries for i in range(count)]
+        )
+        said = self._extend(decoder, logits, uniforms)
         texts = self.processor.tokenizer.batch_decode(said, skip_special_tokens=True)
         return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
 
@@ -230,14 +236,14 @@ class _Run:
         return PrunedDecoder(self.model, self.prune, names)
 
     def _extend(
-        self, decoder: Decoder, logits: Logits, dice: Float[Tensor, "row step"]
+        self, decoder: Decoder, logits: Logits, uniforms: Float[Tensor, "row step"]
     ) -> list[list[int]]:
         """The tokens of each row up to its end of turn; rows that have ended leave the batch."""
         end = self.processor.tokenizer.convert_tokens_to_ids(TURN_END)
-        said: list[list[int]] = [[] for _ in dice]
+        said: list[list[int]] = [[] for _ in uniforms]
         live = list(range(len(said)))
         for step in range(self.decoding.max_new_tokens):
-            chosen = choose(logits, self.decoding, dice[live, step])
+            chosen = choose(logits, self.decoding, uniforms[live, step])
             on = [i for i, token in enumerate(chosen.tolist()) if token != end]
             if len(on) < len(live):
                 live, rows = [live[i] for i in on], torch.tensor(on, device=chosen.device)

@@ -47,7 +47,7 @@ def validate(params: Params) -> None:
     for name in params.compressors:
         _known("compressors", name, "compress/compressors")
     for name, ratio in variants(params):
-        compressors.check(name, ratio=ratio, tokens=params.scale_config.model.tokens)
+        compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
     if not Path(params.data.raw).is_dir():
         raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
     if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
@@ -87,9 +87,9 @@ def build_variants(params: Params) -> int:
 
     from fcotvl.compress.config import FcotvlConfig  # noqa: PLC0415
     from fcotvl.compress.student import FcotvlForConditionalGeneration  # noqa: PLC0415
-    from fcotvl.internvl import architectures as layouts  # noqa: PLC0415
+    from fcotvl.internvl.architectures import teacher_config  # noqa: PLC0415
 
-    teacher = layouts.config(params.scale_config.model.architecture)
+    teacher = teacher_config(params.scale_config.model.architecture)
     count = 0
     for name in compressors.available():
         for ratio in compressors.ratios(name):

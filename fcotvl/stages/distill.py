@@ -16,9 +16,9 @@ from fcotvl.compress.checkpoints import (
     load_teacher,
     make_student,
     processor_for,
-    save_trained,
+    save_student_tensors,
 )
-from fcotvl.compress.tile_complexity import calibrate, removed
+from fcotvl.compress.tile_complexity import calibrate, mean_removed_ratio
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
@@ -50,7 +50,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
             ratio=params.ratio,
             options=_options(params, reader, corpus / "val"),
             seed=params.seed,
-            share=True,
+            share_frozen=True,
         )
         for module in (small.model.compressor, small.model.multi_modal_projector):
             module.float()
@@ -64,7 +64,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
         if not is_main():
             return
         with atomic(student) as path:
-            save_trained(small, path, stage="distill")
+            save_student_tensors(small, path, stage="distill")
         with atomic(losses) as path:
             pd.DataFrame(rows).to_csv(path, index=False)
 
@@ -86,7 +86,7 @@ def _options(params: Params, align: Reader, val: Path) -> dict[str, Any]:
             "of corpus/val on average (n = %d tiles; the budget is %g)",
             options["threshold"],
             *reversed(ratios),
-            removed(unseen, options["threshold"], ratios),
+            mean_removed_ratio(unseen, options["threshold"], ratios),
             len(unseen),
             params.ratio,
         )

@@ -20,12 +20,12 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import (
-    apply,
     load_processor,
     load_student,
     load_teacher,
+    load_tensors,
     processor_for,
-    read_trained,
+    read_student_tensors,
 )
 from fcotvl.core.answers import final_answer, is_correct
 from fcotvl.core.config import Params
@@ -150,7 +150,7 @@ def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Qu
 
     def score(file: Path | None) -> Utilities:
         if file is not None:
-            apply(model, read_trained(file)[0], source=str(file))
+            load_tensors(model, read_student_tensors(file)[0], source=str(file))
         replies = generate(
             model,
             processor,

@@ -106,7 +106,7 @@ def _training_free(params: Params, teacher: InternVLForConditionalGeneration) ->
         for kind in kinds:
             prune = Prune(kind, ratio, params.baselines.fastv_layer)
             yield System(f"{kind}-r{ratio}", teacher, f"{kind}-r{ratio}", prune)
-        pooled = make_student(teacher, compressor="pool", ratio=ratio, share=True)
+        pooled = make_student(teacher, compressor="pool", ratio=ratio, share_frozen=True)
         yield System(f"untrained-pool-r{ratio}", pooled, f"pool-r{ratio}")
 
 

@@ -14,7 +14,7 @@ from fcotvl.compress.checkpoints import (
     load_student,
     load_teacher,
     processor_for,
-    save_trained,
+    save_student_tensors,
 )
 from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import Params
@@ -52,7 +52,7 @@ def run(
         def keep(step: int) -> None:
             if step in due:
                 with atomic(folder / "checkpoints" / f"step-{step:05d}.safetensors") as path:
-                    save_trained(model, path, stage="sft")
+                    save_student_tensors(model, path, stage="sft")
 
         task.keep = keep
         log = train(task, at.sft, seed=params.seed, folder=folder, dtype=at.model.dtype)

@@ -21,7 +21,7 @@ def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed
     """Race teacher, student and FastV at the student's ratio, and write ``speed`` as CSV."""
     at = params.scale_config
     whole = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(PartialState().device)
-    distilled = load_student(whole, [student], share=True)
+    distilled = load_student(whole, [student], share_frozen=True)
     ratio = distilled.config.ratio
     contenders = [Contender("teacher", whole), Contender("distilled", distilled)]
     if ratio:

@@ -19,8 +19,8 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.compress.student import (
     FcotvlForConditionalGeneration,
     Visual,
-    connect,
     encode_tiles,
+    project_visual_tokens,
 )
 from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
@@ -55,8 +55,10 @@ class Distillation(nn.Module):
         """``loss``, ``kl``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
-            taught = _answers(self.teacher, batch, connect(self.teacher.model, tokens))
-        seen = connect(self.student.model, tokens, batch.tile_tokens)
+            taught = _answers(
+                self.teacher, batch, project_visual_tokens(self.teacher.model, tokens)
+            )
+        seen = project_visual_tokens(self.student.model, tokens, batch.tile_tokens)
         said = _answers(self.student, batch, seen)
         weight = turn_weights(said.turns)
         kl = weight * distillation_kl(said.logits, taught.logits, self.settings.temperature)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.tile_complexity import detail
+from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus, Place, Shuffled
 from fcotvl.train.packing import Batch, Chat, collate
@@ -34,5 +34,5 @@ class Reader:
         for index in range(min(most, len(order))):
             picture = self.corpus[order[index]].decode()
             seen = self.processor.image_processor(picture, max_tiles=self.max_tiles)
-            found += [detail(tile) for tile in seen["pixel_values"]]
+            found += [tile_complexity(tile) for tile in seen["pixel_values"]]
         return found

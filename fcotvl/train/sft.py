@@ -14,7 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import FcotvlForConditionalGeneration, connect, encode_tiles
+from fcotvl.compress.student import (
+    FcotvlForConditionalGeneration,
+    encode_tiles,
+    project_visual_tokens,
+)
 from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
 from fcotvl.train.packing import Batch, answers, pack
 from fcotvl.train.reader import Reader
@@ -44,7 +48,7 @@ def answer_losses(model: InternVLForConditionalGeneration, batch: Batch) -> dict
     """``loss`` and ``weight`` of each item, summed over its answer tokens."""
     with torch.no_grad():
         tokens = encode_tiles(model.model, batch.pixel_values)
-    visual = connect(model.model, tokens, batch.tile_tokens)
+    visual = project_visual_tokens(model.model, tokens, batch.tile_tokens)
     said = answers(model, pack(batch, visual), visual)
     weight = turn_weights(said.turns)
     terms = {"loss": weight * cross_entropy(said.logits, said.targets), "weight": weight}

@@ -14,7 +14,7 @@ from fcotvl.compress.student import encode_tiles
 from fcotvl.evaluate.cost import cost, parameters
 from fcotvl.inference.decoding import Decoder
 from fcotvl.inference.fastv import Prune, PrunedDecoder
-from fcotvl.internvl.architectures import config as layout
+from fcotvl.internvl.architectures import teacher_config
 from tests.support import models
 from tests.support.models import OPTIONS
 
@@ -93,7 +93,7 @@ def test_without_a_list_of_tiles_a_mean_budget_is_what_counts():
 
 def test_fastvs_share_is_that_of_its_paper():
     """Chen et al. 2024, section 4.2: (K n-layers + (T-K) n'-layers) / T, here with text."""
-    config = layout("internvl2-2b")
+    config = teacher_config("internvl2-2b")
     full = cost(config, tiles=5, text_tokens=0)
     half = cost(config, tiles=5, text_tokens=0, prune=Prune("random", 0.5, layer=2))
     assert 0.5 < half.prefill / full.prefill < 0.55
@@ -102,7 +102,7 @@ def test_fastvs_share_is_that_of_its_paper():
 
 def test_parameters_are_the_published_ones():
     """InternViT-300M has 304.01 M and mlp1 of the 2B model 12.595 M (reference: model cards)."""
-    counts = parameters(layout("internvl2-2b"))
+    counts = parameters(teacher_config("internvl2-2b"))
     assert counts["vit"] / 1e6 == pytest.approx(304.01, abs=0.01)
     assert counts["projector"] / 1e6 == pytest.approx(12.595, abs=0.001)
     assert counts["total"] == counts["vit"] + counts["projector"] + counts["llm"]
@@ -111,7 +111,7 @@ def test_parameters_are_the_published_ones():
 
 def test_parameters_of_the_paper_compressor_at_its_real_width():
     """One kernel of 2 over 4096 channels: 33.6 M."""
-    config = FcotvlConfig.from_teacher(layout("internvl2-2b"), compressor="cnn", ratio=0.5)
+    config = FcotvlConfig.from_teacher(teacher_config("internvl2-2b"), compressor="cnn", ratio=0.5)
     assert parameters(config)["compressor"] == 4096 * 4096 * 2 + 4096
 
 

@@ -141,15 +141,15 @@ def test_a_temperature_of_zero_is_no_sampling(teacher):
 
 def test_samples_follow_the_probabilities():
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log().expand(10_000, -1)
-    dice = torch.linspace(0, 1, 10_001)[:-1]
-    chosen = choose(logits, Decoding(1, temperature=1.0), dice)
+    uniforms = torch.linspace(0, 1, 10_001)[:-1]
+    chosen = choose(logits, Decoding(1, temperature=1.0), uniforms)
     assert chosen.bincount().tolist() == pytest.approx([1000, 2000, 3000, 4000], abs=1)
 
 
 def test_top_k_leaves_out_the_rest_and_keeps_the_proportions():
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log().expand(7_000, -1)
-    dice = torch.linspace(0, 1, 7_001)[:-1]
-    chosen = choose(logits, Decoding(1, temperature=1.0, top_k=2), dice)
+    uniforms = torch.linspace(0, 1, 7_001)[:-1]
+    chosen = choose(logits, Decoding(1, temperature=1.0, top_k=2), uniforms)
     assert chosen.bincount().tolist() == pytest.approx([0, 0, 3000, 4000], abs=1)
 
 

@@ -30,7 +30,7 @@ def reader(tmp_path):
 def task(teacher, reader, name, ratio, ce_weight=0.0):
     options = models.OPTIONS if name == "adaptive" else {}
     student = make_student(
-        teacher, compressor=name, ratio=ratio, options=options.get(name), share=True
+        teacher, compressor=name, ratio=ratio, options=options.get(name), share_frozen=True
     )
     reader = replace(reader, processor=processor_for(reader.processor, student.config))
     objective = Distillation(teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight))

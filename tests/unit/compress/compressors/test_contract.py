@@ -52,7 +52,7 @@ def tiles(tokens=64, count=6):
 def test_it_keeps_as_many_tokens_as_the_prompt_expects(name, ratio, tokens):
     out = run(build(name, ratio, tokens), name, ratio, tiles(tokens))
     assert {tile.shape[1] for tile in out} == {WIDTH}
-    expected = compressors.check(name, ratio=ratio, tokens=tokens)
+    expected = compressors.output_tokens(name, ratio=ratio, tokens=tokens)
     assert expected == compressed(tokens, ratio)
     assert sum(map(len, out)) == 6 * expected
 
@@ -118,7 +118,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_a_ratio_that_it_does_not_offer_lists_those_it_does():
     with pytest.raises(ParamsError, match=r"has no ratio 0\.25; choose one of 0\.5, 0\.75, 0\.875"):
-        compressors.check("cnn2d", ratio=0.25, tokens=64)
+        compressors.output_tokens("cnn2d", ratio=0.25, tokens=64)
 
 
 def test_an_option_that_it_does_not_take_is_named():
