@@ -17,13 +17,14 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
 from fcotvl.core.config.scale import OptimParams, Scale, SftBudget
-from fcotvl.core.config.study import DistillParams, Params, Study
+from fcotvl.core.config.study import DistillParams, MergeParams, Params, Study
 from fcotvl.core.errors import ParamsError
 
 __all__ = [
     "BenchmarkParams",
     "CorpusParams",
     "DistillParams",
+    "MergeParams",
     "Mix",
     "OptimParams",
     "Params",

@@ -54,8 +54,9 @@ class SftBudget(OptimParams):
 
     steps: PositiveInt = 35156
     lr: PositiveFloat = 4e-5
-    checkpoints: Annotated[int, Field(ge=1, le=8)] = 4
-    """Pool for merging, evenly spaced; exact Shapley values need 2**checkpoints coalitions."""
+    checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
+    """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions;
+    more by ``merge.permutations``."""
     reweigh: PositiveInt = 500
     """Steps between two updates of the sampling weights."""
 

@@ -75,8 +75,11 @@ class MergeParams(Section):
     """From Shapley values to merging weights (section 3.2; the formula is our choice)."""
 
     weights: Literal["clip", "softmax", "sum"]
+    """Negative values become 0, or a softmax over all values, or the values as they are."""
     tau: PositiveFloat
     """Temperature of ``softmax``, in the unit of the utility (a share of right answers)."""
+    permutations: Annotated[int, Field(ge=2)]
+    """Pairs of permutations behind the values of a pool of more than 8 checkpoints."""
 
 
 class BaselineParams(Section):

@@ -138,6 +138,9 @@ def test_no_two_files_have_an_equal_source_benchmark_or_section(files):
         (("    cot: 0.5", "    cott: 0.5"), "recipes.cot.cott (did you mean cot?)"),
         (("seed: 0  #", "sede: 0\nseed: 0  #"), "unknown key sede (did you mean seed?)"),
         (("ce_weight: 0.5", "ce_weight: 1.5"), "distill.ce_weight"),
+        (("weights: clip", "weights: max"), "merge.weights: Input should be 'clip', 'softmax' or"),
+        (("tau: 0.01", "tau: 0.0"), "merge.tau: Input should be greater than 0 (found 0.0)"),
+        (("permutations: 32", "permutations: 1"), "merge.permutations: Input should be greater"),
     ],
 )
 def test_a_wrong_value_is_one_line(study, replacement, message):
