@@ -81,24 +81,20 @@ def tile_shares(ratio: float, ratios: Sequence[float]) -> tuple[Fraction, ...]:
 
 
 @lru_cache
-def grids(max_tiles: int, min_tiles: int = 1) -> tuple[tuple[int, int], ...]:
-    """List all ``(columns, rows)`` of ``min_tiles`` to ``max_tiles`` tiles, fewest tiles first.
+def grids(max_tiles: int) -> tuple[tuple[int, int], ...]:
+    """List all ``(columns, rows)`` of up to ``max_tiles`` tiles, fewest tiles first.
 
     Raises:
-        ValueError: not ``1 <= min_tiles <= max_tiles``.
+        ValueError: ``max_tiles`` is less than 1.
     """
-    if not 1 <= min_tiles <= max_tiles:
-        raise ValueError(
-            f"{min_tiles} to {max_tiles} tiles is not a range; expected 1 <= min <= max"
-        )
+    if max_tiles < 1:
+        raise ValueError(f"max_tiles is {max_tiles}; expected at least 1")
     sides = range(1, max_tiles + 1)
-    pairs = [(c, r) for c in sides for r in sides if min_tiles <= c * r <= max_tiles]
+    pairs = [(c, r) for c in sides for r in sides if c * r <= max_tiles]
     return tuple(sorted(pairs, key=lambda grid: grid[0] * grid[1]))
 
 
-def best_grid(
-    width: int, height: int, *, tile_size: int, max_tiles: int, min_tiles: int = 1
-) -> tuple[int, int]:
+def best_grid(width: int, height: int, *, tile_size: int, max_tiles: int) -> tuple[int, int]:
     """Return the ``(columns, rows)`` whose aspect ratio is closest to the picture's.
 
     Of equally close grids the larger one is taken only if the picture covers more than half of it.
@@ -107,7 +103,7 @@ def best_grid(
     """
     aspect = width / height
     best, smallest = (1, 1), float("inf")
-    for columns, rows in grids(max_tiles, min_tiles):
+    for columns, rows in grids(max_tiles):
         difference = abs(aspect - columns / rows)
         fills = width * height > 0.5 * tile_size**2 * columns * rows
         if difference < smallest or (difference == smallest and fills):
