@@ -231,8 +231,8 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     assert set(sizes.index) == {"", "step-00002", "step-00004", "step-00002+step-00004"}
     assert set(sizes) == {study.scale_config.merge.questions}
     account = json.loads((tmp_path / "out/weights.json").read_text())
-    for rule, found in account["rules"].items():
-        assert sum(found["weights"].values()) == pytest.approx(1), rule
+    for method, found in account["methods"].items():
+        assert sum(found["weights"].values()) == pytest.approx(1), method
     merged = tmp_path / "out/merged"
     headline = study.recipes[study.recipe].merge
     files = {path.stem for path in merged.iterdir()}
