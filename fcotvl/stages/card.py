@@ -92,7 +92,7 @@ def evaluate(
     """Ask one question about each picture and return a row of the card."""
     model, processor = checkpoint
     if setting.ratio:
-        model = make_student(model, compressor="pool", ratio=setting.ratio, share=True)
+        model = make_student(model, compressor="pool", ratio=setting.ratio, share_frozen=True)
     prompts = params.scale_config.prompts
     turns = [_pick(picture, setting.kind, index) for index, picture in enumerate(rendered)]
     queries = []

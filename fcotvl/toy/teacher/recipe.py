@@ -20,7 +20,7 @@ from transformers import (
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.geometry import tokens_per_tile
 from fcotvl.core.prompts import MODES, reply
-from fcotvl.toy.model import build_tiny, build_tokenizer, tiny_config
+from fcotvl.toy.model import build_tiny, build_tokenizer
 from fcotvl.toy.render import FAMILIES, MAX_FACTS, render
 from fcotvl.toy.teacher.batch import ExerciseBatch, pack
 from fcotvl.toy.teacher.chats import TINY_PROMPTS, ChatBuilder, Contents
@@ -89,7 +89,7 @@ def train_teacher(
         scratch: a folder for this budget and seed alone; it holds the state of a stopped run.
     """
     tokenizer = build_tokenizer(sample_texts(budget.sample_pictures, seed), budget.vocabulary)
-    model = build_tiny(tiny_config(tokenizer), seed=seed)
+    model = build_tiny(tokenizer, seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         targets = TargetEmbeddings(model.get_input_embeddings().weight)

@@ -13,7 +13,7 @@ from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.prompts import reply
 from fcotvl.core.records import Turn
 from fcotvl.internvl.chat_templates import TURN_END
-from fcotvl.toy.model import build_tiny, build_tokenizer, tiny_config
+from fcotvl.toy.model import build_tiny, build_tokenizer
 from fcotvl.toy.render import Glyph, render
 from fcotvl.toy.teacher import chats
 from fcotvl.toy.teacher.attention_supervision import probe_attention
@@ -48,7 +48,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    return build_tiny(tiny_config(tokenizer), seed=0)
+    return build_tiny(tokenizer, seed=0)
 
 
 def test_characters_fall_into_their_patches_from_left_to_right():
