@@ -26,8 +26,8 @@ PAD = "<|endoftext|>"
 _PIECES = r"\d|\n| ?\p{Ll}+|\p{L}+| ?[^\s\d\p{L}]|\s"
 """Single digits, line breaks, lower-case words and marks with the space before them.
 
-Names and labels are capitalised and split from that space, so that the word that a question asks for
-and the word that a picture shows are the same token.
+Names and labels are capitalised and split from that space: a word in a question and the same word
+in a picture are one token.
 """
 
 
@@ -73,8 +73,8 @@ def sincos(side: int, width: int) -> Float[Tensor, "positions width"]:
     """Fixed 2-D sine and cosine position embeddings, row-major over a square grid."""
     quarter = width // 4
     rates = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)
-    place = torch.arange(side)[:, None] * rates
-    waves = torch.cat([place.sin(), place.cos()], dim=1)
+    angles = torch.arange(side)[:, None] * rates
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
     rows = waves[:, None].expand(side, side, -1)
     columns = waves[None].expand(side, side, -1)
     return torch.cat([rows, columns], dim=2).reshape(side * side, width)
