@@ -16,9 +16,9 @@ from fcotvl.compress.checkpoints import (
     load_teacher,
     make_student,
     processor_for,
-    save_trained,
+    save_student_tensors,
 )
-from fcotvl.compress.tile_complexity import calibrate, removed
+from fcotvl.compress.tile_complexity import calibrate, mean_removed_ratio
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
@@ -42,7 +42,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
         if not is_main():
             return
         with atomic(student) as path:
-            save_trained(task.objective.student, path, stage="distill")
+            save_student_tensors(task.objective.student, path, stage="distill")
         with atomic(losses) as path:
             pd.DataFrame(log).to_csv(path, index=False)
 
@@ -59,7 +59,7 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
         ratio=params.ratio,
         options=_compressor_options(params, builder, corpus / "val"),
         seed=params.seed,
-        share=True,
+        share_frozen=True,
     )
     student_model.model.compressor.float()
     student_model.model.multi_modal_projector.float()
@@ -89,7 +89,7 @@ def _compressor_options(params: Params, align: BatchBuilder, val: Path) -> dict[
             "those of corpus/val on average (n = %d tiles; the budget is %g)",
             options["threshold"],
             *reversed(ratios),
-            removed(unseen, options["threshold"], ratios),
+            mean_removed_ratio(unseen, options["threshold"], ratios),
             len(unseen),
             params.ratio,
         )

@@ -14,7 +14,7 @@ from fcotvl.compress.checkpoints import (
     load_student,
     load_teacher,
     processor_for,
-    save_trained,
+    save_student_tensors,
 )
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, ParamsError
@@ -53,7 +53,7 @@ def run(
         def save_if_due(step: int) -> None:
             if step in pool:
                 with atomic(pool[step]) as path:
-                    save_trained(task.objective.student, path, stage="sft")
+                    save_student_tensors(task.objective.student, path, stage="sft")
 
         task.on_step_end = save_if_due
         log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype)

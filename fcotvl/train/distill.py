@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import FcotvlForConditionalGeneration, connect, encode_tiles
+from fcotvl.compress.student import (
+    FcotvlForConditionalGeneration,
+    encode_tiles,
+    project_visual_tokens,
+)
 from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
@@ -46,8 +50,10 @@ class DistillObjective(nn.Module):
         """``loss``, ``kl``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
-            teacher_out = answer_logits(self.teacher, batch, connect(self.teacher.model, tokens))
-        compressed = connect(self.student.model, tokens, batch.tile_tokens)
+            teacher_out = answer_logits(
+                self.teacher, batch, project_visual_tokens(self.teacher.model, tokens)
+            )
+        compressed = project_visual_tokens(self.student.model, tokens, batch.tile_tokens)
         student_out = answer_logits(self.student, batch, compressed)
         weight, share = turn_weights(student_out.turns), self.params.ce_weight
         kl = weight * distillation_kl(

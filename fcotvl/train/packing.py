@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual
-from fcotvl.compress.tile_complexity import detail
+from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
 from fcotvl.train.losses import IGNORE, answer_positions
@@ -138,7 +138,7 @@ class BatchBuilder:
         for index in range(min(max_pictures, len(order))):
             picture = self.corpus[order[index]].decode()
             vision = self.processor.image_processor(picture, max_tiles=self.max_tiles)
-            complexities += [detail(tile) for tile in vision["pixel_values"]]
+            complexities += [tile_complexity(tile) for tile in vision["pixel_values"]]
         return complexities
 
 

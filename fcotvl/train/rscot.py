@@ -93,7 +93,7 @@ def is_rationale(text: str, answers: Sequence[str], min_similarity: float) -> bo
     """Does ``text`` reason, then write ``Answer:``, then give one of ``answers``?"""
     thought, marker, _ = text.rpartition(MARKER)
     reasons = bool(marker) and bool(thought.strip())
-    return reasons and is_correct(final_answer(text), answers, similar=min_similarity)
+    return reasons and is_correct(final_answer(text), answers, min_similarity=min_similarity)
 
 
 def write_rationales(path: Path, results: Iterable[SamplingResult]) -> None:

@@ -14,7 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import FcotvlForConditionalGeneration, connect, encode_tiles
+from fcotvl.compress.student import (
+    FcotvlForConditionalGeneration,
+    encode_tiles,
+    project_visual_tokens,
+)
 from fcotvl.core.config import ResamplingParams
 from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
 from fcotvl.train.packing import Batch, BatchBuilder, answer_logits
@@ -44,7 +48,9 @@ def answer_losses(model: InternVLForConditionalGeneration, batch: Batch) -> dict
     """``loss`` and ``weight`` of each item, summed over its answer tokens."""
     with torch.no_grad():
         tokens = encode_tiles(model.model, batch.pixel_values)
-    output = answer_logits(model, batch, connect(model.model, tokens, batch.tile_tokens))
+    output = answer_logits(
+        model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens)
+    )
     weight = turn_weights(output.turns)
     terms = {"loss": weight * cross_entropy(output.logits, output.targets), "weight": weight}
     return item_sums(terms, output.items, len(batch))

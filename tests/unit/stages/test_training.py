@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from fcotvl.compress.checkpoints import read_trained
-from fcotvl.compress.tile_complexity import detail
+from fcotvl.compress.checkpoints import read_student_tensors
+from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.core import config
 from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.shards import read_records
@@ -133,7 +133,7 @@ def pool(study, inputs, student, tmp_path_factory):
 
 
 def test_distill_writes_what_was_trained_and_its_losses(study, student):
-    tensors, trained = read_trained(student)
+    tensors, trained = read_student_tensors(student)
     assert (trained.stage, trained.compressor, trained.ratio) == ("distill", "cnn", 0.5)
     assert all("compressor" in name or "multi_modal_projector" in name for name in tensors)
     table = pd.read_csv(student.parent / "distill.csv")
@@ -168,7 +168,7 @@ def test_distill_does_not_resume_from_another_setting(study, inputs, student, tm
 def test_sft_keeps_a_pool_of_checkpoints(study, pool):
     names = sorted(path.name for path in pool.checkpoints.iterdir())
     assert names == ["step-00002.safetensors", "step-00004.safetensors"]
-    tensors, trained = read_trained(pool.checkpoints / "step-00004.safetensors")
+    tensors, trained = read_student_tensors(pool.checkpoints / "step-00004.safetensors")
     assert trained.stage == "sft"
     assert not any("vision_tower" in name for name in tensors)
     for part in ("compressor", "multi_modal_projector", "language_model"):
@@ -231,8 +231,8 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     assert set(sizes.index) == {"", "step-00002", "step-00004", "step-00002+step-00004"}
     assert set(sizes) == {study.scale_config.merge.questions}
     account = json.loads((tmp_path / "out/weights.json").read_text())
-    for rule, found in account["rules"].items():
-        assert sum(found["weights"].values()) == pytest.approx(1), rule
+    for method, found in account["methods"].items():
+        assert sum(found["weights"].values()) == pytest.approx(1), method
     merged = tmp_path / "out/merged"
     headline = study.recipes[study.recipe].merge
     files = {path.stem for path in merged.iterdir()}
@@ -260,18 +260,20 @@ def test_a_mean_budget_goes_through_all_stages(study, inputs, tmp_path, caplog):
     study = study.model_copy(update={"compressor": "adaptive"})
     with caplog.at_level("INFO"):
         student = run_distill(study, inputs, tmp_path)
-    _, trained = read_trained(student)
+    _, trained = read_student_tensors(student)
     images = models.processor().image_processor
     pictures = [record.decode() for record in read_records(inputs.corpus / "align")]
     tiles = images(pictures, max_tiles=study.scale_config.model.max_tiles)["pixel_values"]
-    below = sum(detail(tile) < trained.options["threshold"] for tile in tiles)
+    below = sum(tile_complexity(tile) < trained.options["threshold"] for tile in tiles)
     assert below == len(tiles) / 2
     assert "of corpus/val on average (n = 12 tiles; the budget is 0.5)" in caplog.text
 
     run_sft(study, inputs, student, tmp_path)
     pool = SimpleNamespace(student=student, checkpoints=tmp_path / "checkpoints")
     run_merge(study, inputs, pool, tmp_path)
-    assert read_trained(tmp_path / "merged/merged.safetensors")[1].options == trained.options
+    assert (
+        read_student_tensors(tmp_path / "merged/merged.safetensors")[1].options == trained.options
+    )
 
     for name in study.mix_config.benchmarks:
         shutil.copytree(inputs.corpus / "val", tmp_path / "benchmarks" / name)

@@ -30,7 +30,7 @@ def builder(tmp_path):
 def make_task(teacher, builder, name, ratio, ce_weight=0.0):
     options = models.OPTIONS if name == "adaptive" else {}
     student = make_student(
-        teacher, compressor=name, ratio=ratio, options=options.get(name), share=True
+        teacher, compressor=name, ratio=ratio, options=options.get(name), share_frozen=True
     )
     builder = replace(builder, processor=processor_for(builder.processor, student.config))
     objective = DistillObjective(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
-from fcotvl.compress.student import connect, encode_tiles
+from fcotvl.compress.student import encode_tiles, project_visual_tokens
 from fcotvl.train.packing import Chat, answer_logits, collate
 from fcotvl.train.turn_mask import turn_mask
 from tests.support import models
@@ -24,7 +24,7 @@ def teacher():
 def packed_logits(model, processor, pictures, chats):
     batch = collate(pictures, chats, processor_for(processor, model.config), max_tiles=4)
     tokens = encode_tiles(model.model, batch.pixel_values)
-    visual = connect(model.model, tokens, batch.tile_tokens)
+    visual = project_visual_tokens(model.model, tokens, batch.tile_tokens)
     with torch.no_grad():
         return answer_logits(model, batch, visual)
 
