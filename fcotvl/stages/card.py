@@ -89,7 +89,7 @@ def _sit(
     teacher, processor = system
     model = teacher
     if exam.ratio:
-        model = make_student(teacher, compressor="pool", ratio=exam.ratio, share=True)
+        model = make_student(teacher, compressor="pool", ratio=exam.ratio, share_frozen=True)
     prompts = params.scale_config.prompts
     asked = [(index, _pick(one, exam.kind, index)) for index, one in enumerate(drawn)]
     shown = [(index + 1) % len(drawn) if exam.blind else index for index, _ in asked]

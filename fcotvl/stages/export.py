@@ -7,7 +7,12 @@ from pathlib import Path
 
 import torch
 
-from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, read_trained
+from fcotvl.compress.checkpoints import (
+    load_processor,
+    load_student,
+    load_teacher,
+    read_student_tensors,
+)
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.export.export import export
@@ -25,8 +30,8 @@ def run(params: Params, *, teacher: Path, student: tuple[Path, ...], folder: Pat
         folder: what ``from_pretrained`` is to be given.
     """
     whole = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
-    made = load_student(whole, list(student), share=True)
-    _, trained = read_trained(student[-1])
+    made = load_student(whole, list(student), share_frozen=True)
+    _, trained = read_student_tensors(student[-1])
     name = f"{trained.compressor} {trained.ratio} of {params.scale}"
     with atomic(folder) as scratch:
         export(made, load_processor(teacher), scratch, name=name, stage=trained.stage)
