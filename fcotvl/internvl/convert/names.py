@@ -1,6 +1,6 @@
-"""Which tensor of an original InternVL2 checkpoint is which of transformers' InternVL.
+"""Tensor names of original InternVL2 checkpoints and of transformers' InternVL, in pairs.
 
-Names on our side are those that ``save_pretrained`` writes for InternVL.
+Our names are those that ``save_pretrained`` writes for InternVL.
 Source: transformers' ``convert_internvl_weights_to_hf.py`` and, for InternLM2, the layout of its
 ``wqkv`` (rows grouped by key-value head: its queries, its key, its value).
 """
@@ -21,7 +21,7 @@ BOTH = ("weight", "bias")
 
 @dataclass(frozen=True)
 class Pair:
-    """One tensor of the original and what it is for us."""
+    """One tensor of the original, and ours that it holds."""
 
     original: str
     ours: tuple[str, ...]
@@ -29,13 +29,13 @@ class Pair:
     """``stacked``: rows of q, k, v one after the other; ``grouped``: by key-value head."""
 
 
-def pairs(config: InternVLConfig, *, internlm: bool, has_head: bool) -> list[Pair]:
-    """All tensors of a checkpoint of ``config``.
+def all_pairs(config: InternVLConfig, *, internlm: bool, has_head: bool) -> list[Pair]:
+    """List all tensors of a checkpoint of ``config``.
 
     Args:
-        config: of the model in transformers' layout.
-        internlm: whether the original's LLM is InternLM2, else Qwen2.
-        has_head: whether the head is a tensor of its own.
+        config: the model's config in transformers' layout.
+        internlm: whether the original's LLM is InternLM2; else it is Qwen2.
+        has_head: whether the head is a separate tensor.
     """
     vision, llm = config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers
     language = _internlm2(llm, has_head) if internlm else _qwen2(llm, has_head)
@@ -43,11 +43,11 @@ def pairs(config: InternVLConfig, *, internlm: bool, has_head: bool) -> list[Pai
 
 
 def split(tensor: Tensor, pair: Pair, head_dim: int, groups: int) -> dict[str, Tensor]:
-    """Our tensors of one original tensor.
+    """Split one original tensor into ours.
 
     Args:
         tensor: the original.
-        pair: what it is.
+        pair: its names and packing.
         head_dim: channels of an LLM head.
         groups: LLM query heads per key-value head.
     """
@@ -64,7 +64,7 @@ def split(tensor: Tensor, pair: Pair, head_dim: int, groups: int) -> dict[str, T
 
 
 def join(parts: Sequence[Tensor], pair: Pair, head_dim: int, groups: int) -> Tensor:
-    """The original tensor of ours; undoes ``split``."""
+    """Join our tensors to the original one; undoes ``split``."""
     if pair.packing == "same":
         return parts[0]
     if pair.packing == "stacked":
@@ -78,7 +78,7 @@ def join(parts: Sequence[Tensor], pair: Pair, head_dim: int, groups: int) -> Ten
 
 
 def saved_name(name: str) -> str:
-    """The name under which ``save_pretrained`` writes a parameter of the model."""
+    """Name under which ``save_pretrained`` writes a parameter of the model."""
     for inside, saved in (
         ("model.language_model.", "language_model.model."),
         ("lm_head.", "language_model.lm_head."),
@@ -120,7 +120,7 @@ def _projector() -> Iterator[Pair]:
 
 
 def _qwen2(layers: int, has_head: bool) -> Iterator[Pair]:
-    """Qwen2 has transformers' own names already."""
+    """Qwen2 already has transformers' names."""
     names = ["embed_tokens.weight", "norm.weight"]
     for i in range(layers):
         attention = [f"self_attn.{x}_proj.{part}" for x in "qkv" for part in BOTH]
