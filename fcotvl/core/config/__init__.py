@@ -13,23 +13,35 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
 from fcotvl.core.config.scale import OptimParams, Scale, SftBudget
-from fcotvl.core.config.study import DistillParams, Params
+from fcotvl.core.config.study import (
+    DistillParams,
+    MergeParams,
+    Params,
+    ResamplingParams,
+    RscotParams,
+    Study,
+)
 from fcotvl.core.errors import ParamsError
 
 __all__ = [
     "BenchmarkParams",
     "CorpusParams",
     "DistillParams",
+    "MergeParams",
     "Mix",
     "OptimParams",
     "Params",
+    "ResamplingParams",
+    "RscotParams",
     "Scale",
     "SftBudget",
     "SourceParams",
     "explain",
+    "json_schemas",
     "load",
     "read_yaml",
 ]
@@ -62,6 +74,13 @@ def _validate(model: type[Model], values: dict[str, Any], path: Path) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         raise ParamsError(f"{path}: {explain(error, model)}") from error
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas of the three kinds of YAML files: ``params``, ``scale`` and ``mix``."""
+    models: dict[str, type[BaseModel]] = {"params": Study, "scale": Scale, "mix": Mix}
+    dialect = {"$schema": GenerateJsonSchema.schema_dialect}
+    return {name: dialect | model.model_json_schema() for name, model in models.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
