@@ -247,7 +247,7 @@ def main() -> None:
         two = measure_rounds(systems, *run)[0]
         rounds = [extrapolate(*pair, layers) for pair in zip(one, two, strict=True)]
         print(f"Extrapolated to {layers} layers from measured models of one and of two.\n")
-        rows = []
+        rows: list[dict[str, Any]] = []
     else:
         systems = build_systems(args.architecture, dtype, args.device)
         rounds, vit_seconds = measure_rounds(systems, *run)
