@@ -23,34 +23,19 @@ TEMPLATES = {"Hermes-2": HERMES2, "internlm2-chat": INTERNLM2}
 """Chat templates by their names in the original's config."""
 INTERNLM = "InternLM2ForCausalLM"
 LLMS: dict[str, type[PreTrainedConfig]] = {"Qwen2ForCausalLM": Qwen2Config, INTERNLM: LlamaConfig}
-_VISION = {
-    "attention_bias": "qkv_bias",
-    "use_qk_norm": "qk_normalization",
-    "norm_type": "norm_type",
-    **{
-        name: name
-        for name in (
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "hidden_act",
-            "layer_norm_eps",
-            "patch_size",
-        )
-    },
-}
-_TEXT = (
-    "vocab_size",
+_SHARED = (
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
-    "num_key_value_heads",
     "intermediate_size",
     "hidden_act",
-    "max_position_embeddings",
-    "rms_norm_eps",
 )
+_VISION = {name: name for name in (*_SHARED, "layer_norm_eps", "patch_size", "norm_type")} | {
+    "attention_bias": "qkv_bias",
+    "use_qk_norm": "qk_normalization",
+}
+"""Our keys of the ViT's config, and the original's."""
+_TEXT = (*_SHARED, "vocab_size", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps")
 
 
 def read_original(folder: Path) -> dict[str, Any]:
