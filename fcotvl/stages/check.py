@@ -60,7 +60,7 @@ def validate(params: Params) -> None:
     for name in params.compressors:
         compressors.ratios(name)
     for name, ratio in variants(params):
-        compressors.check(name, ratio=ratio, tokens=params.scale_config.model.tokens)
+        compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
     if not Path(params.data.raw).is_dir():
         raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
     if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
