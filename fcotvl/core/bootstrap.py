@@ -7,7 +7,7 @@ bootstrap, Field and Welsh 2007). An interval lies between percentiles of the re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -82,7 +82,7 @@ def mean_intervals(
     table = np.atleast_2d(np.asarray(rows, dtype=np.float64))
     sums = _sums(table, Questions(images))[:, 0]
     totals = _resampled(sums, bootstrap)
-    bounds = [_bounds(column / totals[-1], bootstrap.level) for column in totals[:-1]]
+    bounds = [_bounds(means, bootstrap.level) for means in (totals[:, :-1] / totals[:, -1:]).T]
     return [
         Interval(float(mean), *ends, len(images))
         for mean, ends in zip(table.mean(axis=1), bounds, strict=True)
@@ -135,7 +135,7 @@ def _interval(
         means = totals[..., :-1] / np.maximum(weight, 1)
         return statistic(means.sum(axis=-2) / (weight > 0).sum(axis=-2))
 
-    totals = _resampled(sums.reshape(len(sums), -1), bootstrap).T.reshape(-1, *sums.shape[1:])
+    totals = _resampled(sums.reshape(len(sums), -1), bootstrap).reshape(-1, *sums.shape[1:])
     low, high = _bounds(value(totals), bootstrap.level)
     return Interval(float(value(sums.sum(axis=0)[None])[0]), low, high, len(questions.images))
 
@@ -164,17 +164,16 @@ def _sums(rows: Floats, questions: Questions) -> Floats:
 
 
 def _resampled(sums: Floats, bootstrap: Bootstrap) -> Floats:
-    """Totals of resamples of as many images as there are: [image, column] -> [column, resample].
+    """Totals of resamples of as many images as there are: [image, column] -> [resample, column].
 
-    One product per column, so that equal columns have equal totals to the last bit.
+    Scores are rounded to multiples of 2^-36: their sums are then exact, so totals do not depend on
+    the order in which a processor adds, and equal columns have equal totals.
     """
     counts = _counts(len(sums), bootstrap.resamples, bootstrap.seed)
+    exact = np.round(sums * 2**36) / 2**36
     step = max(1, _CELLS // len(sums))
-    columns = np.ascontiguousarray(sums.T)
-    blocks: Iterator[Floats] = (
-        counts[start : start + step].astype(np.float64) for start in range(0, len(counts), step)
-    )
-    return np.hstack([[block @ column for column in columns] for block in blocks])
+    blocks = (counts[start : start + step] for start in range(0, len(counts), step))
+    return np.vstack([block.astype(np.float64) @ exact for block in blocks])
 
 
 @lru_cache(maxsize=32)

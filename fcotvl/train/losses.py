@@ -1,4 +1,4 @@
-"""Losses on answer tokens: what the student learns from, in nats."""
+"""Losses on answer tokens, in nats."""
 
 from __future__ import annotations
 

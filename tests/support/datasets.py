@@ -90,11 +90,12 @@ def write_chartqa(raw: Path, split: str, charts: int, first_seed: int = 0) -> Pa
 
 
 def small_shards(home: Path) -> Path:
-    """A copy of the params in which scale smoke has more pictures and shards of five."""
-    shutil.copytree(ROOT / "workflow/scales", home / "workflow/scales")
+    """A copy of the configuration in which mixes have more pictures and shards of five."""
+    for name in ("scales", "mixes"):
+        shutil.copytree(ROOT / "workflow" / name, home / "workflow" / name)
     shutil.copy(ROOT / "params.yaml", home)
     for name in ("smoke", "local"):
-        path = home / f"workflow/scales/{name}.yaml"
+        path = home / f"workflow/mixes/{name}.yaml"
         text = path.read_text().replace("shard_size: 500", "shard_size: 5")
         path.write_text(text.replace("align: 24", "align: 60").replace("align: 2000", "align: 90"))
     return home / "params.yaml"

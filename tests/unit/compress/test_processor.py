@@ -123,9 +123,7 @@ def test_a_student_without_a_threshold_is_one_line(processor):
 
 
 def test_a_threshold_without_numbers_of_tokens_is_refused():
-    with pytest.raises(
-        ValueError, match=r"is None and threshold is 0\.1; set tile_tokens and"
-    ):
+    with pytest.raises(ValueError, match=r"is None and threshold is 0\.1; set tile_tokens and"):
         FcotvlImageProcessor(threshold=0.1)
 
 

@@ -56,5 +56,5 @@ def test_any_reference_counts_and_none_is_never_right():
 
 def test_the_threshold_is_a_similarity():
     assert similarity("abcd", "abxy") == 0.5
-    assert is_correct("abcd", ["abxy"], similar=0.5)
-    assert not is_correct("abcd", ["abxy"], similar=0.51)
+    assert is_correct("abcd", ["abxy"], min_similarity=0.5)
+    assert not is_correct("abcd", ["abxy"], min_similarity=0.51)

@@ -60,14 +60,14 @@ def test_a_source_is_named_by_what_tells_it():
     assert name(source(1, id="a/b", config="c", shape="flat")) == "a/b c"
 
 
-@pytest.mark.parametrize("scale", ["internvl2-1b", "internvl2-2b", "internvl2-8b", "tiny", "local"])
-def test_every_scale_has_a_plan(scale, capsys):
-    run(load(scale=scale))
+@pytest.mark.parametrize("mix", ["public", "rendered", "local", "smoke"])
+def test_every_mix_has_a_plan(mix, capsys):
+    run(load(mix=mix))
     shown = capsys.readouterr().out
-    corpus = load(scale=scale).mix_config.corpus
+    corpus = load(mix=mix).mix_config.corpus
     assert f"{corpus.align:,}" in shown
     assert "Downloads:" in shown
-    hub = [one for one in load(scale=scale).mix_config.sources if one.reader == "huggingface"]
+    hub = [one for one in load(mix=mix).mix_config.sources if one.reader == "huggingface"]
     unknown = ", ".join(name(one) for one in hub if one.gigabytes is None)
     assert ("Of unknown size: " in shown) == bool(unknown)
     assert unknown in shown
@@ -75,9 +75,9 @@ def test_every_scale_has_a_plan(scale, capsys):
 
 def test_the_public_recipe_is_within_a_tenth_of_the_papers_budget():
     """2 M alignment images, and 1.5 M with about three questions each."""
-    at = load(scale="internvl2-2b").scale_config
-    planned = plan(at.sources, at.corpus)
+    mix = load(mix="public").mix_config
+    planned = plan(mix.sources, mix.corpus)
     for split, asked in (("align", 2_000_000), ("instruct", 1_500_000), ("val", 2000)):
-        assert getattr(at.corpus, split) == asked
+        assert getattr(mix.corpus, split) == asked
         assert sum(one.taken.get(split, 0) for one in planned) >= 0.9 * asked
     assert all(one.licence for one in planned)

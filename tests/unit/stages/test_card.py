@@ -7,7 +7,7 @@ from fcotvl.core import config as params
 from fcotvl.stages import card
 from fcotvl.toy.teacher.recipe import SMOKE, save_teacher, train_teacher
 
-NOTHING = replace(SMOKE, vision_steps=0, text_steps=0, join_steps=0)
+NOTHING = replace(SMOKE, vision_steps=0, text_steps=0, joint_steps=0)
 
 
 def test_the_card_has_a_row_for_every_family_and_exam(tmp_path):

@@ -28,10 +28,10 @@ def _scratch_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def curate(scale: str, raw: Path, out: Path, study: Path = ROOT / "params.yaml") -> dict:
+def curate(mix: str, raw: Path, out: Path, study: Path = ROOT / "params.yaml") -> dict:
     raw.mkdir(exist_ok=True)
     corpus, benchmarks, audit = (out / name for name in OUTPUTS)
-    run(load(study, scale=scale), raw=raw, corpus=corpus, benchmarks=benchmarks, audit=audit)
+    run(load(study, mix=mix), raw=raw, corpus=corpus, benchmarks=benchmarks, audit=audit)
     return json.loads(audit.read_text())
 
 
@@ -44,14 +44,14 @@ def test_smoke_writes_what_its_scale_asks_for_and_repeats_itself(tmp_path):
     audit = curate("smoke", tmp_path / "raw", tmp_path / "one")
     curate("smoke", tmp_path / "raw", tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    at = load(ROOT / "params.yaml", scale="smoke").scale_config
+    mix = load(ROOT / "params.yaml", mix="smoke").mix_config
     pixels = []
     for split in SPLITS:
         records = list(read_records(tmp_path / "one" / "corpus" / split))
-        assert len(records) == getattr(at.corpus, split) == audit["corpus"][split]["records"]
+        assert len(records) == getattr(mix.corpus, split) == audit["corpus"][split]["records"]
         assert {record.split for record in records} == {split}
         pixels += [record.sha256 for record in records]
-    for name, benchmark in at.benchmarks.items():
+    for name, benchmark in mix.benchmarks.items():
         records = list(read_records(tmp_path / "one" / "benchmarks" / name))
         assert sum(len(record.turns) for record in records) == benchmark.count
         pixels += [record.sha256 for record in records]
@@ -95,7 +95,7 @@ def test_an_official_folder_is_carved_audited_and_kept_apart(tmp_path):
 def test_a_missing_raw_folder_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"no folder .*nowhere; data.raw in params.yaml"):
         run(
-            load(ROOT / "params.yaml", scale="smoke"),
+            load(ROOT / "params.yaml", mix="smoke"),
             raw=tmp_path / "nowhere",
             **{name.partition(".")[0]: tmp_path / name for name in OUTPUTS},
         )
@@ -159,9 +159,10 @@ def test_a_run_goes_on_behind_its_last_finished_shard(tmp_path, monkeypatch, pic
 
 
 def test_a_killed_process_keeps_its_shards_and_the_next_writes_the_same_bytes(tmp_path):
-    small_shards(tmp_path)
+    study = small_shards(tmp_path)
+    study.write_text(study.read_text().replace("mix: rendered", "mix: smoke"))
     (tmp_path / "raw").mkdir()
-    command = [sys.executable, "-m", "fcotvl", "curate", "--scale", "smoke", "--raw", "raw"]
+    command = [sys.executable, "-m", "fcotvl", "curate", "--raw", "raw"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def start(out: str) -> subprocess.Popen:

@@ -39,10 +39,10 @@ def opened(monkeypatch):
     return names
 
 
-def open_part(scale, number, out, study=ROOT / "params.yaml"):
+def open_part(mix, number, out, study=ROOT / "params.yaml"):
     account = out / "intake" / f"{number}-of-{PARTS}.json"
     intake.run(
-        load(study, scale=scale),
+        load(study, mix=mix),
         raw=Path("raw"),
         part=f"{number}-of-{PARTS}",
         account=account,
@@ -50,10 +50,10 @@ def open_part(scale, number, out, study=ROOT / "params.yaml"):
     return json.loads(account.read_text())
 
 
-def mixed(scale, out, study=ROOT / "params.yaml"):
+def mixed(mix, out, study=ROOT / "params.yaml"):
     """All bytes that curate writes."""
     paths = {name: out / name for name in ("corpus", "benchmarks", "audit")}
-    curate.run(load(study, scale=scale), raw=Path("raw"), **paths)
+    curate.run(load(study, mix=mix), raw=Path("raw"), **paths)
     files = sorted(path for path in out.rglob("*") if path.is_file())
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
@@ -147,7 +147,7 @@ def test_what_was_opened_of_other_files_is_not_used(tmp_path, opened):
 def test_a_part_that_is_none_is_one_line(tmp_path, part):
     with pytest.raises(ParamsError, match=r"--part is .*, expected K-of-N"):
         intake.run(
-            load(ROOT / "params.yaml", scale="smoke"),
+            load(ROOT / "params.yaml", mix="smoke"),
             raw=Path("raw"),
             part=part,
             account=tmp_path / "a.json",
