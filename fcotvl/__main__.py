@@ -29,7 +29,7 @@ GROUPS = {
     "Chain": "check curate teacher distill rscot sft merge predict score speed report",
     "Data": "plan audit prefetch",
     "Model": "card convert export",
-    "Compare": "compare submit",
+    "Compare": "compare submit publish",
     "Project": "schemas",
 }
 """The order of ``fcotvl --help``; stages that are not named here come last."""
@@ -107,8 +107,8 @@ class Program(click.Group):
 
 
 def summary(docstring: str) -> str:
-    """What a stage does: the first line of its docstring without ``Stage `name`: ``."""
-    return _sentence(docstring.partition("\n")[0].partition(": ")[2])
+    """What a stage does: the first line of its docstring, without its name."""
+    return _sentence(re.sub(r"^(Stage|Command) ``\w+``: ", "", docstring.partition("\n")[0]))
 
 
 def flag_help(docstring: str) -> dict[str, str]:
