@@ -140,27 +140,24 @@ def bootstrap_values(
         DataError: a coalition has no scores, where values are exact.
         ValueError: a coalition does not have one score for each question, or there are none.
     """
-    players, errors = players_of(scores), {}
-    exact = len(players) <= EXACT_PLAYERS
-    if exact:
-        players, order, matrix = _exact_coefficients(scores)
+    players = players_of(scores)
+    if len(players) <= EXACT_PLAYERS:
+        _, order, matrix = _exact_coefficients(scores)
+        draws = matrix[None]
     else:
         order, draws = _sampled_coefficients(players, pairs)
-        matrix = draws.mean(axis=0)
     if not images or any(len(scores[members]) != len(images) for members in order):
         raise ValueError(f"every coalition needs one score for each of {len(images)} questions")
     table = np.array([scores[members] for members in order], dtype=np.float64)
-    if not exact:
-        errors = dict(zip(players, _standard_errors(draws @ table.mean(axis=1)), strict=True))
-    by_question = matrix @ table  # values are linear in the utility
-    gaps = list(combinations(range(len(players)), 2))
-    rows = np.vstack([by_question, *(by_question[[i]] - by_question[[j]] for i, j in gaps)])
-    found = mean_intervals(rows, images, bootstrap)
-    names = [(players[i], players[j]) for i, j in gaps]
+    by_question = dict(zip(players, draws.mean(axis=0) @ table, strict=True))  # values are linear
+    gaps = {(a, b): by_question[a] - by_question[b] for a, b in combinations(players, 2)}
+    found = mean_intervals([*by_question.values(), *gaps.values()], images, bootstrap)
+    values = dict(zip(players, found, strict=False))
+    errors = _standard_errors(draws @ table.mean(axis=1)) if len(draws) > 1 else []
     return (
-        dict(zip(players, found[: len(players)], strict=True)),
-        dict(zip(names, found[len(players) :], strict=True)),
-        errors,
+        values,
+        dict(zip(gaps, found[len(players) :], strict=True)),
+        dict(zip(players, errors, strict=False)),
     )
 
 
