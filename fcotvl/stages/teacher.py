@@ -26,6 +26,11 @@ FETCHED = ["*.safetensors", "*.json", "*.model", "*.txt"]
 def run(params: Params, *, bundled: Path, teacher: Path) -> None:
     """Put the teacher of the scale into the folder ``teacher``.
 
+    Args:
+        params: the study.
+        bundled: folder of the teacher that is part of the repository.
+        teacher: folder to write.
+
     Raises:
         CheckpointError: the bundled teacher is not there, or the hub cannot be reached.
         ParamsError: the training budget has an unknown key.
