@@ -1,4 +1,4 @@
-"""The small InternVL of scale ``tiny``: its tokenizer, its sizes and a fresh model."""
+"""The tiny InternVL of scale ``tiny``: its tokenizer and an untrained model."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ PAD = "<|endoftext|>"
 _PIECES = r"\d|\n| ?\p{Ll}+|\p{L}+| ?[^\s\d\p{L}]|\s"
 """Single digits, line breaks, lower-case words and marks with the space before them.
 
-Names and labels are capitalised and come without that space: one form wherever they stand, so that
-what a question asks for and what a picture shows are the same token.
+Names and labels are capitalised and split from that space, so that the word that a question asks for
+and the word that a picture shows are the same token.
 """
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE from ``texts``: any UTF-8 text round trips, digits stay single.
+    """Train a byte-level BPE on ``texts``: any UTF-8 text round-trips, digits stay single.
 
     Args:
-        texts: what the model will read and write; frequent words become one token.
-        vocab_size: most tokens, special ones and the 256 bytes included.
+        texts: typical prompts and replies; frequent words become one token.
+        vocab_size: most tokens, including special ones and the 256 bytes.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -83,9 +83,9 @@ def sincos(side: int, width: int) -> Float[Tensor, "positions width"]:
 def build_tiny(
     tokenizer: PreTrainedTokenizerFast, *, seed: int
 ) -> InternVLForConditionalGeneration:
-    """Make an untrained model whose ViT knows where its patches are.
+    """Make an untrained model whose position embeddings start as 2-D sine and cosine waves.
 
-    transformers starts position embeddings at zero; here they start as 2-D waves and are trained.
+    transformers initialises them to zero; the ViT would first have to learn where patches are.
     """
     config = tiny_config(
         vocab_size=len(tokenizer),

@@ -63,9 +63,9 @@ def pie(canvas: Canvas, rng: Random, density: int) -> Table:
     box = (x - radius, y - radius, x + radius, y + radius)
     total, angle = sum(fact.amount or 0 for fact in facts), rng.uniform(0, 360)
     for index, fact in enumerate(facts):
-        turn = 360 * (fact.amount or 0) / total
-        canvas.draw.pieslice(box, angle, angle + turn, canvas.style.accents[index])
-        angle += turn
+        sector = 360 * (fact.amount or 0) / total
+        canvas.draw.pieslice(box, angle, angle + sector, canvas.style.accents[index])
+        angle += sector
     if rng.random() < 0.5:
         canvas.draw.ellipse((x - 18, y - 18, x + 18, y + 18), canvas.style.paper)
     left = 4 if right else 100

@@ -63,14 +63,14 @@ def timeline(canvas: Canvas, rng: Random, density: int) -> Table:
 
 
 def ranking(canvas: Canvas, rng: Random, density: int) -> Table:
-    """Places 1, 2, 3, ... with names and numbers in falling order."""
+    """Ranks 1, 2, 3, ... with names and numbers in descending order."""
     facts, unit, _ = draw_facts(canvas, density, rows=(4, 7), longest=8)
     facts = tuple(sorted(facts, key=lambda fact: -(fact.amount or 0)))
     title = _title(canvas, rng)
     column = rng.randint(130, 150)
-    for place, (y, fact) in enumerate(zip(canvas.rows(len(facts), 28, 222), facts, strict=True)):
-        canvas.draw.ellipse((6, y - 11, 28, y + 11), outline=canvas.style.accents[place], width=2)
-        canvas.text(17, y, str(place + 1), anchor="m")
+    for rank, (y, fact) in enumerate(zip(canvas.rows(len(facts), 28, 222), facts, strict=True)):
+        canvas.draw.ellipse((6, y - 11, 28, y + 11), outline=canvas.style.accents[rank], width=2)
+        canvas.text(17, y, str(rank + 1), anchor="m")
         canvas.text(36, y, fact.key)
         canvas.text(column, y, fact.value)
     return Table(title, facts, unit)

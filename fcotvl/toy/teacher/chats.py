@@ -144,8 +144,7 @@ class ChatBuilder:
             # A space and a digit or name are two tokens; the second is the answer.
             answer_position += answer[0].isalnum()
         if turn.kind == "transcribe":
-            letters = [index for index, char in enumerate(text) if not char.isspace()]
-            evidence = {i: (token, -1) for i, token in zip(letters, reading_order, strict=False)}
+            evidence = _spread(0, text, reading_order, -1) if reading_order else {}
         else:
             evidence = _find_evidence(prompt, text, facts)
         targets = self._attention_targets(prompt, text, evidence)

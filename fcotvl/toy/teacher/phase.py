@@ -92,6 +92,7 @@ def train_phase(
     done, history = load_state(folder, parameters, optimizer)
     seconds = history[-1]["seconds"] if history else 0.0
     accuracy = RunningAccuracy()
+    log.info("phase %s: %d of %d steps are done", phase.name, done, phase.steps)
     started = saved = time.monotonic()
     model.train()
     for step, samples in zip(range(done, phase.steps), phase.batches(done), strict=False):
