@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import (
     AutoImageProcessor,
     AutoProcessor,
+    BatchEncoding,
     BatchFeature,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -183,9 +184,13 @@ class FcotvlProcessor(ProcessorMixin):
             )
         expanded = self.expand(texts, self.tiles(vision))
         vision.pop("num_tiles", None)
-        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False, **kwargs}
-        tokens = self.tokenizer(expanded, return_tensors=return_tensors, **settings)
+        tokens = self.tokenize(expanded, return_tensors=return_tensors, **kwargs)
         return BatchFeature({**tokens, **vision})
+
+    def tokenize(self, texts: Sequence[str], **kwargs: Any) -> BatchEncoding:
+        """Tokenise expanded chats as one batch, padded on the left unless ``kwargs`` differ."""
+        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False}
+        return self.tokenizer(list(texts), **{**settings, "return_tensors": "pt", **kwargs})
 
     def tiles(self, vision: Mapping[str, Any]) -> Sequence[int | list[int]]:
         """Tiles of each picture, as ``expand`` takes them, from the image processor's output."""
