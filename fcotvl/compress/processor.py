@@ -96,10 +96,9 @@ class FcotvlImageProcessor(BaseImageProcessor):
         pixels = np.stack([self._normalise(tile) for group in tiles for tile in group])
         features: dict[str, Any] = {"pixel_values": pixels, "num_tiles": list(map(len, tiles))}
         if self.tile_tokens is not None and self.threshold is not None:
-            of_complex, of_plain = self.tile_tokens
+            more, fewer = self.tile_tokens
             features["tile_tokens"] = [
-                of_plain if tile_complexity(tile) < self.threshold else of_complex
-                for tile in pixels
+                fewer if tile_complexity(tile) < self.threshold else more for tile in pixels
             ]
         return BatchFeature(
             features, tensor_type=return_tensors, skip_tensor_conversion=["num_tiles"]
