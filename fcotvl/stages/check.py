@@ -76,8 +76,8 @@ def validate_mix(name: str, mix: Mix) -> None:
     Raises:
         ParamsError: one is unknown.
     """
-    for source in (*mix.sources, *mix.benchmarks.values()):
-        _require(f"{name}.yaml", source.reader, READERS)
+    for reader in [entry.reader for entry in (*mix.sources, *mix.benchmarks.values())]:
+        _require(f"{name}.yaml", reader, READERS)
     for benchmark in mix.benchmarks:
         _require(f"{name}.yaml", benchmark, BENCHMARKS)
 

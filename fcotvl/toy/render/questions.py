@@ -32,11 +32,8 @@ def add(table: Table, rng: Random) -> Answered:
     """The sum of two values."""
     a, b = rng.sample(table.numeric, 2)
     answer = table.unit.write(_amount(a) + _amount(b))
-    return (
-        f"What is the sum of {a.key} and {b.key}?",
-        answer,
-        f"{_quote(a, b)}. {a.value} + {b.value} = {answer}",
-    )
+    question = f"What is the sum of {a.key} and {b.key}?"
+    return question, answer, f"{_quote(a, b)}. {a.value} + {b.value} = {answer}"
 
 
 def subtract(table: Table, rng: Random) -> Answered:
@@ -44,11 +41,8 @@ def subtract(table: Table, rng: Random) -> Answered:
     a, b = rng.sample(table.numeric, 2)
     high, low = (a, b) if _amount(a) > _amount(b) else (b, a)
     answer = table.unit.write(_amount(high) - _amount(low))
-    return (
-        f"What is the difference between {a.key} and {b.key}?",
-        answer,
-        f"{_quote(a, b)}. {high.value} - {low.value} = {answer}",
-    )
+    question = f"What is the difference between {a.key} and {b.key}?"
+    return question, answer, f"{_quote(a, b)}. {high.value} - {low.value} = {answer}"
 
 
 def compare(table: Table, rng: Random) -> Answered:
@@ -57,11 +51,8 @@ def compare(table: Table, rng: Random) -> Answered:
     larger = rng.random() < 0.5
     word, pick = ("larger", max) if larger else ("smaller", min)
     answer = pick(a, b, key=_amount).key
-    return (
-        f"Which is {word}, {a.key} or {b.key}?",
-        answer,
-        f"{_quote(a, b)}. The {word} is {answer}",
-    )
+    question = f"Which is {word}, {a.key} or {b.key}?"
+    return question, answer, f"{_quote(a, b)}. The {word} is {answer}"
 
 
 def extreme(table: Table, rng: Random) -> Answered:
@@ -69,11 +60,8 @@ def extreme(table: Table, rng: Random) -> Answered:
     largest = rng.random() < 0.5
     word, pick = ("largest", max) if largest else ("smallest", min)
     answer = pick(table.numeric, key=_amount).key
-    return (
-        f"Which has the {word} value?",
-        answer,
-        f"{_quote(*table.numeric)}. The {word} is {answer}",
-    )
+    question = f"Which has the {word} value?"
+    return question, answer, f"{_quote(*table.numeric)}. The {word} is {answer}"
 
 
 def count(table: Table, rng: Random) -> Answered:
@@ -81,11 +69,8 @@ def count(table: Table, rng: Random) -> Answered:
     ordered = sorted(map(_amount, table.numeric))
     bound = rng.choice(ordered[:-1])
     above = [fact for fact in table.numeric if _amount(fact) > bound]
-    return (
-        f"How many values are above {table.unit.write(bound)}?",
-        str(len(above)),
-        f"{_quote(*above)}. The count is {len(above)}",
-    )
+    question = f"How many values are above {table.unit.write(bound)}?"
+    return question, str(len(above)), f"{_quote(*above)}. The count is {len(above)}"
 
 
 REASONING: tuple[Callable[[Table, Random], Answered], ...] = (

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fcotvl.toy.teacher.chats import KINDS, ChatBuilder, SupervisedChat
+from fcotvl.toy.teacher.chats import CHAT_KINDS, ChatBuilder, SupervisedChat
 from fcotvl.train.turn_mask import PICTURE, turn_mask
 
 ANSWER_WEIGHT = 3.0
@@ -28,7 +28,7 @@ class ExerciseBatch:
     """The token to predict *at* this position, -100 elsewhere."""
     weights: Float[Tensor, "batch seq"]
     answer_kind: Int[Tensor, "batch seq"]
-    """1 + index in ``KINDS`` where the first token of an answer is predicted, else 0."""
+    """1 + index in ``CHAT_KINDS`` where the first token of an answer is predicted, else 0."""
     targets: Int[Tensor, "targets 4"]
     """Row, position, position to look at, and that of the name (-1: unsupervised)."""
 
@@ -62,7 +62,7 @@ def pack(
             else:
                 weights[row, reply:end] = len(chat.reply) ** -0.5
                 weights[row, reply + chat.answer_position] *= ANSWER_WEIGHT
-            kinds[row, reply + chat.answer_position] = 1 + KINDS.index(chat.kind)
+            kinds[row, reply + chat.answer_position] = 1 + CHAT_KINDS.index(chat.kind)
             for target in chat.targets:
                 look = begin + target.quote_position if target.quote_position >= 0 else -1
                 if target.visual_token >= 0:
@@ -71,12 +71,5 @@ def pack(
                 targets.append((row, reply + target.position, look, name))
             begin = end
     mask = torch.where(turn_mask(turn), 0.0, torch.finfo(torch.float32).min)
-    return ExerciseBatch(
-        ids,
-        positions,
-        mask,
-        labels,
-        weights,
-        kinds,
-        torch.tensor(targets, dtype=torch.long).reshape(-1, 4),
-    )
+    table = torch.tensor(targets, dtype=torch.long).reshape(-1, 4)
+    return ExerciseBatch(ids, positions, mask, labels, weights, kinds, table)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fcotvl.core.geometry import tokens_per_tile
 from fcotvl.core.prompts import TEMPLATES, Prompts, reply
-from fcotvl.core.records import Turn
+from fcotvl.core.records import KINDS, Turn
 from fcotvl.internvl.chat_templates import (
     IMAGE_END,
     IMAGE_START,
@@ -26,17 +26,8 @@ from fcotvl.toy.render.canvas import SIDE
 from fcotvl.toy.teacher.samples import CHARACTER_IDS, CLASSES, FactLocation, Sample
 
 TINY_PROMPTS = Prompts(**TEMPLATES["tiny"])
-KINDS = (
-    "transcribe",
-    "extractive",
-    "reason",
-    "extractive+cot",
-    "reason+cot",
-    "listing",
-    "arithmetic",
-    "conclusion",
-)
-"""Kinds of turns, whose accuracy is measured apart."""
+CHAT_KINDS = (*KINDS, "extractive+cot", "reason+cot", "listing", "arithmetic", "conclusion")
+"""Kinds of turns whose accuracy is measured apart."""
 COT_SHARE = {"transcribe": 0.0, "extractive": 0.2, "reason": 0.75}
 """How often a turn of each kind is trained with its reasoning."""
 TRANSCRIBE_SHARE = 0.15
@@ -81,7 +72,7 @@ class SupervisedChat:
     answer_position: int
     """Where in the reply its final answer starts."""
     kind: str
-    """One of ``KINDS``."""
+    """One of ``CHAT_KINDS``."""
     weights: tuple[float, ...] | None = None
     """Loss weights of the reply's tokens, where they are not the default."""
     targets: tuple[AttentionTarget, ...] = ()

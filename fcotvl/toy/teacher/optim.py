@@ -38,7 +38,8 @@ class MuonAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], momentum: float = 0.95) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in parameters.items():
             by_muon = parameter.ndim > 1 and not any(part in name for part in _ADAMW_NAMES)
             (matrices if by_muon else others).append(parameter)

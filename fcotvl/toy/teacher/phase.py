@@ -10,7 +10,6 @@ from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import InternVLForConditionalGeneration
 
 from fcotvl.toy.teacher.optim import MuonAdamW, warmup_stable_decay
 from fcotvl.toy.teacher.samples import Sample
@@ -68,7 +67,7 @@ class Phase:
 
 def train_phase(
     phase: Phase,
-    model: InternVLForConditionalGeneration | nn.Module,
+    model: nn.Module,
     folder: Path,
     *,
     save_seconds: float = 60.0,
@@ -97,7 +96,7 @@ def train_phase(
     model.train()
     for step, samples in zip(range(done, phase.steps), phase.batches(done), strict=False):
         result = phase.step(samples, step)
-        result.loss.backward()  # type: ignore[no-untyped-call]
+        result.loss.backward()
         accuracy.add(result.correct)
         _update(optimizer, warmup_stable_decay(step, phase.steps, phase.peak))
         if step % LOG_STEPS == 0:

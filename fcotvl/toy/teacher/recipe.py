@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,8 +22,8 @@ from fcotvl.core.geometry import tokens_per_tile
 from fcotvl.core.prompts import MODES, reply
 from fcotvl.toy.model import build_tiny, build_tokenizer
 from fcotvl.toy.render import FAMILIES, MAX_FACTS, render
-from fcotvl.toy.teacher.batch import pack
-from fcotvl.toy.teacher.chats import TINY_PROMPTS, ChatBuilder
+from fcotvl.toy.teacher.batch import ExerciseBatch, pack
+from fcotvl.toy.teacher.chats import TINY_PROMPTS, ChatBuilder, Contents
 from fcotvl.toy.teacher.phase import Phase, StepResult, train_phase
 from fcotvl.toy.teacher.samples import Curriculum, Sample, batches, to_characters
 from fcotvl.toy.teacher.target_embeddings import TargetEmbeddings
@@ -66,12 +66,6 @@ class TeacherBudget:
     vocabulary: int = 2048
     sample_pictures: int = 1500
     """Renders per family whose texts train the tokenizer."""
-
-
-SMOKE = TeacherBudget(
-    vision_steps=4, text_steps=6, joint_steps=3, pages=4, chats=2, sample_pictures=40
-)
-"""Goes through every phase in seconds and learns next to nothing."""
 
 
 def sample_texts(pictures: int, seed: int) -> Iterator[str]:
@@ -121,58 +115,56 @@ def _vision_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phas
         "projector": model.multi_modal_projector,
         "reader": parts.reader,
     }
-    pictures = partial(
-        batches, VISION_CURRICULUM, steps=steps, batch_size=budget.pages, seed=seed,
-        practice_share=PRACTICE_SHARE,
-    )  # fmt: skip
+    source = partial(batches, VISION_CURRICULUM, practice_share=PRACTICE_SHARE)
+    stream = partial(source, steps=steps, size=budget.pages, seed=seed)
 
     def step(samples: list[Sample], _: int) -> StepResult:
         return run_vision(parts, samples, distance_weight=VISION_DISTANCE_WEIGHT)[1]
 
-    return Phase("1-vision", modules, step, pictures, steps, budget.peak)
+    return Phase("1-vision", modules, step, stream, steps, budget.peak)
 
 
 def _text_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phase:
     """Train the LLM on target embeddings in place of pictures."""
-    model, builder, steps = parts.model, parts.builder, budget.text_steps
-    pictures = partial(
-        batches, TEXT_CURRICULUM, steps=steps, batch_size=budget.chats, seed=seed + 1
-    )
+    steps, llm = budget.text_steps, parts.model.model.language_model
+    stream = partial(batches, TEXT_CURRICULUM, steps=steps, size=budget.chats, seed=seed + 1)
 
     def step(samples: list[Sample], number: int) -> StepResult:
         rng = Random(f"turns-{seed}-{number}")  # noqa: S311
-        batch = pack([builder.sample_chats(sample, rng) for sample in samples], builder)
-        tile, token, row = contents = builder.content_rows(samples)
+        batch, contents = _language_inputs(parts, samples, rng)
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
-        kept = torch.rand(len(tile), generator=generator) >= CONTENT_DROPOUT
-        known = tile[kept], token[kept], row[kept]
-        visual = parts.target_embeddings(to_characters(samples), known)
-        answers = picture_losses(model, batch, visual, contents, builder)
-        return answers + exercise_losses(model, builder, rng)
+        kept = torch.rand(len(contents[0]), generator=generator) >= CONTENT_DROPOUT
+        tile, token, row = (column[kept] for column in contents)
+        visual = parts.target_embeddings(to_characters(samples), (tile, token, row))
+        answers = picture_losses(parts.model, batch, visual, contents, parts.builder)
+        return answers + exercise_losses(parts.model, parts.builder, rng)
 
-    modules = {"llm": model.model.language_model}
-    return Phase("2-text", modules, step, pictures, steps, budget.peak)
+    return Phase("2-text", {"llm": llm}, step, stream, steps, budget.peak)
 
 
 def _joint_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phase:
     """Train all parts on pictures; the losses of phase 1 stay as auxiliary losses."""
-    model, builder, steps = parts.model, parts.builder, budget.joint_steps
-    pictures = partial(
-        batches, JOINT_CURRICULUM, steps=steps, batch_size=budget.chats, seed=seed + 3
-    )
+    steps, modules = budget.joint_steps, {"model": parts.model.model, "reader": parts.reader}
+    stream = partial(batches, JOINT_CURRICULUM, steps=steps, size=budget.chats, seed=seed + 3)
 
     def step(samples: list[Sample], number: int) -> StepResult:
         rng = Random(f"join-{seed}-{number}")  # noqa: S311
-        batch = pack([builder.sample_chats(sample, rng) for sample in samples], builder)
-        contents = builder.content_rows(samples)
+        batch, contents = _language_inputs(parts, samples, rng)
         visual, seen = run_vision(parts, samples, distance_weight=JOINT_DISTANCE_WEIGHT)
-        answers = picture_losses(model, batch, visual, contents, builder)
-        exercises = exercise_losses(model, builder, rng)
-        weighted = StepResult(JOINT_VISION_WEIGHT * seen.loss, seen.correct, seen.losses)
-        return answers + weighted + exercises
+        answers = picture_losses(parts.model, batch, visual, contents, parts.builder)
+        exercises = exercise_losses(parts.model, parts.builder, rng)
+        auxiliary = replace(seen, loss=JOINT_VISION_WEIGHT * seen.loss)
+        return answers + auxiliary + exercises
 
-    modules = {"model": model.model, "reader": parts.reader}
-    return Phase("3-joint", modules, step, pictures, steps, budget.joint_peak)
+    return Phase("3-joint", modules, step, stream, steps, budget.joint_peak)
+
+
+def _language_inputs(
+    parts: TeacherParts, samples: list[Sample], rng: Random
+) -> tuple[ExerciseBatch, Contents]:
+    """Random turns about each sample, and what its visual tokens show."""
+    chats = [parts.builder.sample_chats(sample, rng) for sample in samples]
+    return pack(chats, parts.builder), parts.builder.content_rows(samples)
 
 
 def _warn_below(what: str, accuracy: float, expected: float, budget: str) -> None:

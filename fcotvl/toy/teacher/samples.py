@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import groupby, pairwise
 from operator import attrgetter
 from random import Random
 
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from fcotvl.compress.processor import IMAGE_MEAN, IMAGE_STD
 from fcotvl.core.geometry import PATCH_SIZE, SHUFFLE_FACTOR
@@ -211,24 +211,20 @@ def _sample(
 
 
 @dataclass(frozen=True)
-class SampleStream(IterableDataset[Sample]):
-    """Samples ``start, start + 1, ...``, drawn in a worker process."""
+class SampleDataset(Dataset[Sample]):
+    """The endless training set, by index."""
 
-    start: int
     seed: int
     densities: tuple[int, ...]
     """Choices for the most facts in a picture, drawn once per batch: equal lengths pad less."""
     batch_size: int
     practice_share: float
 
-    def __iter__(self) -> Iterator[Sample]:
-        """Draw without end."""
-        index = self.start
-        while True:
-            rng = Random(f"density-{self.seed}-{index // self.batch_size}")  # noqa: S311
-            density = rng.choice(self.densities)
-            yield draw_sample(index, self.seed, practice_share=self.practice_share, density=density)
-            index += 1
+    def __getitem__(self, index: int) -> Sample:
+        """Draw one sample."""
+        rng = Random(f"density-{self.seed}-{index // self.batch_size}")  # noqa: S311
+        density = rng.choice(self.densities)
+        return draw_sample(index, self.seed, practice_share=self.practice_share, density=density)
 
 
 def batches(
@@ -236,17 +232,17 @@ def batches(
     first: int,
     *,
     steps: int,
-    batch_size: int,
+    size: int,
     seed: int,
     practice_share: float = 0.0,
 ) -> Iterator[list[Sample]]:
-    """One batch for each step from ``first`` on, drawn ahead in a worker process."""
+    """One batch of ``size`` for each step from ``first`` on, drawn ahead in a worker process."""
     for share, densities in curriculum:
         last = int(share * steps)
         if first < last:
-            stream = SampleStream(first * batch_size, seed, densities, batch_size, practice_share)
-            loader = DataLoader(
-                stream, batch_size=batch_size, num_workers=1, collate_fn=list, prefetch_factor=4
+            dataset = SampleDataset(seed, densities, size, practice_share)
+            indices = range(first * size, last * size)
+            yield from DataLoader(
+                dataset, size, sampler=indices, num_workers=1, collate_fn=list, prefetch_factor=4
             )
-            yield from islice(loader, last - first)
             first = last

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from fcotvl.toy.teacher.attention_supervision import AttentionProbe, probe_attention
 from fcotvl.toy.teacher.batch import ExerciseBatch, pack
-from fcotvl.toy.teacher.chats import KINDS, ChatBuilder, Contents
+from fcotvl.toy.teacher.chats import CHAT_KINDS, ChatBuilder, Contents
 from fcotvl.toy.teacher.phase import StepResult
 from fcotvl.toy.teacher.text_exercises import text_exercises
 
@@ -117,7 +117,7 @@ def _reply_loss(
     right = logits.argmax(-1) == target
     correct = {
         kind: (float(right[kinds == code].sum()), count)
-        for code, kind in enumerate(KINDS, start=1)
+        for code, kind in enumerate(CHAT_KINDS, start=1)
         if (count := int((kinds == code).sum()))
     }
     return loss, correct

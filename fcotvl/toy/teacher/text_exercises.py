@@ -54,13 +54,9 @@ def arithmetic(builder: ChatBuilder, rng: Random) -> SupervisedChat:
     text, results = "", []
     for _ in range(SUMS):
         unit, (low, high) = draw_unit(rng), sorted(rng.sample(range(3, 100), 2))
-        left, sign, right, result = rng.choice(
-            (
-                (high, "-", low, high - low),
-                (low, "+", high, low + high),
-                (high, "+", low, low + high),
-            )
-        )
+        total = low + high
+        sums = (high, "-", low, high - low), (low, "+", high, total), (high, "+", low, total)
+        left, sign, right, result = rng.choice(sums)
         text += f"{unit.write(left)} {sign} {unit.write(right)} = "
         results.append(range(len(text), len(text) + len(unit.write(result))))
         text += f"{unit.write(result)}. "
@@ -99,11 +95,11 @@ def conclusion(builder: ChatBuilder, rng: Random) -> SupervisedChat:
             ends[fact] = token_at[start + len(quote) - 1]
             name = len(prompt) + token_at[start]
             targets.append(AttentionTarget(ends[fact] + 1, -1, name_position=name))
-    if fact := _deciding_fact(table, rationale[given:], answer):
-        if fact.key != answer:
+    if deciding := _deciding_fact(table, rationale[given:], answer):
+        if deciding.key != answer:
             digits = (i for i, char in enumerate(rationale) if i >= given and char.isdigit())
             decision = next(digits)
-        quoted = len(prompt) + ends[fact]
+        quoted = len(prompt) + ends[deciding]
         targets.append(AttentionTarget(token_at[decision], -1, quote_position=quoted))
     return SupervisedChat(
         prompt, tokens, answer_position, "conclusion", tuple(weights), tuple(targets)

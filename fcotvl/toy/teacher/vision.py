@@ -116,10 +116,7 @@ def run_vision(
         attention = attention + key_probe.loss(row, own, key[:, None].expand(-1, KEY_HEADS))
     reading = reading_loss(logits, characters)
     loss = reading + distance_weight * distance + naming + ATTENTION_WEIGHT * attention
-    correct = {
-        "read": (reading_accuracy(logits.detach(), characters), 1),
-        "named": (named, 1),
-    }
+    correct = {"read": (reading_accuracy(logits.detach(), characters), 1), "named": (named, 1)}
     losses = {"distance": distance.item(), "patch attention": attention.item()}
     return visual, StepResult(loss, correct, losses)
 
