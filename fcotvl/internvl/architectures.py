@@ -22,46 +22,38 @@ from fcotvl.internvl.chat_templates import IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
 
 
 def _sizes(*, width: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
-    return {
+    return more | {
         "hidden_size": width,
         "intermediate_size": inner,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        **more,
     }
 
 
+def _llm(*, kv_heads: int, **sizes: int) -> dict[str, Any]:
+    return _sizes(
+        **sizes,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=32768,
+        tie_word_embeddings=False,
+    )
+
+
 _INTERNVIT_300M = _sizes(width=1024, inner=4096, layers=24, heads=16, layer_norm_eps=1e-6)
-_QWEN2 = {
-    "vocab_size": 151655,
-    "max_position_embeddings": 32768,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
-    "tie_word_embeddings": False,
-}
+_QWEN2 = {"vocab_size": 151655, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 _INTERNLM2 = {
     "vocab_size": 92553,
     "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 32768,
     "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e6, "factor": 2.0},
     "attention_bias": False,
-    "tie_word_embeddings": False,
 }
-_LLMS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any], dict[str, Any]]] = {
-    "internvl2-1b": (
-        Qwen2Config,
-        _QWEN2,
-        _sizes(width=896, inner=4864, layers=24, heads=14, num_key_value_heads=2),
-    ),
-    "internvl2-2b": (
-        LlamaConfig,
-        _INTERNLM2,
-        _sizes(width=2048, inner=8192, layers=24, heads=16, num_key_value_heads=8),
-    ),
-    "internvl2-8b": (
-        LlamaConfig,
-        _INTERNLM2,
-        _sizes(width=4096, inner=14336, layers=32, heads=32, num_key_value_heads=8),
-    ),
+_1B = _QWEN2 | _llm(width=896, inner=4864, layers=24, heads=14, kv_heads=2)
+_2B = _INTERNLM2 | _llm(width=2048, inner=8192, layers=24, heads=16, kv_heads=8)
+_8B = _INTERNLM2 | _llm(width=4096, inner=14336, layers=32, heads=32, kv_heads=8)
+_LLMS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
+    "internvl2-1b": (Qwen2Config, _1B),
+    "internvl2-2b": (LlamaConfig, _2B),
+    "internvl2-8b": (LlamaConfig, _8B),
 }
 
 
@@ -84,8 +76,8 @@ def teacher_config(architecture: str) -> InternVLConfig:
     if architecture not in _LLMS:
         known = ", ".join(TILE_SIZES)
         raise ParamsError(f"no architecture {architecture!r}; choose one of {known}")
-    config_class, family, sizes = _LLMS[architecture]
-    text = config_class(**family, **sizes)
+    config_class, settings = _LLMS[architecture]
+    text = config_class(**settings)
     return _internvl(architecture, _INTERNVIT_300M, text, text.vocab_size - 1)
 
 
