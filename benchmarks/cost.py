@@ -6,10 +6,11 @@ Random weights at true shapes. Every figure is a ratio to the teacher, the media
 which all systems take their turn. All systems share the teacher's ViT, so each picture passes
 through it once. On a CPU, time is CPU time of this process, so that a busy machine does not change
 the ratio. ``kv`` is the cache after prefill, ``peak`` the most memory that one picture with its
-reply takes beside the weights; on a CPU it is left out where it does not rise above what the process
-already holds. ``--extrapolate`` is for models that are too large or too slow: models of one and of
-two layers are measured, and each further layer is taken to add what the second did (after FastV's
-cut, what a layer with the kept tokens adds). The prediction is still that of the whole model.
+reply takes beside the weights; on a CPU it is left out where it does not rise above what the
+process already holds. ``--extrapolate`` is for models that are too large or too slow: models of
+one and of two layers are measured, and each further layer is taken to add what the second did
+(after FastV's cut, what a layer with the kept tokens adds). The prediction is still that of the
+whole model.
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ def main() -> None:
         two = measure_rounds(systems, *run)[0]
         rounds = [extrapolate(*pair, layers) for pair in zip(one, two, strict=True)]
         print(f"Extrapolated to {layers} layers from measured models of one and of two.\n")
-        rows = []
+        rows: list[dict[str, Any]] = []
     else:
         systems = build_systems(args.architecture, dtype, args.device)
         rounds, vit_seconds = measure_rounds(systems, *run)

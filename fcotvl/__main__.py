@@ -29,29 +29,25 @@ GROUPS = {
     "Chain": "check curate teacher distill rscot sft merge predict score speed report",
     "Data": "plan audit prefetch",
     "Model": "card convert export",
-    "Compare": "compare submit",
+    "Compare": "compare submit publish",
     "Project": "schemas",
 }
 """The order of ``fcotvl --help``; stages that are not named here come last."""
 
-TYPES: dict[str, Any] = {
-    "Path": click.Path(path_type=Path),
-    "str": str,
-    "int": int,
-    "float": float,
-}
+PATH = click.Path(path_type=Path)
+TYPES: dict[str, Any] = {"Path": PATH, "str": str, "int": int, "float": float}
 MANY = "tuple[Path, ...]"
 """Annotation of a flag that takes several values, as in ``--student a b c``."""
 
 OVERRIDES = {
-    "scale": click.Option(["--scale"], help="Model and budgets: a file in workflow/scales."),
-    "mix": click.Option(["--mix"], help="Data: a file in workflow/mixes."),
-    "compressor": click.Option(["--compressor"], help="The student's compressor."),
-    "ratio": click.Option(["--ratio"], type=float, help="Share of visual tokens removed."),
-    "seed": click.Option(["--seed"], type=int, help="Seed of training."),
-    "recipe": click.Option(["--recipe"], help="Post-training recipe: a key of recipes."),
+    "scale": (str, "Model and budgets: a file in workflow/scales."),
+    "mix": (str, "Data: a file in workflow/mixes."),
+    "compressor": (str, "The student's compressor."),
+    "ratio": (float, "Share of visual tokens removed."),
+    "seed": (int, "Seed of training."),
+    "recipe": (str, "Post-training recipe."),
 }
-"""Flags of every command that replace the value of params.yaml."""
+"""Flags of every command that replace a value of params.yaml: type and help."""
 
 
 class Stage(click.Command):
@@ -62,18 +58,18 @@ class Stage(click.Command):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         run = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "run")
         text = ast.get_docstring(run) or ""
-        given = run.args
-        help_of = flag_help(text)
-        self.flags = [
-            _option(flag, default, help_of.get(flag.arg))
-            for flag, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        keywords = zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)
+        self.flags = [_option(flag, default, flag_help(text)) for flag, default in keywords]
+        self.overrides = [
+            click.Option([f"--{name}"], type=kind, help=line)
+            for name, (kind, line) in OVERRIDES.items()
         ]
-        written_to = click.Option(["--log"], type=TYPES["Path"], help="Log file (under logs/).")
+        log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
         super().__init__(
             path.stem.replace("_", "-"),
-            params=[*self.flags, *OVERRIDES.values(), written_to],
+            params=[*self.flags, *self.overrides, log_file],
             callback=lambda **values: execute(path.stem, self.flags, values),
-            help=_plain(re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0]),
+            help=re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0].replace("``", "`"),
             short_help=summary(ast.get_docstring(tree) or ""),
         )
 
@@ -84,17 +80,15 @@ class Stage(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the stage's own flags apart from those that every command has."""
-        records = [option.get_help_record(ctx) for option in self.get_params(ctx)]
-        own, end = len(self.flags), len(self.flags) + len(OVERRIDES)
-        titled = {
-            "Flags": records[:own],
-            "In place of params.yaml": records[own:end],
-            "Options": records[end:],
-        }
-        for title, part in titled.items():
-            if part:
+        rest = self.get_params(ctx)[len(self.flags) + len(self.overrides) :]
+        for title, part in (
+            ("Flags", self.flags),
+            ("In place of params.yaml", self.overrides),
+            ("Options", rest),
+        ):
+            if records := [found for one in part if (found := one.get_help_record(ctx))]:
                 with formatter.section(title):
-                    formatter.write_dl([record for record in part if record])
+                    formatter.write_dl(records)
 
 
 class Program(click.Group):
@@ -106,48 +100,40 @@ class Program(click.Group):
         others = " ".join(name for name in self.list_commands(ctx) if name not in grouped)
         width = max(map(len, self.commands))
         for title, names in (GROUPS | {"More": others}).items():
-            lines = [
-                (name.ljust(width), self.commands[name].short_help or "")
-                for name in names.split()
-                if name in self.commands
-            ]
-            if lines:
+            found = [self.commands[name] for name in names.split() if name in self.commands]
+            if found:
                 with formatter.section(title):
-                    formatter.write_dl(lines)
+                    formatter.write_dl([(f"{c.name:{width}}", c.short_help or "") for c in found])
 
 
 def summary(docstring: str) -> str:
-    """What a stage does: the first line of its docstring without ``Stage `name`: ``."""
-    return _sentence(docstring.partition("\n")[0].partition(": ")[2])
+    """What a stage does: the first line of its docstring, without its name."""
+    return _sentence(re.sub(r"^(Stage|Command) ``\w+``: ", "", docstring.partition("\n")[0]))
 
 
 def flag_help(docstring: str) -> dict[str, str]:
-    """The ``Args:`` section of a docstring: what is said of each argument, on one line."""
+    """The ``Args:`` section of a docstring: the text of each argument, on one line."""
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, re.DOTALL | re.MULTILINE)
     entries = re.split(r"^    (\w+):", section[1] if section else "", flags=re.MULTILINE)
-    return {name: _sentence(text) for name, text in zip(entries[1::2], entries[2::2], strict=True)}
+    return dict(zip(entries[1::2], map(_sentence, entries[2::2]), strict=True))
 
 
 def _sentence(text: str) -> str:
-    text = _plain(" ".join(text.split()))
+    text = " ".join(text.split()).replace("``", "`")
     return text[:1].upper() + text[1:]
 
 
-def _plain(text: str) -> str:
-    return text.replace("``", "`")
-
-
-def _option(flag: ast.arg, default: ast.expr | None, text: str | None) -> click.Option:
+def _option(flag: ast.arg, default: ast.expr | None, help_texts: dict[str, str]) -> click.Option:
     annotation = ast.unparse(flag.annotation) if flag.annotation else "Path"
     many = annotation == MANY
     value = {"default": ast.literal_eval(default)} if default and not many else {}
     return click.Option(
         [f"--{flag.arg.replace('_', '-')}", flag.arg],
-        type=TYPES["Path"] if many else TYPES[annotation.removesuffix(" | None")],
+        type=PATH if many else TYPES[annotation.removesuffix(" | None")],
         required=default is None,
         multiple=many,
         show_default=True,
-        help=text,
+        help=help_texts.get(flag.arg),
         **value,
     )
 
@@ -157,20 +143,17 @@ def _repeated(args: Sequence[str], many: set[str]) -> Iterator[str]:
     for arg in args:
         if arg.startswith("--"):
             current = arg if arg in many else None
-            if not current:
-                yield arg
-        else:
+        if arg != current:
             yield from (current, arg) if current else (arg,)
 
 
 def execute(stage: str, flags: Sequence[click.Option], values: dict[str, Any]) -> int:
     """Run ``stage`` with parsed ``values`` and return its exit code."""
-    overrides = {name: values.pop(name) for name in OVERRIDES}
     given = {flag.name: values[flag.name] for flag in flags if flag.name}
     run = import_module(f"fcotvl.stages.{stage}").run
     try:
         _log_to(values["log"] or _log_path(stage, given))
-        run(config.load(**overrides), **given)
+        run(config.load(**{name: values[name] for name in OVERRIDES}), **given)
     except FcotvlError as error:
         log.error("%s: %s", stage, error)  # noqa: TRY400 - one line, without a traceback
         return 2
@@ -200,16 +183,13 @@ def _log_to(path: Path) -> None:
     root.propagate = False
 
 
-def program() -> Program:
+def program() -> click.Command:
     """The command line with every stage of ``fcotvl/stages``."""
     files = sorted(f for folder in stages.__path__ for f in Path(folder).glob("[!_]*.py"))
-    whole = Program(
-        "fcotvl",
-        commands=[Stage(path) for path in files],
-        help=f"{fcotvl.__doc__} Run it in the project's folder.",
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    )
-    return click.version_option(fcotvl.__version__)(whole)
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    commands = [Stage(path) for path in files]
+    group = Program("fcotvl", commands, help=fcotvl.__doc__, context_settings=settings)
+    return click.version_option(fcotvl.__version__)(group)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

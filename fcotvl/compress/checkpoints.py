@@ -17,7 +17,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTr
 from transformers.utils import logging
 
 from fcotvl.compress.config import FcotvlConfig, tile_tokens, visual_tokens
-from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
+from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
 from fcotvl.core.errors import CheckpointError
 
@@ -53,12 +53,9 @@ def load_teacher(
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded: {_first_line(error)}") from error
-    for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if report[problem]:
-            named = sorted(map(str, report[problem]))
-            raise CheckpointError(
-                f"{folder}: {len(named)} {problem.replace('_', ' ')}, the first is {named[0]}"
-            )
+    for problem in ("missing", "mismatched", "unexpected"):
+        if keys := sorted(map(str, report[f"{problem}_keys"])):
+            raise CheckpointError(f"{folder}: {len(keys)} {problem} keys, the first is {keys[0]}")
     loaded: InternVLForConditionalGeneration = model.eval()
     return loaded
 
@@ -83,27 +80,18 @@ def processor_for(processor: FcotvlProcessor, config: InternVLConfig) -> FcotvlP
     Raises:
         CheckpointError: the number differs between tiles and the config has no threshold.
     """
-    images, counts = processor.image_processor, tile_tokens(config)
+    counts = tile_tokens(config)
     threshold = (getattr(config, "compressor_options", None) or {}).get("threshold")
     if len(counts) > 1 and threshold is None:
         raise CheckpointError(
             f"this student's compressor {config.compressor!r} has no threshold; take a checkpoint "
             "of distill, which calibrates it"
         )
-    adapted = FcotvlImageProcessor(
-        images.tile_size,
-        images.max_tiles,
-        images.image_mean,
-        images.image_std,
-        tile_tokens=counts if len(counts) > 1 else None,
-        threshold=threshold,
-    )
-    return FcotvlProcessor(
-        adapted,
-        processor.tokenizer,
-        image_seq_length=visual_tokens(config),
-        chat_template=processor.chat_template,
-    )
+    adapted, images = copy.copy(processor), copy.copy(processor.image_processor)
+    images.tile_tokens = list(counts) if len(counts) > 1 else None
+    images.threshold = threshold if len(counts) > 1 else None
+    adapted.image_processor, adapted.image_seq_length = images, visual_tokens(config)
+    return adapted
 
 
 def make_student(

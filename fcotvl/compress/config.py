@@ -48,9 +48,7 @@ class FcotvlConfig(InternVLConfig):
         Raises:
             ParamsError: the compressor does not offer this ratio for the teacher's tiles.
         """
-        settings = config.to_dict()
-        for name in _NOT_INHERITED:
-            settings.pop(name, None)
+        settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
         settings["image_seq_length"] = compressors.output_tokens(
             compressor, ratio=ratio, tokens=full_tokens(config)
         )

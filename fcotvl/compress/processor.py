@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import (
     AutoImageProcessor,
     AutoProcessor,
+    BatchEncoding,
     BatchFeature,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -95,10 +96,9 @@ class FcotvlImageProcessor(BaseImageProcessor):
         pixels = np.stack([self._normalise(tile) for group in tiles for tile in group])
         features: dict[str, Any] = {"pixel_values": pixels, "num_tiles": list(map(len, tiles))}
         if self.tile_tokens is not None and self.threshold is not None:
-            of_complex, of_plain = self.tile_tokens
+            more, fewer = self.tile_tokens
             features["tile_tokens"] = [
-                of_plain if tile_complexity(tile) < self.threshold else of_complex
-                for tile in pixels
+                fewer if tile_complexity(tile) < self.threshold else more for tile in pixels
             ]
         return BatchFeature(
             features, tensor_type=return_tensors, skip_tensor_conversion=["num_tiles"]
@@ -183,9 +183,13 @@ class FcotvlProcessor(ProcessorMixin):
             )
         expanded = self.expand(texts, self.tiles(vision))
         vision.pop("num_tiles", None)
-        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False, **kwargs}
-        tokens = self.tokenizer(expanded, return_tensors=return_tensors, **settings)
+        tokens = self.tokenize(expanded, return_tensors=return_tensors, **kwargs)
         return BatchFeature({**tokens, **vision})
+
+    def tokenize(self, texts: Sequence[str], **kwargs: Any) -> BatchEncoding:
+        """Tokenise expanded chats as one batch, padded on the left unless ``kwargs`` differ."""
+        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False}
+        return self.tokenizer(list(texts), **{**settings, "return_tensors": "pt", **kwargs})
 
     def tiles(self, vision: Mapping[str, Any]) -> Sequence[int | list[int]]:
         """Tiles of each picture, as ``expand`` takes them, from the image processor's output."""

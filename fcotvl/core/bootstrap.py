@@ -2,6 +2,7 @@
 
 Questions about one image succeed and fail together, so whole images are resampled (the cluster
 bootstrap, Field and Welsh 2007). An interval lies between percentiles of the resampled scores.
+Without scores, or without exactly one per question, there is none: a ``ValueError``.
 """
 
 from __future__ import annotations
@@ -60,11 +61,7 @@ class Questions:
 def mean_interval(
     scores: Scores, questions: Questions, bootstrap: Bootstrap = BOOTSTRAP
 ) -> Interval:
-    """The mean of ``scores``, one number per question, with its interval.
-
-    Raises:
-        ValueError: there are no scores, or not one score per question.
-    """
+    """The mean of ``scores``, one number per question, with its interval."""
     return _interval([scores], questions, lambda means: means[..., 0], bootstrap)
 
 
@@ -75,9 +72,6 @@ def mean_intervals(
 
     Anything linear in the scores of single questions is such a row: a difference of two systems,
     a Shapley value, the gap between two of them.
-
-    Raises:
-        ValueError: there are no scores, or not one score per question.
     """
     table = np.atleast_2d(np.asarray(rows, dtype=np.float64))
     sums = _sums(table, Questions(images))[:, 0]
@@ -96,9 +90,6 @@ def difference_interval(
 
     Paired: each resample asks both systems the same questions, so what makes an image hard for
     both cancels.
-
-    Raises:
-        ValueError: there are no scores, or not one score per question.
     """
     return _interval([scores, baseline], questions, lambda m: m[..., 0] - m[..., 1], bootstrap)
 
@@ -109,9 +100,6 @@ def retention_interval(
     """Mean student score / mean teacher score over the same questions, paired as a difference is.
 
     Not a number where the teacher's mean is 0.
-
-    Raises:
-        ValueError: there are no scores, or not one score per question.
     """
     return _interval([student, teacher], questions, _ratio, bootstrap)
 

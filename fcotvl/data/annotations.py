@@ -1,35 +1,43 @@
-"""Reading annotations that may be damaged: every finding is a ``DataError`` with one clear line."""
+"""Reading annotations that may be damaged: every fault is a ``DataError`` of one clear line."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined
+
+T = TypeVar("T")
+Parse = Callable[[int, Any], T | None]
+"""Makes something of the number and content of a row; ``None`` passes over it, ``DataError`` says
+what is wrong with it."""
+Question = tuple[str, Turn]
+"""An image's name and a question about it."""
 
 _SHOWN = 60
-"""Characters of a wrong value that a message repeats."""
+"""Characters of a wrong value that a message shows."""
 
 
 class AbsentError(DataError):
-    """A data set, or a part of it, is not there, as against there and damaged."""
+    """A data set, or a part of it, is missing (not damaged)."""
 
 
 def existing(raw: Path, name: str, what: str) -> Path:
     """``raw/name``.
 
     Raises:
-        AbsentError: it is not there; says what was looked for.
+        AbsentError: it does not exist; ``what`` begins the message.
     """
-    found = raw / name
-    if found.exists():
-        return found
+    if (raw / name).exists():
+        return raw / name
     raise AbsentError(f"{what}: no {name!r} in {raw}; unpack it there or change data.raw")
 
 
-def first_of(root: Path, names: Sequence[str], what: str) -> Path:
+def first_existing(root: Path, names: Sequence[str], what: str) -> Path:
     """The first of ``names`` that exists below ``root``.
 
     Raises:
@@ -60,7 +68,7 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: it is missing, not UTF-8 or not JSON.
     """
-    return _parse(read_text(path))
+    return _parse_json(read_text(path))
 
 
 def read_lines(path: Path) -> Iterator[Any]:
@@ -70,7 +78,7 @@ def read_lines(path: Path) -> Iterator[Any]:
             if not line.strip():
                 continue
             try:
-                yield _parse(_decode(line))
+                yield _parse_json(_decode(line))
             except DataError as error:
                 yield error
 
@@ -83,7 +91,7 @@ def _decode(data: bytes) -> str:
         raise DataError(f"not UTF-8 (byte {byte:#04x} at {error.start})") from error
 
 
-def _parse(value: str) -> Any:
+def _parse_json(value: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
@@ -94,7 +102,7 @@ def read_rows(path: Path, *keys: str) -> list[Any]:
     """The list in ``path``, below ``keys`` if any are given.
 
     Raises:
-        DataError: as ``read_json``, or there is something else.
+        DataError: as ``read_json``, or there is no list.
     """
     value = read_json(path)
     for key in keys:
@@ -104,14 +112,74 @@ def read_rows(path: Path, *keys: str) -> list[Any]:
     return value
 
 
+def parse_rows(
+    file: Path, parse: Parse[T], *keys: str, where: str, reader: str
+) -> Iterator[T | Quarantined]:
+    """What ``parse`` makes of each row of a JSON file.
+
+    Args:
+        file: a list of rows, or objects around one.
+        parse: called for each row.
+        *keys: lead to the list in the JSON value.
+        where: name of the file in a quarantine row.
+        reader: likewise.
+    """
+    try:
+        rows = read_rows(file, *keys)
+    except DataError as error:
+        yield Quarantined(where, reader, str(error))
+        return
+    yield from parse_each(rows, parse, where=f"{where}, row", reader=reader)
+
+
+def parse_lines(file: Path, parse: Parse[T], *, reader: str) -> Iterator[T | Quarantined]:
+    """What ``parse`` makes of each line of a JSONL file."""
+    return parse_each(read_lines(file), parse, where=f"{file.name}, line", reader=reader)
+
+
+def parse_each(
+    rows: Iterable[Any], parse: Parse[T], *, where: str, reader: str
+) -> Iterator[T | Quarantined]:
+    """What ``parse`` makes of each of ``rows``, or the reason why it cannot."""
+    for number, row in enumerate(rows):
+        try:
+            if isinstance(row, DataError):
+                raise row
+            parsed = parse(number, row)
+        except DataError as error:
+            yield Quarantined(f"{where} {number}", reader, str(error))
+        else:
+            if parsed is not None:
+                yield parsed
+
+
+def group_by_image(
+    questions: Iterable[Question | Quarantined],
+    build: Callable[[str, tuple[Turn, ...]], FileRecord],
+) -> FileEntries:
+    """One record per image, in the order in which ``questions`` first name it.
+
+    Args:
+        questions: quarantined rows among them come first.
+        build: makes the record of an image's name and questions.
+    """
+    images: dict[str, list[Turn]] = {}
+    for item in questions:
+        if isinstance(item, Quarantined):
+            yield item
+        else:
+            images.setdefault(item[0], []).append(item[1])
+    yield from (build(name, tuple(turns)) for name, turns in images.items())
+
+
 def inside(root: Path, name: str) -> Path:
-    """``root/name``, which an annotation says.
+    """``root/name``, for a name from an annotation.
 
     Raises:
-        DataError: the path leaves ``root``, also through a link.
+        DataError: the path leaves ``root``, possibly through a link.
     """
     if "\0" in name or not name:
-        raise DataError(f"image path {name!r} is no file name")
+        raise DataError(f"image path {name!r} is not a file name")
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
         raise DataError(f"image path {name!r} leaves the data set's folder")
@@ -122,7 +190,7 @@ def text(row: Any, key: str) -> str:
     """The string ``row[key]``.
 
     Raises:
-        DataError: ``row`` is no object, or the key is missing or holds something else.
+        DataError: ``row`` is not an object, or the key is missing or holds something else.
     """
     value = _get(row, key)
     if not isinstance(value, str) or not value.strip():
@@ -144,7 +212,7 @@ def texts(row: Any, key: str) -> tuple[str, ...]:
 
 
 def _clean(value: str) -> str:
-    """Without space around it and without lone surrogates, which UTF-8 cannot hold."""
+    """Strip spaces around it and replace lone surrogates, which UTF-8 cannot hold."""
     return value.encode("utf-8", "replace").decode("utf-8").strip()
 
 

@@ -1,4 +1,4 @@
-"""The account of a corpus: what it is made of, what was dropped and why, in numbers that add up."""
+"""Audit of a corpus: what it is made of, what was dropped and why, in numbers that add up."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from fcotvl.core.records import Record
 from fcotvl.data.mixing import Stream
 
 SIZES = (224, 448, 896, 1792, 3584)
-"""Upper bounds of the classes of an image's longer side, pixels."""
-PHRASE = 20
-"""Words up to which an answer is a phrase and no text."""
+"""Upper bounds of the size classes: longer side, pixels."""
+MAX_PHRASE = 20
+"""Words up to which an answer is a phrase, not a text."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How pictures become visual tokens: all that their number depends on."""
+    """How pictures become visual tokens."""
 
     tile_size: int
     max_tiles: int
     tokens: int
-    """Of a tile, before compression."""
+    """Visual tokens of a tile, before compression."""
 
 
 class Composition:
-    """Counts over records as they pass by."""
+    """Counts over records as they are written."""
 
     def __init__(self, tiling: Tiling) -> None:
         self.tiling = tiling
         self.records = 0
         self.turns = 0
         self.tiles: Counter[int] = Counter()
-        self.letters: Counter[int] = Counter()
-        """Of first answers, by length: what a model learns to say."""
+        self.answer_lengths: Counter[int] = Counter()
+        """Number of first answers by characters."""
         self.by: dict[str, Counter[str]] = {
             name: Counter() for name in ("source", "licence", "kind", "answer", "longer_side")
         }
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Pass ``records`` on, counted."""
+        """Yield ``records`` and count them."""
         for record in records:
             self._count(record)
             yield record
@@ -57,10 +57,10 @@ class Composition:
                 for name, counts in self.by.items()
             }
             | {
-                "tiles": spread(self.tiles),
-                "answer_characters": spread(self.letters),
+                "tiles": distribution(self.tiles),
+                "answer_characters": distribution(self.answer_lengths),
                 "visual_tokens": {
-                    str(ratio): spread(
+                    str(ratio): distribution(
                         {
                             n * compressed(self.tiling.tokens, ratio): k
                             for n, k in self.tiles.items()
@@ -81,13 +81,13 @@ class Composition:
         tiles = count_tiles(record.width, record.height, tile_size=size, max_tiles=most)
         self.tiles[tiles] += 1
         for turn in record.turns:
-            self.letters[len(turn.answers[0]) if turn.answers else 0] += 1
+            self.answer_lengths[len(turn.answers[0]) if turn.answers else 0] += 1
             self.by["kind"][turn.kind] += 1
             self.by["answer"][answer_type(turn.answers)] += 1
 
 
-def spread(counts: Mapping[int, int]) -> dict[str, float]:
-    """Mean, median, 95th percentile, maximum and total of numbers that occur so many times."""
+def distribution(counts: Mapping[int, int]) -> dict[str, float]:
+    """Mean, median, 95th percentile, maximum and total of values, given the count of each."""
     total = sum(counts.values())
     if not total:
         return {}
@@ -121,44 +121,44 @@ def answer_type(answers: Sequence[str]) -> str:
     if answer in ("yes", "no"):
         return "yes/no"
     words = len(answer.split())
-    return "word" if words <= 1 else "phrase" if words <= PHRASE else "text"
+    return "word" if words <= 1 else "phrase" if words <= MAX_PHRASE else "text"
 
 
-def account(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
-    """What each source was asked for and gave to a split: a row per source.
+def source_summary(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
+    """The share that each source was to have in a split, and what it contributed, by name.
 
     ``read`` = ``kept`` + ``duplicates`` + ``contaminated`` + ``quarantined``, and the split holds
     ``kept`` + ``repeats`` = ``epochs`` times ``kept``.
 
     Raises:
-        DataError: nothing came out, or numbers do not add up (a record was lost).
+        DataError: no record is left, or counts do not add up (a record was lost).
     """
-    given = sum(stream.given for stream in streams)
-    if not given and not (len(streams) == 1 and streams[0].absent):
+    contributed = sum(stream.contributed for stream in streams)
+    if not contributed and not (len(streams) == 1 and streams[0].absent):
         raise DataError(f"no record is left of {_summary(streams)}")
     weights = sum(stream.weight for stream in streams)
     rows = {}
     for stream in streams:
-        if not stream.is_accounted:
-            raise DataError(f"{stream.name}: {stream.read} records read, but not all accounted for")
+        if not stream.adds_up:
+            raise DataError(f"{stream.name}: {stream.read} records read, but counts do not add up")
         rows[stream.name] = {
             "share_asked": round(stream.weight / weights, 6),
-            "share_kept": round(stream.given / given, 6) if given else 0.0,
+            "share_kept": round(stream.contributed / contributed, 6) if contributed else 0.0,
             "read": stream.read,
             "kept": stream.kept,
             "duplicates": len(stream.duplicates),
             "contaminated": len(stream.contaminated),
             "quarantined": len(stream.quarantined),
             "repeats": stream.repeats,
-            "epochs": round(stream.given / stream.kept, 3) if stream.kept else 0.0,
+            "epochs": round(stream.contributed / stream.kept, 3) if stream.kept else 0.0,
             "ran_dry": stream.is_dry,
             "absent": stream.absent,
         }
     return rows
 
 
-def dropped(streams: Sequence[Stream], split: str) -> list[dict[str, Any]]:
-    """Every record that ``split`` did not take: file, reader and reason, or what it repeats."""
+def dropped_records(streams: Sequence[Stream], split: str) -> list[dict[str, Any]]:
+    """Every record that ``split`` left out: file, reader and reason, or the record it matches."""
     return [
         {"split": split, "as": kind, **asdict(item)}
         for stream in streams
@@ -174,8 +174,8 @@ def _summary(streams: Sequence[Stream]) -> str:
         if stream.quarantined:
             first = stream.quarantined[0]
             text += f", {len(stream.quarantined)} quarantined, first {first.file}: {first.reason}"
-        if hits := len(stream.duplicates) + len(stream.contaminated):
-            text += f", {hits} seen before"
+        if matches := len(stream.duplicates) + len(stream.contaminated):
+            text += f", {matches} duplicates or contaminated"
         parts.append(text + ")")
     return "; ".join(parts)
 

@@ -1,4 +1,4 @@
-"""The audit as a page to read: one mix, or several side by side."""
+"""The audit as an HTML page: one mix, or several side by side."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COMPOSITION = {
     "by_kind": "Questions by task",
     "by_answer": "Questions by type of answer",
 }
-LISTED = 200
-"""Dropped records that the page shows one by one; the JSON has all."""
+MAX_LISTED = 200
+"""Dropped records that the page lists; the JSON lists all."""
 _SHARE = re.compile(r"^\d+\.\d %$")
 
 
 @dataclass(frozen=True)
-class Grid:
+class Table:
     """A table."""
 
     title: str
@@ -38,15 +38,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter of the page."""
+    """A section of the page."""
 
     id: str
     title: str
-    grids: list[Grid]
+    tables: list[Table]
 
 
 def page(audits: Audits) -> str:
-    """The whole page as HTML that needs no other file."""
+    """The page as HTML, without references to other files."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -64,7 +64,7 @@ def _splits(audits: Audits) -> Iterator[tuple[str, str]]:
             yield group, name
 
 
-def _sources(audits: Audits) -> Iterator[Grid]:
+def _sources(audits: Audits) -> Iterator[Table]:
     columns = ("read", "kept", "duplicates", "contaminated", "quarantined")
     rows: list[tuple[Cell, ...]] = []
     absent: list[tuple[Cell, ...]] = []
@@ -80,20 +80,20 @@ def _sources(audits: Audits) -> Iterator[Grid]:
                 again = (dry, row["repeats"], row["epochs"])
                 rows.append((mix, split, source, *counts, *again, *shares))
     again = ("ran dry", "repeats", "epochs")
-    header = ("mix", "split", "source", *columns, *again, "share asked", "share of split")
-    yield Grid("What each source was asked for and gave", header, rows)
+    header = ("mix", "split", "source", *columns, *again, "share requested", "share of split")
+    yield Table("Records of each source", header, rows)
     if absent:
-        yield Grid("Sources that are not there", ("mix", "split", "source", "why"), absent)
+        yield Table("Missing sources", ("mix", "split", "source", "why"), absent)
 
 
 def _split(audits: Audits, group: str, name: str) -> Section:
     held = {mix: audit[group][name] for mix, audit in audits.items() if name in audit[group]}
-    grids = [_counts(title, key, held) for key, title in COMPOSITION.items()]
-    grids.append(_tokens(held))
-    return Section(f"{group}-{name}", f"{name} ({group})", grids)
+    tables = [_counts(title, key, held) for key, title in COMPOSITION.items()]
+    tables.append(_tokens(held))
+    return Section(f"{group}-{name}", f"{name} ({group})", tables)
 
 
-def _counts(title: str, key: str, held: Audits) -> Grid:
+def _counts(title: str, key: str, held: Audits) -> Table:
     """Counts and shares of each mix in columns, all categories of any mix in rows."""
     names = dict.fromkeys(name for audit in held.values() for name in audit[key])
     totals = {mix: sum(audit[key].values()) or 1 for mix, audit in held.items()}
@@ -105,41 +105,41 @@ def _counts(title: str, key: str, held: Audits) -> Grid:
             cells += [count, _percent(count / totals[mix])]
         rows.append(tuple(cells))
     header = ["", *(column for mix in held for column in (mix, "share"))]
-    return Grid(title, tuple(header), rows)
+    return Table(title, tuple(header), rows)
 
 
-def _tokens(held: Audits) -> Grid:
+def _tokens(held: Audits) -> Table:
     columns = ("mean", "median", "p95", "max", "total")
     rows: list[tuple[Cell, ...]] = []
     for mix, audit in held.items():
-        spreads = {"tiles": audit["tiles"], "answer, characters": audit["answer_characters"]}
-        for ratio, spread in audit["visual_tokens"].items():
-            spreads[f"visual tokens at ratio {ratio}"] = spread
+        distributions = {"tiles": audit["tiles"], "answer, characters": audit["answer_characters"]}
+        for ratio, distribution in audit["visual_tokens"].items():
+            distributions[f"visual tokens at ratio {ratio}"] = distribution
         rows += [
-            (mix, what, *(spread[column] for column in columns))
-            for what, spread in spreads.items()
-            if spread
+            (mix, what, *(distribution[column] for column in columns))
+            for what, distribution in distributions.items()
+            if distribution
         ]
-    return Grid("Length of an image and of an answer", ("mix", "", *columns), rows)
+    return Table("Visual tokens of an image, characters of an answer", ("mix", "", *columns), rows)
 
 
-def _reasons(audits: Audits) -> Grid:
+def _reasons(audits: Audits) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for mix, audit in audits.items():
         found = Counter((row["split"], row["as"]) for row in audit["dropped"])
         rows += [(mix, split, kind, count) for (split, kind), count in sorted(found.items())]
-    return Grid("How many, and as what", ("mix", "split", "as", "images"), rows)
+    return Table("Dropped images by reason", ("mix", "split", "as", "images"), rows)
 
 
-def _listed(audits: Audits) -> Iterator[Grid]:
+def _listed(audits: Audits) -> Iterator[Table]:
     for mix, audit in audits.items():
         rows: list[tuple[Cell, ...]] = [
             (row["split"], row["as"], row["file"], row.get("reason") or _same(row))
-            for row in audit["dropped"][:LISTED]
+            for row in audit["dropped"][:MAX_LISTED]
         ]
         more = len(audit["dropped"]) - len(rows)
-        title = f"{mix}, one by one" + (f" (and {more:,} more in the JSON)" if more else "")
-        yield Grid(title, ("split", "as", "file", "why"), rows)
+        title = f"Dropped images of {mix}" + (f" (and {more:,} more in the JSON)" if more else "")
+        yield Table(title, ("split", "as", "file", "why"), rows)
 
 
 def _same(row: Mapping[str, Any]) -> str:

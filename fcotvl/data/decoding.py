@@ -1,106 +1,119 @@
-"""From drafts to records: route each to its split, open its picture, quarantine what fails."""
+"""From lazy records to records: load the picture, hash it, quarantine what fails; in parallel."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from multiprocessing import get_context
+from typing import Any
 
 from fcotvl.core.errors import DataError
+from fcotvl.core.records import Record
+from fcotvl.core.shards import from_row
 from fcotvl.data.dedup import perceptual_hash
-from fcotvl.data.lazy_records import Draft, Opened, Quarantined, carve
+from fcotvl.data.lazy_records import Entry, Quarantined
 
-CHUNK = 4
-"""Drafts that a worker is given at a time."""
-
-Found = Draft | Quarantined
-Result = Opened | Quarantined
-
-
-def routed(found: Iterable[Found], split: str, feeds: Sequence[str]) -> Iterator[Found]:
-    """What belongs to ``split``, where the source feeds the splits ``feeds``.
-
-    What could not be read as far as its picture is reported once, with the first of ``feeds``.
-    """
-    for item in found:
-        if isinstance(item, Quarantined):
-            home = feeds[0]
-        elif len(feeds) == 1 or (key := item.key()) is None:
-            home = split
-        else:
-            home = carve(key, feeds)
-        if home == split:
-            yield item
+BATCH = 4
+"""Entries that a worker is given at a time."""
+MIN_PARALLEL = 500
+"""Images from which on worker processes pay for their start."""
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How the drafts of one source are opened for one split. Picklable, for workers."""
+class Decoded:
+    """A record whose picture was decoded."""
+
+    record: Record
+    hash: int | None
+    """Its perceptual hash; ``None`` where only equal pixels count."""
+    file: str
+
+
+Item = Decoded | Quarantined
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How the entries of one source are decoded for one split. Picklable, for workers."""
 
     split: str
     licence: str
     max_pixels: int
-    is_hashed: bool
-    """Whether perceptual hashes are needed."""
+    needs_hash: bool
+    """Whether near duplicates are sought, by perceptual hash."""
 
-    def __call__(self, drafts: Sequence[Found]) -> list[Result]:
-        """Each draft as a record, or why not."""
-        return [self._open(draft) for draft in drafts]
+    def __call__(self, entries: Sequence[Entry]) -> list[Item]:
+        """Each entry decoded, or quarantined with a reason."""
+        return [self._decode(entry) for entry in entries]
 
-    def _open(self, draft: Found) -> Result:
-        if isinstance(draft, Quarantined):
-            return draft
+    def _decode(self, entry: Entry) -> Item:
+        if isinstance(entry, Quarantined):
+            return entry
         try:
-            record, pixels = draft.open(
+            record, pixels = entry.load(
                 split=self.split, licence=self.licence, max_pixels=self.max_pixels
             )
         except DataError as error:
-            return Quarantined(draft.file, draft.reader, str(error))
+            return Quarantined(entry.file, entry.reader, str(error))
         if self.split != "test":
             turns = tuple(turn for turn in record.turns if turn.answers)
             if not turns:
                 reason = "no question has an answer to train on"
-                return Quarantined(draft.file, draft.reader, reason)
+                return Quarantined(entry.file, entry.reader, reason)
             record = replace(record, turns=turns)
-        value = perceptual_hash(pixels) if self.is_hashed else None
-        return Opened(record, value, draft.file)
+        return Decoded(record, perceptual_hash(pixels) if self.needs_hash else None, entry.file)
 
 
-def opened(
-    drafts: Iterable[Found], opening: Opening, *, workers: int = 1, pool: Executor | None = None
-) -> Iterator[Result]:
-    """Each draft as a record, in order, whatever the number of workers.
-
-    With a ``pool`` of so many ``workers`` drafts are opened ahead of need, few at first.
-    """
+def decode(
+    entries: Iterable[Entry], decoder: Decoder, pool: Executor | None = None
+) -> Iterator[Item]:
+    """Decode ``entries`` in order; with a ``pool`` ahead of need, few at first."""
+    rest = iter(entries)
     if pool is None:
-        for draft in drafts:
-            yield from opening([draft])
+        for entry in rest:
+            yield from decoder([entry])
         return
-    chunks = _chunks(drafts)
-    waiting: deque[Future[list[Result]]] = deque()
+    pending: deque[Future[list[Item]]] = deque()
     ahead = 1
     while True:
-        for chunk in islice(chunks, ahead - len(waiting)):
-            waiting.append(pool.submit(opening, chunk))
-        if not waiting:
+        while len(pending) < ahead and (batch := list(islice(rest, BATCH))):
+            pending.append(pool.submit(decoder, batch))
+        if not pending:
             return
-        yield from waiting.popleft().result()
-        ahead = min(ahead + 1, 2 * workers)
+        yield from pending.popleft().result()
+        ahead = min(ahead + 1, 2 * worker_count())
 
 
-def _chunks(drafts: Iterable[Found]) -> Iterator[list[Found]]:
-    source = iter(drafts)
-    while chunk := list(islice(source, CHUNK)):
-        yield chunk
+def open_pool(images: int) -> AbstractContextManager[Executor | None]:
+    """Worker processes, where there are enough ``images`` to decode."""
+    if worker_count() == 1 or images < MIN_PARALLEL:
+        return nullcontext()
+    return ProcessPoolExecutor(worker_count(), get_context("spawn"))
 
 
-def workers() -> int:
-    """How many processes may work: ``OMP_NUM_THREADS``, as Snakemake sets it, else every core."""
+def worker_count() -> int:
+    """Processes to use: ``OMP_NUM_THREADS``, which Snakemake sets, else one for each core."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
     if limit.isdecimal() and int(limit):
         return int(limit)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def to_row(item: Item) -> dict[str, Any]:
+    """``item`` in JSON values, without its picture."""
+    row = asdict(item)
+    if isinstance(item, Decoded):
+        del row["record"]["image"]
+    return row
+
+
+def to_item(row: dict[str, Any], image: bytes = b"") -> Item:
+    """The inverse of ``to_row``."""
+    if "record" not in row:
+        return Quarantined(**row)
+    return Decoded(**{**row, "record": from_row({**row["record"], "image": {"bytes": image}})})

@@ -1,4 +1,4 @@
-"""Which pictures are the same: by their pixels, or nearly so by their perceptual hash."""
+"""Which pictures are the same: equal pixels, or nearly equal perceptual hashes."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from fcotvl.core.records import Record, Turn
 
 SIDE = 16
 BITS = SIDE * SIDE
-"""In a hash. Just 64 take charts of one style for the same: 13 of 90 training charts of
+"""Bits of a hash. 64 bits confuse charts of one style: 13 of 90 training charts of
 ChartQA lie within 4 bits of another one. Of 256 bits those differ in 16 to 98; JPEG at quality 40,
 half the size and grey change 10 at most, a crop by 1 % up to 52."""
-WIDTH = 8
-"""Bytes of a question's hash: it only has to differ from others about the same picture."""
-WIDER = 3
-"""With a benchmark's very question, pictures count as one up to this many times the distance."""
+QUESTION_BYTES = 8
+"""Bytes of a question's hash, which only has to differ from others about the same picture."""
+SAME_QUESTION_FACTOR = 3
+"""Pictures with the same question as a benchmark's match up to this many times the distance."""
 
 
 def perceptual_hash(picture: Image.Image) -> int:
-    """256 bits of the picture's coarse structure, as ``imagehash.phash`` has them."""
-    import imagehash  # noqa: PLC0415 - brings SciPy; only needed where near duplicates go
+    """256 bits of the picture's coarse structure, as ``imagehash.phash`` computes them."""
+    import imagehash  # noqa: PLC0415 - imports SciPy; needed only to find near duplicates
 
     return int(str(imagehash.phash(picture, hash_size=SIDE)), 16)
 
 
 def question_key(question: str) -> str:
-    """A question without what does not change it: case, white space, closing marks."""
+    """``question`` without case, surplus white space and closing marks."""
     return " ".join(question.casefold().split()).rstrip(" ?.:\uff1f\u3002")
 
 
 @dataclass(frozen=True)
-class Hit:
-    """Two records that show the same."""
+class Match:
+    """A record that is dropped because another one shows the same picture."""
 
     record: str
     file: str
-    """Of the record that is dropped."""
+    """File of the dropped record."""
     same_as: str
-    """The id of the one that stays."""
+    """Id of the record that stays."""
     distance: int
     """Bits between their perceptual hashes; 0 for equal pixels."""
 
 
-class Near:
+class HammingIndex:
     """Perceptual hashes, found again within ``distance`` bits without comparing all of them.
 
     Cut into ``distance + 1`` bands, two hashes within ``distance`` bits agree in at least one band.
@@ -61,19 +61,19 @@ class Near:
     def __init__(self, distance: int) -> None:
         self.distance = distance
         edges = [BITS * index // (distance + 1) for index in range(distance + 2)]
-        self._cuts = [(low, (1 << high - low) - 1) for low, high in pairwise(edges)]
+        self._bands = [(low, (1 << high - low) - 1) for low, high in pairwise(edges)]
         self._hashes = bytearray()
         self._names: list[bytes] = []
-        self._older = [array("i") for _ in self._cuts]
+        self._older = [array("i") for _ in self._bands]
         """By band and place: the last place before it in the same slot, or -1."""
-        self._slots = [array("i", [-1]) for _ in self._cuts]
+        self._slots = [array("i", [-1]) for _ in self._bands]
         """By band and slot: the last place."""
 
     def add(self, value: int, name: bytes) -> None:
         """Remember ``value`` under ``name``."""
         place = len(self._names)
         if place == len(self._slots[0]):
-            self._spread(2 * place)
+            self._grow(2 * place)
         self._hashes += value.to_bytes(BITS // 8, "little")
         self._names.append(name)
         for slots, older, slot in zip(self._slots, self._older, self._slot(value), strict=True):
@@ -99,12 +99,12 @@ class Near:
     def _slot(self, value: int) -> Iterator[int]:
         """Where ``value`` is found in each band: Fibonacci hashing, for bands are not even."""
         shift = 65 - len(self._slots[0]).bit_length()
-        for low, mask in self._cuts:
+        for low, mask in self._bands:
             yield ((value >> low & mask) * _GOLDEN & _WORD) >> shift
 
-    def _spread(self, size: int) -> None:
+    def _grow(self, size: int) -> None:
         """Chain all places anew over ``size`` slots."""
-        self._slots = [array("i", [-1]) * size for _ in self._cuts]
+        self._slots = [array("i", [-1]) * size for _ in self._bands]
         for place in range(len(self._names)):
             slots_of = self._slot(self._at(place))
             for slots, older, slot in zip(self._slots, self._older, slots_of, strict=True):
@@ -116,39 +116,41 @@ _GOLDEN, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 @dataclass
-class Seen:
-    """The records kept so far, over all splits: none of them comes in twice.
+class DedupIndex:
+    """The records kept so far, over all splits, so that none is admitted twice.
 
-    Equal pixels in the same split may bring further questions; those alone are new then. In another
-    split they would leak, and are dropped.
+    Within a split, equal pixels may bring further questions: only the new ones are admitted. In
+    another split they would leak, and are dropped.
     """
 
     distance: int
     """Hamming distance up to which two pictures are the same; 0 means equal pixels only."""
     _kept: dict[bytes, tuple[str, str, bytes]] = field(default_factory=dict)
-    """By pixels: split and id of the first record, and ``WIDTH`` bytes of each question's hash."""
-    _near: Near | None = None
+    """By pixels: split and id of the first record, and the joined hashes of its questions."""
+    _hashes: HammingIndex | None = None
 
     def __post_init__(self) -> None:
-        self._near = Near(self.distance) if self.distance else None
+        self._hashes = HammingIndex(self.distance) if self.distance else None
 
-    def admit(self, record: Record, value: int | None, file: str) -> Record | Hit:
-        """``record`` with the questions that are new, remembered; or what it repeats."""
+    def admit(self, record: Record, value: int | None, file: str) -> Record | Match:
+        """Remember ``record`` and return it with its new questions, or return what it matches."""
         pixels = _key(record)
         split, name, asked = self._kept.get(pixels, (record.split, record.id, b""))
         if split != record.split:
-            return Hit(record.id, file, name, 0)
-        if not asked and self._near is not None and value is not None:
-            if near := self._near.find(value):
-                return Hit(record.id, file, self._kept[near[1]][1], near[0])
-            self._near.add(value, pixels)
-        known = {asked[start : start + WIDTH] for start in range(0, len(asked), WIDTH)}
+            return Match(record.id, file, name, 0)
+        if not asked and self._hashes is not None and value is not None:
+            if near := self._hashes.find(value):
+                return Match(record.id, file, self._kept[near[1]][1], near[0])
+            self._hashes.add(value, pixels)
+        known = {
+            asked[start : start + QUESTION_BYTES] for start in range(0, len(asked), QUESTION_BYTES)
+        }
         fresh: dict[bytes, Turn] = {}
         for turn in record.turns:
             if (key := _digest(turn)) not in known:
                 fresh.setdefault(key, turn)
         if not fresh:
-            return Hit(record.id, file, name, 0)
+            return Match(record.id, file, name, 0)
         self._kept[pixels] = (split, name, asked + b"".join(fresh))
         whole = len(fresh) == len(record.turns)
         return record if whole else replace(record, turns=tuple(fresh.values()))
@@ -163,15 +165,16 @@ def _key(record: Record) -> bytes:
 
 
 def _digest(turn: Turn) -> bytes:
-    return hashlib.blake2b(question_key(turn.question).encode(), digest_size=WIDTH).digest()
+    return hashlib.blake2b(
+        question_key(turn.question).encode(), digest_size=QUESTION_BYTES
+    ).digest()
 
 
-class Benchmarks:
-    """What no training record may show: the pictures and questions of all benchmarks."""
+class ContaminationFilter:
+    """Finds training records that show a picture of any benchmark."""
 
     def __init__(self, distance: int) -> None:
         self.distance = distance
-        self.questions: set[str] = set()
         self._pixels: dict[str, str] = {}
         self._values: list[list[int]] = []
         self._names: list[tuple[str, frozenset[str]]] = []
@@ -180,29 +183,28 @@ class Benchmarks:
     def add(self, record: Record, value: int | None) -> None:
         """Protect ``record``."""
         asked = frozenset(question_key(turn.question) for turn in record.turns)
-        self.questions |= asked
         self._pixels.setdefault(record.sha256, record.id)
         if value is not None:
             self._values.append(_words(value))
             self._names.append((record.id, asked))
 
-    def find(self, record: Record, value: int | None, file: str) -> Hit | None:
-        """The benchmark record that ``record`` would give away."""
+    def find(self, record: Record, value: int | None, file: str) -> Match | None:
+        """The benchmark record whose picture ``record`` shows, if there is one."""
         if name := self._pixels.get(record.sha256):
-            return Hit(record.id, file, name, 0)
+            return Match(record.id, file, name, 0)
         if value is None or not self._values:
             return None
-        differing = self._known() ^ np.array(_words(value), dtype=np.uint64)
+        differing = self._matrix() ^ np.array(_words(value), dtype=np.uint64)
         distances = np.bitwise_count(differing).sum(axis=1, dtype=np.int64)
         asked = {question_key(turn.question) for turn in record.turns}
-        for place in np.flatnonzero(distances <= self.distance * WIDER):
+        for place in np.flatnonzero(distances <= self.distance * SAME_QUESTION_FACTOR):
             name, questions = self._names[place]
             if distances[place] <= self.distance or questions & asked:
-                return Hit(record.id, file, name, int(distances[place]))
+                return Match(record.id, file, name, int(distances[place]))
         return None
 
-    def _known(self) -> npt.NDArray[np.uint64]:
-        """All hashes, in words of 64 bits; built again only when there are new ones."""
+    def _matrix(self) -> npt.NDArray[np.uint64]:
+        """All hashes, in words of 64 bits; rebuilt only when there are new ones."""
         if len(self._array) != len(self._values):
             self._array = np.array(self._values, dtype=np.uint64)
         return self._array

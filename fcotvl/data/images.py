@@ -1,4 +1,4 @@
-"""Pictures as the chain wants them: upright, opaque, 8 bits a channel, fully decodable."""
+"""Normal form of pictures: upright, opaque, RGB with 8 bits a channel, fully decodable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fcotvl.core.errors import DataError
 from fcotvl.core.records import pixel_digest
 
 MAX_ASPECT = 200
-"""Longer strips hold nothing that can be read."""
+"""Longer over shorter side: longer strips hold nothing that can be read."""
 DAMAGED = (
     OSError,
     SyntaxError,
@@ -27,7 +27,7 @@ DAMAGED = (
     ImageCms.PyCMSError,
     Image.DecompressionBombError,
 )
-"""What Pillow's decoders raise on damaged files; each is a finding about the file."""
+"""What Pillow's decoders raise on damaged files; each is a fault of the file."""
 _ORIENTATION = 0x0112
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Modes with more than 8 bits a channel."""
@@ -46,21 +46,21 @@ class Picture:
     pixels: Image.Image
 
 
-def intake(data: bytes, *, max_pixels: int) -> Picture:
+def normalise_image(data: bytes, *, max_pixels: int) -> Picture:
     """Decode ``data`` and return it as PNG, or untouched where it already is a plain PNG or JPEG.
 
     Rotated by its EXIF, transparency on white, more than 8 bits scaled down, CMYK, LAB and palettes
-    converted, the first frame of several.
+    converted; the first of several frames.
 
     Raises:
         DataError: it is damaged, larger than ``max_pixels`` or a strip beyond ``MAX_ASPECT``.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            _check_size(opened.size, max_pixels)
-            plain = _is_plain(opened)
-            opened.load()
-            pixels = opened.convert("RGB") if plain else _flatten(_upright(opened))
+        with Image.open(io.BytesIO(data)) as source:
+            _check_size(source.size, max_pixels)
+            plain = _is_plain(source)
+            source.load()
+            pixels = source.convert("RGB") if plain else _flatten(_upright(source))
     except UnidentifiedImageError as error:
         raise DataError("not a readable image: no known format") from error
     except DAMAGED as error:
@@ -80,7 +80,7 @@ def encode(pixels: Image.Image) -> bytes:
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if min(size) < 1:
-        raise DataError(f"{width} x {height} pixels: there is no picture")
+        raise DataError(f"{width} x {height} pixels: the picture is empty")
     if width * height > max_pixels:
         raise DataError(f"{width} x {height} pixels are more than corpus.max_pixels ({max_pixels})")
     if max(size) > MAX_ASPECT * min(size):
@@ -106,7 +106,7 @@ def _orientation(picture: Image.Image) -> int | None:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Rotated by its EXIF; a damaged EXIF says nothing, so the picture stays as it is."""
+    """Rotated by its EXIF; one with a damaged EXIF stays as it is."""
     if _orientation(picture) in (None, 1):
         return picture
     return ImageOps.exif_transpose(picture)

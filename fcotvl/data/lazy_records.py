@@ -1,9 +1,9 @@
-"""What readers yield: drafts of records, cheap to list, whose pictures are opened later."""
+"""What readers yield: records that are cheap to list and whose pictures are loaded later."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,10 +12,10 @@ from PIL.Image import Image
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Record, Turn
-from fcotvl.data.images import intake
+from fcotvl.data.images import normalise_image
 
-CARVE: Mapping[str, int] = {"align": 9, "instruct": 9, "val": 2}
-"""Shares of a source that comes without these splits."""
+SPLIT_SHARES: Mapping[str, int] = {"align": 9, "instruct": 9, "val": 2}
+"""How the images of a source are shared among the splits that it contributes to."""
 
 
 @dataclass(frozen=True)
@@ -28,48 +28,38 @@ class Request:
     """``align``, ``instruct``, ``val`` or ``test``."""
     seed: int
     first: int = 0
-    """The first cut that is wanted: a piece that can be read without opening what is before it."""
+    """The first chunk to read: a part of the source that is read without what comes before it."""
     last: int | None = None
-    """The first cut that is no more wanted; ``None``: all that follow are."""
+    """The chunk to stop before; ``None`` reads to the end."""
 
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One thing that could not be read, and why; the rest goes on."""
+    """One thing that could not be read, and why; the others are not affected."""
 
     file: str
-    """As the data set names it, below ``data.raw``."""
+    """Its name in the data set, below ``data.raw``."""
     reader: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A record whose picture was opened."""
-
-    record: Record
-    hash: int | None
-    """Its perceptual hash; ``None`` where only equal pixels count."""
-    file: str
-
-
 @runtime_checkable
-class Draft(Protocol):
-    """A record before its picture is opened. Picklable, so that workers can open it."""
+class LazyRecord(Protocol):
+    """A record whose picture is not loaded yet. Picklable, so that worker processes can load it."""
 
     @property
     def file(self) -> str:
-        """What to name in a quarantine row."""
+        """What a quarantine row names."""
 
     @property
     def reader(self) -> str:
-        """The reader that made it."""
+        """The reader that yielded it."""
 
-    def key(self) -> str | None:
-        """What decides its split, equal for equal files; ``None`` where the reader decided."""
+    def split_key(self) -> str | None:
+        """Hex digits that decide its split; ``None`` where the reader has chosen the split."""
 
-    def open(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
-        """The whole record, and its picture decoded.
+    def load(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
+        """The whole record, and its decoded picture.
 
         Raises:
             DataError: its picture cannot be read.
@@ -77,8 +67,8 @@ class Draft(Protocol):
 
 
 @dataclass(frozen=True)
-class FileDraft:
-    """A record whose picture is a file, or bytes out of a table."""
+class FileRecord:
+    """A lazy record whose picture is a file, or encoded bytes out of a table."""
 
     id: str
     reader: str
@@ -87,28 +77,19 @@ class FileDraft:
     file: str
     turns: tuple[Turn, ...]
 
-    def key(self) -> str:
+    def split_key(self) -> str:
         """Equal for files of equal content, whatever their names."""
         try:
             return hashlib.sha256(self._read()).hexdigest()
         except DataError:
             return hashlib.sha256(self.file.encode(errors="replace")).hexdigest()
 
-    def open(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
-        """The record, its picture checked and converted."""
-        picture = intake(self._read(), max_pixels=max_pixels)
-        record = Record(
-            id=self.id,
-            source=self.source,
-            licence=licence,
-            split=split,
-            image=picture.data,
-            width=picture.width,
-            height=picture.height,
-            sha256=picture.sha256,
-            turns=self.turns,
-        )
-        return record, picture.pixels
+    def load(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
+        """The record with its picture checked and converted."""
+        picture = normalise_image(self._read(), max_pixels=max_pixels)
+        size = picture.width, picture.height
+        described = (self.id, self.source, licence, split)
+        return Record(*described, picture.data, *size, picture.sha256, self.turns), picture.pixels
 
     def _read(self) -> bytes:
         if isinstance(self.image, bytes):
@@ -119,12 +100,29 @@ class FileDraft:
             raise DataError(f"the image cannot be read ({error.strerror})") from error
 
 
-def carve(key: str, splits: Iterable[str]) -> str:
-    """Which of ``splits`` a file with this key belongs to: stable, whatever else is there."""
-    shares = {split: CARVE[split] for split in CARVE if split in set(splits)}
-    place = int(key[:12], 16) % sum(shares.values())
-    for split, share in shares.items():
-        if place < share:
-            return split
-        place -= share
-    raise ValueError(f"splits {tuple(splits)}: there is none to carve")
+Entry = LazyRecord | Quarantined
+"""What a reader yields."""
+FileEntries = Iterator[FileRecord | Quarantined]
+
+
+def assign_split(key: str, splits: Iterable[str]) -> str:
+    """The one of ``splits`` that a file with this key belongs to; depends on nothing else."""
+    parts = [split for split in SPLIT_SHARES if split in set(splits)]
+    tickets = [split for split in parts for _ in range(SPLIT_SHARES[split])]
+    return tickets[int(key[:12], 16) % len(tickets)]
+
+
+def of_split(entries: Iterable[Entry], split: str, splits: tuple[str, ...]) -> Iterator[Entry]:
+    """The entries that belong to ``split``, where their source contributes to all of ``splits``.
+
+    A quarantined entry is reported once, with the first of ``splits``.
+    """
+    for entry in entries:
+        if isinstance(entry, Quarantined):
+            home = splits[0]
+        elif len(splits) == 1 or (key := entry.split_key()) is None:
+            home = split
+        else:
+            home = assign_split(key, splits)
+        if home == split:
+            yield entry

@@ -1,4 +1,4 @@
-"""Mixing sources by weight into a split of the corpus, with an account of all that was read."""
+"""Mixing sources by weight into a split of the corpus, with counts of all that was read."""
 
 from __future__ import annotations
 
@@ -8,49 +8,48 @@ from itertools import compress
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Record
-from fcotvl.data.dedup import Benchmarks, Hit, Seen
-from fcotvl.data.lazy_records import Opened, Quarantined
-
-Items = Iterator[Opened | Quarantined]
+from fcotvl.data.decoding import Item
+from fcotvl.data.dedup import ContaminationFilter, DedupIndex, Match
+from fcotvl.data.lazy_records import Quarantined
 
 
 @dataclass
 class Stream:
-    """What one source gives to one split."""
+    """What one source contributes to one split."""
 
     name: str
     weight: float
-    items: Items
-    again: Callable[[], Items] | None = None
-    """Begins anew with the same items, to repeat what was kept; ``None``: it is never repeated."""
+    items: Iterator[Item]
+    restart: Callable[[], Iterator[Item]] | None = None
+    """Reads the same items again, to repeat what was kept; ``None``: it is never repeated."""
     epochs: int = 1
-    """Times that a record is given at most."""
+    """How often a record is used at most."""
     kept: int = 0
     repeats: int = 0
-    """Records that were given once more, after the source ran dry."""
-    duplicates: list[Hit] = field(default_factory=list)
-    contaminated: list[Hit] = field(default_factory=list)
+    """Records that were used again, after the source ran dry."""
+    duplicates: list[Match] = field(default_factory=list)
+    contaminated: list[Match] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     read: int = 0
     is_dry: bool = False
-    is_spent: bool = False
+    is_exhausted: bool = False
     """Dry, and repeated as often as it may be."""
     absent: str | None = None
     """Why an optional source is left out."""
     _is_kept: bytearray = field(default_factory=bytearray)
-    """Of each record that was read, in order."""
+    """For each record that was read, in order."""
     _trimmed: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """Ids of the questions that are left of a record that lost some, by its place."""
+    """Ids of the questions that remain of a record that lost some, by its number."""
     _repeated: Iterator[Record] | None = None
 
     @property
-    def given(self) -> int:
+    def contributed(self) -> int:
         """Records that went into the split."""
         return self.kept + self.repeats
 
-    def pull(self, seen: Seen, benchmarks: Benchmarks) -> Record | None:
-        """The next record that is good and new, or a repeated one; ``None`` once it is spent."""
-        record = self._fresh(seen, benchmarks)
+    def next_record(self, seen: DedupIndex, benchmarks: ContaminationFilter) -> Record | None:
+        """The next new record, or else a repeated one; ``None`` once it is exhausted."""
+        record = self._next_new(seen, benchmarks)
         if record is not None:
             self.kept += 1
             return record
@@ -58,19 +57,19 @@ class Stream:
             self._repeated = self._repeat(seen)
         record = next(self._repeated, None)
         if record is None:
-            self.is_spent = True
+            self.is_exhausted = True
         else:
             self.repeats += 1
         return record
 
-    def _fresh(self, seen: Seen, benchmarks: Benchmarks) -> Record | None:
+    def _next_new(self, seen: DedupIndex, benchmarks: ContaminationFilter) -> Record | None:
         for item in self.items:
             self.read += 1
             self._is_kept.append(False)
             if isinstance(item, Quarantined):
                 self.quarantined.append(item)
-            elif hit := benchmarks.find(item.record, item.hash, item.file):
-                self.contaminated.append(hit)
+            elif match := benchmarks.find(item.record, item.hash, item.file):
+                self.contaminated.append(match)
             else:
                 admitted = seen.admit(item.record, item.hash, item.file)
                 if isinstance(admitted, Record):
@@ -82,17 +81,17 @@ class Stream:
         self.is_dry = True
         return None
 
-    def _repeat(self, seen: Seen) -> Iterator[Record]:
-        """What was kept, again and in the same order, read anew for each further epoch."""
-        if self.again is None or not self.kept:
+    def _repeat(self, seen: DedupIndex) -> Iterator[Record]:
+        """What was kept, in the same order, read again for each further epoch."""
+        if self.restart is None or not self.kept:
             return
         for epoch in range(2, self.epochs + 1):
-            for place, item in compress(enumerate(self.again()), self._is_kept):
+            for number, item in compress(enumerate(self.restart()), self._is_kept):
                 if isinstance(item, Quarantined) or not seen.holds(item.record):
                     raise DataError(
                         f"{self.name} changed while it was read ({item.file}); run curate again"
                     )
-                left = self._trimmed.get(place)
+                left = self._trimmed.get(number)
                 turns = [turn for turn in item.record.turns if left is None or turn.id in left]
                 yield replace(
                     item.record,
@@ -101,16 +100,16 @@ class Stream:
                 )
 
     @property
-    def is_accounted(self) -> bool:
+    def adds_up(self) -> bool:
         """Everything that was read was kept or dropped for a stated reason."""
         dropped = len(self.duplicates) + len(self.contaminated) + len(self.quarantined)
         return self.read == self.kept + dropped
 
 
 def mix(
-    streams: Sequence[Stream], count: int, seen: Seen, benchmarks: Benchmarks
+    streams: Sequence[Stream], count: int, seen: DedupIndex, benchmarks: ContaminationFilter
 ) -> Iterator[Record]:
-    """Yield up to ``count`` records, at every point as close to the weights as whole records allow.
+    """Yield up to ``count`` records, always as close to the weights as whole records allow.
 
     A source that runs dry is repeated from its beginning, under ids that end in ``#2``, ``#3``, up
     to its ``epochs``; then it leaves its share to the others. With all of them spent there are
@@ -118,18 +117,18 @@ def mix(
     """
     taken = 0
     while taken < count:
-        alive = [stream for stream in streams if not stream.is_spent]
+        alive = [stream for stream in streams if not stream.is_exhausted]
         if not alive:
             return
-        behind = min(alive, key=lambda stream: (stream.given + 1) / stream.weight)
-        record = behind.pull(seen, benchmarks)
+        behind = min(alive, key=lambda stream: (stream.contributed + 1) / stream.weight)
+        record = behind.next_record(seen, benchmarks)
         if record is not None:
             taken += 1
             yield record
 
 
-def examine(stream: Stream, count: int, benchmarks: Benchmarks) -> Iterator[Record]:
-    """Yield records with ``count`` questions in all, or fewer, and protect each of them.
+def take_benchmark(stream: Stream, count: int, benchmarks: ContaminationFilter) -> Iterator[Record]:
+    """Yield records with up to ``count`` questions in all, and add each to ``benchmarks``.
 
     Nothing is left out as a duplicate: a benchmark is what its authors made it.
     """

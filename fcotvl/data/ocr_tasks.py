@@ -1,4 +1,4 @@
-"""The words of tasks that a data set without questions is turned into."""
+"""Questions for data sets that have none: transcription, key information, tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from fcotvl.core.records import Turn
 
 TRANSCRIBE = "Read the text."
-"""The renderer's words too."""
+"""The renderer asks the same."""
 TABLE_HTML = "Write the table as HTML."
 TABLE_MARKDOWN = "Write the table as Markdown."
 ROW, CELL = "<tr>", "</td>"
@@ -16,12 +16,12 @@ KEY_INFORMATION = "What is the {key}?"
 
 
 def transcription(name: str, lines: Iterable[str], *, longest: int = 2000) -> Turn | None:
-    """A turn that asks for the whole text; none where there is no text or it is too long to learn.
+    """A turn that asks for the whole text; ``None`` where it is empty or too long for a reply.
 
     Args:
         name: of the turn.
         lines: of the text, in reading order.
-        longest: characters up to which a text is asked for: a reply of about 800 tokens.
+        longest: largest number of characters, about 800 tokens.
     """
     text = "\n".join(line for line in (" ".join(line.split()) for line in lines) if line)
     if not text or len(text) > longest:
@@ -30,7 +30,7 @@ def transcription(name: str, lines: Iterable[str], *, longest: int = 2000) -> Tu
 
 
 def key_information(name: str, key: str, value: str) -> Turn | None:
-    """A turn that asks for the value of a field; none where either is empty."""
+    """A turn that asks for the value of a field; ``None`` where either is empty."""
     key, value = " ".join(key.split()).rstrip(" :?"), " ".join(value.split())
     if not key or not value:
         return None
@@ -49,7 +49,7 @@ def table(name: str, structure: Sequence[str], cells: Sequence[str]) -> Turn:
         ValueError: structure and cells do not match.
     """
     if structure.count(CELL) != len(cells):
-        raise ValueError(f"{len(cells)} cells do not match the structure")
+        raise ValueError(f"{len(cells)} cells do not match a structure of {structure.count(CELL)}")
     if any("span=" in part for part in structure):
         return Turn(name, TABLE_HTML, (_html(structure, cells),), "transcribe")
     return Turn(name, TABLE_MARKDOWN, (_markdown(structure, cells),), "transcribe")

@@ -1,4 +1,4 @@
-"""What a mix will take of each source, by the sizes on the data sets' cards: no network needed."""
+"""How much a mix takes of each source, by the sizes on the data sets' cards; without a network."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fcotvl.core.config import CorpusParams, SourceParams
-from fcotvl.data.lazy_records import CARVE
+from fcotvl.data.lazy_records import SPLIT_SHARES
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A source and what each split takes of it."""
+    """A source and how many images each split takes of it."""
 
     name: str
     licence: str
     images: int | None
-    """As many as there are; ``None`` where no card says."""
+    """Size of the source; ``None`` where no card gives it."""
     gigabytes: float | None
     taken: Mapping[str, int]
     epochs: float = 1.0
-    """Times that its images are used where they are too few, in the split that repeats most."""
+    """How often its images are used, in the split that repeats them most."""
 
 
 def plan(sources: Sequence[SourceParams], corpus: CorpusParams) -> list[Planned]:
     """How many images each split takes of each source, repeats included.
 
-    As ``mixture.mix`` does it: by weight, a dry source repeated up to ``corpus.epochs`` times (not
-    for ``val``); then it leaves its share to the others.
+    As ``mixing.mix`` does it: by weight; a source that runs dry is repeated up to ``corpus.epochs``
+    times (not for ``val``), then it leaves its share to the others.
     """
     taken: list[dict[str, int]] = [{} for _ in sources]
     epochs = [1.0] * len(sources)
-    for split in CARVE:
-        feeding = [place for place, source in enumerate(sources) if split in source.splits]
-        there = {place: _available(sources[place], split) for place in feeding}
+    for split in SPLIT_SHARES:
+        contributing = [place for place, source in enumerate(sources) if split in source.splits]
+        images = {place: _available(sources[place], split) for place in contributing}
         times = 1 if split == "val" else corpus.epochs
-        limits = {place: times * images for place, images in there.items()}
-        weights = {place: sources[place].weight for place in feeding}
+        limits = {place: times * count for place, count in images.items()}
+        weights = {place: sources[place].weight for place in contributing}
         for place, count in _fill(weights, limits, getattr(corpus, split)).items():
             taken[place][split] = count
-            epochs[place] = max(epochs[place], count / there[place])
+            epochs[place] = max(epochs[place], count / images[place])
     return [
         Planned(name(source), source.licence, source.images, source.gigabytes, counts, times)
         for source, counts, times in zip(sources, taken, epochs, strict=True)
@@ -47,31 +47,35 @@ def plan(sources: Sequence[SourceParams], corpus: CorpusParams) -> list[Planned]
 
 
 def name(source: SourceParams) -> str:
-    """The reader with what tells its data set: an id with its config, a folder, a family."""
-    told = [
+    """The reader and its data set: an id with its config, a folder, a family."""
+    parts = [
         str(source.options[key])
         for key in ("id", "config", "folder", "family")
         if key in source.options
     ]
-    return " ".join([source.reader, *told]).removeprefix("huggingface ")
+    return " ".join([source.reader, *parts]).removeprefix("huggingface ")
 
 
 def _available(source: SourceParams, split: str) -> float:
-    """Images of the source that are carved for ``split``; endless where no card says."""
+    """Images of the source that belong to ``split``; infinite where no card gives its size."""
     if source.images is None:
         return float("inf")
-    return source.images * CARVE[split] / sum(CARVE[fed] for fed in source.splits if fed in CARVE)
+    return (
+        source.images
+        * SPLIT_SHARES[split]
+        / sum(SPLIT_SHARES[other] for other in source.splits if other in SPLIT_SHARES)
+    )
 
 
 def _fill(weights: dict[int, float], limits: dict[int, float], count: int) -> dict[int, int]:
-    """``count`` shared by weight, nobody above their limit."""
+    """``count`` divided by weight, without exceeding a limit."""
     filled: dict[int, float] = {}
     left = float(count)
-    while open_ := {place: weight for place, weight in weights.items() if place not in filled}:
-        unit = left / sum(open_.values())
-        dry = {place for place, weight in open_.items() if weight * unit > limits[place]}
+    while unfilled := {place: weight for place, weight in weights.items() if place not in filled}:
+        unit = left / sum(unfilled.values())
+        dry = {place for place, weight in unfilled.items() if weight * unit > limits[place]}
         if not dry:
-            filled |= {place: weight * unit for place, weight in open_.items()}
+            filled |= {place: weight * unit for place, weight in unfilled.items()}
             break
         for place in dry:
             filled[place] = limits[place]

@@ -1,12 +1,13 @@
-"""Pictures that were opened ahead of curation, a file for each cut, on as many machines as wanted.
+"""Decoded pictures in one file per chunk of a source, prepared before curation on any machine.
 
-Opening is a matter of each picture alone; mixing looks at all of them in order, and costs little.
-Whatever was opened ahead is what curation itself would have made of it: the corpus is the same.
+Decoding looks at each picture alone; mixing looks at all of them in order and costs little.
+Curation decodes whatever was not prefetched, with the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator
 from itertools import count, islice, takewhile
 from pathlib import Path
 
@@ -14,54 +15,42 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fcotvl.core.io import atomic
-from fcotvl.data.resume_log import Item, from_line, to_line
+from fcotvl.data.decoding import Decoded, Item, to_item, to_row
 
 SCHEMA = pa.schema([("item", pa.string()), ("image", pa.binary())])
-ROWS = 32
-"""In a row group: several cuts are read side by side, a group of each in memory."""
+GROUP_SIZE = 32
+"""Rows of a row group: curation holds one group of each source in memory."""
 
 
-def cut_path(folder: Path, split: str, source: int, cut: int) -> Path:
-    """Where cut ``cut`` of the split's source ``source`` is kept."""
-    return folder / split / f"{source:03d}" / f"{cut:05d}.parquet"
+def chunk_path(folder: Path, split: str, source: int, chunk: int) -> Path:
+    """The file of one chunk; ``source`` is the source's position among those of the split."""
+    return folder / split / f"{source:03d}" / f"{chunk:05d}.parquet"
 
 
-def save_cut(path: Path, items: Iterable[Item]) -> None:
-    """Write ``items``, a few at a time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rest = iter(items)
-    with atomic(path) as draft, pq.ParquetWriter(draft, SCHEMA) as file:
-        while group := list(islice(rest, ROWS)):
-            rows = [dict(zip(SCHEMA.names, to_line(item), strict=True)) for item in group]
-            file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-
-
-def load_cut(path: Path) -> Iterator[Item]:
-    """The items of a cut, in order."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS):
-            for row in batch.to_pylist():
-                yield from_line(row["item"], row["image"])
-
-
-def count_cut(path: Path) -> int:
-    """How many items a cut holds."""
-    return int(pq.read_metadata(path).num_rows)
-
-
-def leading_cuts(folder: Path, split: str, source: int) -> list[Path]:
-    """The cuts that are there, up to the first that is not."""
-    paths = (cut_path(folder, split, source, cut) for cut in count())
+def leading_chunks(folder: Path, split: str, source: int) -> list[Path]:
+    """The chunk files of a source, up to the first that is missing."""
+    paths = (chunk_path(folder, split, source, chunk) for chunk in count())
     return list(takewhile(Path.is_file, paths))
 
 
-def continued(
-    cuts: Sequence[Path], known: int, rest: Callable[[int], Iterator[Item]]
-) -> Iterator[Item]:
-    """Items behind the first ``known``: those of ``cuts``, then of ``rest``, told what is known."""
-    for cut in cuts:
-        held = count_cut(cut)
-        if known < held:
-            yield from islice(load_cut(cut), known, None)
-        known = max(0, known - held)
-    yield from rest(known)
+def write_chunk(path: Path, items: Iterable[Item]) -> None:
+    """Write ``items`` to ``path``, one row group in memory."""
+    rest = iter(items)
+    with atomic(path) as scratch, pq.ParquetWriter(scratch, SCHEMA) as file:
+        while group := list(islice(rest, GROUP_SIZE)):
+            rows = [json.dumps(to_row(item)) for item in group]
+            images = [item.record.image if isinstance(item, Decoded) else b"" for item in group]
+            file.write_table(pa.table([rows, images], schema=SCHEMA))
+
+
+def read_chunk(path: Path) -> Iterator[Item]:
+    """The items of a chunk, in order."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=GROUP_SIZE):
+            for row in batch.to_pylist():
+                yield to_item(json.loads(row["item"]), row["image"])
+
+
+def chunk_length(path: Path) -> int:
+    """Number of items in a chunk."""
+    return int(pq.read_metadata(path).num_rows)

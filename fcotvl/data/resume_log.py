@@ -1,82 +1,61 @@
-"""What was read for each finished shard, so that a run that was killed goes on behind it."""
+"""What was read for each finished shard, so that a killed run continues after its last shard."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
 
 from fcotvl.core.io import write_text
-from fcotvl.core.shards import from_row
-from fcotvl.data.lazy_records import Opened, Quarantined
-
-Item = Opened | Quarantined
+from fcotvl.data.decoding import Item, to_item, to_row
 
 
-class Journal:
-    """The items that went into the shards of one folder, in order and without their pictures.
+class ResumeLog:
+    """The items behind the shards of one folder, in order and without their pictures.
 
-    Mixing them again brings every count and every decision back, as it made them in the first
-    place; only what comes after the last finished shard has to be opened.
+    Mixing them again repeats every count and every decision of the killed run; only what comes
+    after the last finished shard is decoded.
     """
 
     def __init__(self, root: Path, name: str) -> None:
-        """Shards are in ``root/name``, their journal is in ``root/journal/name``."""
-        self.shards, self.folder = root / name, root / "journal" / name
-        whole = ((self._path(n), self.shards / f"{n:05d}.parquet") for n in count())
-        self.done = next(n for n, paths in enumerate(whole) if not all(p.is_file() for p in paths))
-        """Shards that are finished."""
-        self._next = self.done
-        self._read: list[str] = []
+        """Shards are in ``root/name``, their log is in ``root/log/name``."""
+        self.shards, self._folder = root / name, root / "log" / name
+        self.done = sum(1 for _ in takewhile(self._is_finished, count()))
+        """Finished shards."""
+        self._next_shard = self.done
+        self._lines: list[str] = []
         self._streams = 0
 
-    def items(self, rest: Callable[[int], Iterator[Item]]) -> Iterator[Item]:
-        """What the next stream gave before, and then what it has behind so many items: ``rest``."""
-        self._streams += 1
-        return self._items(self._streams, rest)
+    def attach(self, read: Callable[[int], Iterator[Item]]) -> Iterator[Item]:
+        """The items of one more stream: those in the log, then those that ``read`` yields.
 
-    def _items(self, place: int, rest: Callable[[int], Iterator[Item]]) -> Iterator[Item]:
+        Args:
+            read: takes how many items the log holds, and yields those after them.
+        """
+        self._streams += 1
+        return self._items(self._streams, read)
+
+    def _items(self, stream: int, read: Callable[[int], Iterator[Item]]) -> Iterator[Item]:
         known = 0
         for shard in range(self.done):
             for line in self._path(shard).read_text(encoding="utf-8").splitlines():
-                if (row := json.loads(line)).pop("stream") == place:
+                number, row = json.loads(line)
+                if number == stream:
                     known += 1
-                    yield _from_row(row)
-        for item in rest(known):
-            self._read.append(json.dumps({"stream": place, **_row(item)}))
+                    yield to_item(row)
+        for item in read(known):
+            self._lines.append(json.dumps([stream, to_row(item)]))
             yield item
 
-    def close(self) -> None:
-        """A shard is finished with what was read since the last one."""
-        write_text(self._path(self._next), "\n".join(self._read))
-        self._next += 1
-        self._read = []
+    def end_shard(self) -> None:
+        """Log what was read since the shard before this one."""
+        write_text(self._path(self._next_shard), "\n".join(self._lines))
+        self._next_shard += 1
+        self._lines = []
+
+    def _is_finished(self, shard: int) -> bool:
+        return self._path(shard).is_file() and (self.shards / f"{shard:05d}.parquet").is_file()
 
     def _path(self, shard: int) -> Path:
-        return self.folder / f"{shard:05d}.jsonl"
-
-
-def _row(item: Item) -> dict[str, Any]:
-    row = asdict(item)
-    if isinstance(item, Opened):
-        del row["record"]["image"]
-    return row
-
-
-def _from_row(row: dict[str, Any], image: bytes = b"") -> Item:
-    if "record" not in row:
-        return Quarantined(**row)
-    return Opened(**{**row, "record": from_row({**row["record"], "image": {"bytes": image}})})
-
-
-def to_line(item: Item) -> tuple[str, bytes]:
-    """``item`` as JSON, and its picture."""
-    return json.dumps(_row(item)), item.record.image if isinstance(item, Opened) else b""
-
-
-def from_line(line: str, image: bytes) -> Item:
-    """The item of ``to_line``."""
-    return _from_row(json.loads(line), image)
+        return self._folder / f"{shard:05d}.jsonl"

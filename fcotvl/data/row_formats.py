@@ -1,4 +1,4 @@
-"""How rows of hub data sets hold their questions: one function for each way."""
+"""How rows of hub data sets hold their questions: one function per format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fcotvl.core.records import Turn
 from fcotvl.data.annotations import text, texts
 from fcotvl.data.ocr_tasks import table, transcription
 
-Shape = Callable[..., Iterator[Turn]]
+Format = Callable[..., Iterator[Turn]]
 
 
 def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
@@ -23,9 +23,9 @@ def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator
 def chats(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """Docmatix, the_cauldron: a list of {"user": ..., "assistant": ...} in column ``question``."""
     del answer
-    for number, said in enumerate(_list(row, question)):
-        asked = text(said, "user").removeprefix("Question: ").partition("\nAnswer")[0]
-        replied = text(said, "assistant").removeprefix("Answer: ")
+    for number, message in enumerate(_list(row, question)):
+        asked = text(message, "user").removeprefix("Question: ").partition("\nAnswer")[0]
+        replied = text(message, "assistant").removeprefix("Answer: ")
         yield Turn(f"{name}-{number}", asked, (replied,), kind)
 
 
@@ -54,7 +54,7 @@ def columns(row: Any, name: str, question: str, answer: str, kind: str) -> Itera
 
 
 def donut(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
-    """SynthDoG: column ``question`` is JSON whose gt_parse.text_sequence is all that is written."""
+    """SynthDoG: column ``question`` is JSON with the text in gt_parse.text_sequence."""
     del answer, kind
     try:
         written = json.loads(text(row, question))["gt_parse"]["text_sequence"]
@@ -62,7 +62,7 @@ def donut(row: Any, name: str, question: str, answer: str, kind: str) -> Iterato
         raise DataError(f"{question} has no gt_parse.text_sequence ({error})") from error
     turn = transcription(name, [str(written)])
     if turn is None:
-        raise DataError("its text is empty or too long for a reply")
+        raise DataError("no text, or text that is too long for a reply")
     yield turn
 
 
@@ -76,34 +76,26 @@ def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterat
         written = ["".join(map(str, cell["tokens"])) for cell in cells]
         yield table(name, structure, written)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"the table is not as it should be ({error})") from error
+        raise DataError(f"malformed table: {error!r}") from error
 
 
-_SHAPES: dict[str, Shape] = {
-    "flat": flat,
-    "chats": chats,
-    "columns": columns,
-    "donut": donut,
-    "tables": tables,
+FORMATS: dict[str, Format] = {
+    format_.__name__: format_ for format_ in (flat, chats, columns, donut, tables)
 }
-
-
-def available() -> tuple[str, ...]:
-    """Names of all shapes."""
-    return tuple(_SHAPES)
+"""By name."""
 
 
 def turns(
-    shape: str, row: Any, name: str, *, question: str, answer: str, kind: str
+    format_name: str, row: Any, name: str, *, question: str, answer: str, kind: str
 ) -> tuple[Turn, ...]:
     """The questions of ``row``.
 
     Raises:
-        DataError: it does not have that shape.
+        DataError: it does not have that format.
     """
-    found = tuple(_SHAPES[shape](row, name, question, answer, kind))
+    found = tuple(FORMATS[format_name](row, name, question, answer, kind))
     if not found:
-        raise DataError("it has no question")
+        raise DataError("the row has no question")
     return found
 
 

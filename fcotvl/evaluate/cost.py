@@ -7,7 +7,7 @@ its addition, and the full square of attention, of which causal kernels may comp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -94,11 +94,8 @@ def cost(
 
 def parameters(config: InternVLConfig) -> dict[str, int]:
     """Count parameters by part; an embedding tied to the head counts once, in the LLM."""
-    model_class = (
-        FcotvlForConditionalGeneration
-        if isinstance(config, FcotvlConfig)
-        else InternVLForConditionalGeneration
-    )
+    is_student = isinstance(config, FcotvlConfig)
+    model_class = FcotvlForConditionalGeneration if is_student else InternVLForConditionalGeneration
     with torch.device("meta"):
         model = model_class(config)
     parts = {
@@ -115,16 +112,12 @@ def parameters(config: InternVLConfig) -> dict[str, int]:
     return {"compressor": 0, **counts, "llm": total - sum(counts.values()), "total": total}
 
 
-def _tile_counts(
-    config: InternVLConfig, tiles: int | Sequence[int]
-) -> Mapping[int, Fraction | int]:
+def _tile_counts(config: InternVLConfig, tiles: int | Sequence[int]) -> dict[int, Fraction | int]:
     """Number of tiles by their visual tokens; at a mean ratio not always a whole number."""
     if not isinstance(tiles, int):
-        return Counter(tiles)
+        return dict(Counter(tiles))
     shares = tile_shares(getattr(config, "ratio", 0.0), tile_ratios(config))
-    return {
-        tokens: tiles * share for tokens, share in zip(tile_tokens(config), shares, strict=True)
-    }
+    return {n: tiles * share for n, share in zip(tile_tokens(config), shares, strict=True)}
 
 
 def _vit(config: InternVLConfig) -> int:

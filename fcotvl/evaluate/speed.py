@@ -113,9 +113,7 @@ def _prepare(
     )
     tiles = adapted.tiles(vision)
     chats = adapted.expand([adapted.render(prompt(r)) for r in records], tiles)
-    tokens = adapted.tokenizer(
-        chats, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
-    ).to(model.device)
+    tokens = adapted.tokenize(chats).to(model.device)
     return Batch(
         vision["pixel_values"].to(model.device, model.dtype),
         tokens["input_ids"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +15,7 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual, encode_tiles, project_visual_tokens
-from fcotvl.inference.decoding import Decoder, Logits
+from fcotvl.inference.decoding import Decoder, Logits, seeded
 from fcotvl.inference.pruned_decoding import Pruning, System
 from fcotvl.internvl.chat_templates import TURN_END
 
@@ -53,9 +52,7 @@ class Decoding:
 
     def uniforms(self, query: Query, sample: int) -> Float[Tensor, " step"]:
         """Random numbers in [0, 1) of one reply; they do not depend on its batch."""
-        name = f"{self.seed}\0{query.picture_id}\0{query.prompt}\0{sample}"
-        digest = hashlib.sha256(name.encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        generator = seeded(self.seed, query.picture_id, query.prompt, sample)
         return torch.rand(self.max_new_tokens, generator=generator, dtype=torch.float64)
 
 
@@ -148,10 +145,8 @@ class _Run:
         was_training = self.model.training
         self.model.eval()
         try:
-            with (
-                torch.inference_mode(),
-                tqdm(total=len(queries), desc=self.label, disable=None) as bar,
-            ):
+            bar = tqdm(total=len(queries), desc=self.label, disable=None)
+            with torch.inference_mode(), bar:
                 for window in _windows(queries, self._queries_per_batch * WINDOW):
                     for i, texts in self._window([queries[i] for i in window]):
                         replies[window[i]] = texts
@@ -210,23 +205,15 @@ class _Run:
         """Return the replies to a batch of queries with rendered chats."""
         names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
         decoder = System(self.model, self.pruning).decoder(names)
-        inputs = self.processor.tokenizer(
-            list(chats),
-            padding=True,
-            padding_side="left",
-            add_special_tokens=False,
-            return_tensors="pt",
-        ).to(self.model.device)
+        inputs = self.processor.tokenize(chats).to(self.model.device)
         logits = decoder.prefill(inputs["input_ids"], inputs["attention_mask"], features)
         count = self.decoding.samples
         if count > 1:
             copies = torch.arange(len(chats), device=logits.device).repeat_interleave(count)
             decoder.select(copies)
             logits = logits[copies]
-        uniforms = torch.stack(
-            [self.decoding.uniforms(q, i) for q in queries for i in range(count)]
-        )
-        replies = self._extend(decoder, logits, uniforms)
+        uniforms = [self.decoding.uniforms(query, i) for query in queries for i in range(count)]
+        replies = self._extend(decoder, logits, torch.stack(uniforms))
         texts = self.processor.tokenizer.batch_decode(replies, skip_special_tokens=True)
         return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
 

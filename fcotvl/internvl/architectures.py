@@ -20,50 +20,40 @@ from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import PATCH_SIZE, SHUFFLE_FACTOR, TILE_SIZES, tokens_per_tile
 from fcotvl.internvl.chat_templates import IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
 
-_INTERNVIT_300M = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "layer_norm_eps": 1e-6,
-}
-_QWEN2_500M = {
-    "vocab_size": 151655,
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 32768,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
-    "tie_word_embeddings": False,
-}
+
+def _sizes(*, width: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
+    return more | {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+def _llm(*, kv_heads: int, **sizes: int) -> dict[str, Any]:
+    return _sizes(
+        **sizes,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=32768,
+        tie_word_embeddings=False,
+    )
+
+
+_INTERNVIT_300M = _sizes(width=1024, inner=4096, layers=24, heads=16, layer_norm_eps=1e-6)
+_QWEN2 = {"vocab_size": 151655, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 _INTERNLM2 = {
     "vocab_size": 92553,
     "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 32768,
     "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e6, "factor": 2.0},
     "attention_bias": False,
-    "tie_word_embeddings": False,
 }
-_INTERNLM2_2B = {
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 8,
-}
-_INTERNLM2_7B = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-}
+_1B = _QWEN2 | _llm(width=896, inner=4864, layers=24, heads=14, kv_heads=2)
+_2B = _INTERNLM2 | _llm(width=2048, inner=8192, layers=24, heads=16, kv_heads=8)
+_8B = _INTERNLM2 | _llm(width=4096, inner=14336, layers=32, heads=32, kv_heads=8)
 _LLMS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
-    "internvl2-1b": (Qwen2Config, _QWEN2_500M),
-    "internvl2-2b": (LlamaConfig, _INTERNLM2 | _INTERNLM2_2B),
-    "internvl2-8b": (LlamaConfig, _INTERNLM2 | _INTERNLM2_7B),
+    "internvl2-1b": (Qwen2Config, _1B),
+    "internvl2-2b": (LlamaConfig, _2B),
+    "internvl2-8b": (LlamaConfig, _8B),
 }
 
 
@@ -102,20 +92,10 @@ def tiny_config(
         end_token_id: id of ``<|im_end|>``.
         pad_token_id: id of the padding token.
     """
-    vision = {
-        "hidden_size": 128,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 4,
-        "intermediate_size": 512,
-        "layer_scale_init_value": 1.0,
-    }
+    vision = _sizes(width=128, inner=512, layers=6, heads=4, layer_scale_init_value=1.0)
     text = Qwen2Config(
+        **_sizes(width=160, inner=432, layers=4, heads=5, num_key_value_heads=5),
         vocab_size=vocab_size,
-        hidden_size=160,
-        intermediate_size=432,
-        num_hidden_layers=4,
-        num_attention_heads=5,
-        num_key_value_heads=5,
         max_position_embeddings=4096,
         initializer_range=0.05,
         tie_word_embeddings=True,
@@ -131,10 +111,7 @@ def _internvl(
 ) -> InternVLConfig:
     size = TILE_SIZES[architecture]
     vision_config = InternVLVisionConfig(
-        **vision,
-        attention_bias=True,
-        image_size=(size, size),
-        patch_size=(PATCH_SIZE, PATCH_SIZE),
+        **vision, attention_bias=True, image_size=(size, size), patch_size=(PATCH_SIZE, PATCH_SIZE)
     )
     return InternVLConfig(
         vision_config=vision_config,

@@ -9,11 +9,9 @@ moves normalised weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 from math import factorial, fsum, nan, sqrt
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +23,10 @@ Coalition = frozenset[str]
 Value = TypeVar("Value")
 
 EXACT_PLAYERS = 8
-"""Up to 8 players all 2**n coalitions are scored; more players are valued by permutations."""
-PAIRS = 32
-"""Pairs of permutations that are drawn for more players."""
+"""Up to 8 players are valued by all 2**n coalitions, more by permutations."""
 
 
-@dataclass(frozen=True)
-class Sampled:
+class Sampled(NamedTuple):
     """A value estimated from permutations, with its standard error."""
 
     value: float
@@ -72,7 +67,7 @@ def players_of(table: Mapping[Coalition, Any]) -> list[str]:
     return sorted(frozenset().union(*table))
 
 
-def estimate_values(utility: Mapping[Coalition, float], *, pairs: int = PAIRS) -> dict[str, float]:
+def estimate_values(utility: Mapping[Coalition, float], *, pairs: int) -> dict[str, float]:
     """Shapley values: exact for up to ``EXACT_PLAYERS``, from permutations for more.
 
     Raises:
@@ -97,18 +92,36 @@ def shapley_values(utility: Mapping[Coalition, float]) -> dict[str, float]:
     Raises:
         DataError: a coalition has no score.
     """
-    players, order = _complete(utility)
+    players, order, matrix = _exact_coefficients(utility)
     return {
         player: fsum(weight * utility[members] for weight, members in zip(row, order, strict=True))
-        for player, row in zip(players, _coefficients(players, order), strict=True)
+        for player, row in zip(players, matrix, strict=True)
     }
+
+
+def sampled_values(
+    utility: Callable[[Coalition], float], players: Sequence[str], *, pairs: int, seed: int = 0
+) -> dict[str, Sampled]:
+    """Shapley values from ``pairs`` random orders and their reverses, with standard errors.
+
+    Each order and its reverse count as one draw: this antithetic pair is exact where no more than
+    two players interact. No coalition is scored twice. One pair alone has no standard error (not a
+    number).
+
+    Raises:
+        ValueError: ``pairs`` is less than 1.
+    """
+    order, matrix = _sampled_coefficients(players, pairs, seed)
+    draws = matrix @ np.array([utility(members) for members in order], dtype=np.float64)
+    values = zip(draws.mean(axis=0).tolist(), _standard_errors(draws), strict=True)
+    return {player: Sampled(*value) for player, value in zip(players, values, strict=True)}
 
 
 def bootstrap_values(
     scores: Mapping[Coalition, Scores],
     images: Sequence[Hashable],
     *,
-    pairs: int = PAIRS,
+    pairs: int = 1,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, float]]:
     """Values and the gaps between any two of them, with intervals, and standard errors.
@@ -127,102 +140,35 @@ def bootstrap_values(
         DataError: a coalition has no scores, where values are exact.
         ValueError: a coalition does not have one score for each question, or there are none.
     """
-
-    def row(members: Coalition) -> NDArray[np.float64]:
-        found = np.asarray(scores[members], dtype=np.float64)
-        if not images or len(found) != len(images):
-            raise ValueError(f"every coalition needs one score for each of {len(images)} questions")
-        return found
-
-    players, errors = players_of(scores), {}
-    if len(players) <= EXACT_PLAYERS:  # values are linear in the utility
-        players, order = _complete(scores)
-        by_question = _coefficients(players, order) @ np.array([row(members) for members in order])
+    players = players_of(scores)
+    if len(players) <= EXACT_PLAYERS:
+        _, order, matrix = _exact_coefficients(scores)
+        draws = matrix[None]
     else:
-        draws = _draws(row, players, pairs)
-        by_question = draws.mean(axis=0)
-        errors = dict(zip(players, _standard_errors(draws.mean(axis=-1)), strict=True))
-    gaps = list(combinations(range(len(players)), 2))
-    rows = np.vstack([by_question, *(by_question[[i]] - by_question[[j]] for i, j in gaps)])
-    found = mean_intervals(rows, images, bootstrap)
-    names = [(players[i], players[j]) for i, j in gaps]
+        order, draws = _sampled_coefficients(players, pairs)
+    if not images or any(len(scores[members]) != len(images) for members in order):
+        raise ValueError(f"every coalition needs one score for each of {len(images)} questions")
+    table = np.array([scores[members] for members in order], dtype=np.float64)
+    by_question = dict(zip(players, draws.mean(axis=0) @ table, strict=True))  # values are linear
+    gaps = {(a, b): by_question[a] - by_question[b] for a, b in combinations(players, 2)}
+    found = mean_intervals([*by_question.values(), *gaps.values()], images, bootstrap)
+    values = dict(zip(players, found, strict=False))
+    errors = _standard_errors(draws @ table.mean(axis=1)) if len(draws) > 1 else []
     return (
-        dict(zip(players, found[: len(players)], strict=True)),
-        dict(zip(names, found[len(players) :], strict=True)),
-        errors,
+        values,
+        dict(zip(gaps, found[len(players) :], strict=True)),
+        dict(zip(players, errors, strict=False)),
     )
 
 
-def sampled_values(
-    utility: Callable[[Coalition], float],
-    players: Sequence[str],
-    *,
-    pairs: int = PAIRS,
-    seed: int = 0,
-) -> dict[str, Sampled]:
-    """Shapley values from ``pairs`` random orders and their reverses, with standard errors.
-
-    Each order and its reverse count as one draw: this antithetic pair is exact where no more than
-    two players interact. No coalition is scored twice. One pair alone has no standard error (not a
-    number).
-
-    Raises:
-        ValueError: ``pairs`` is less than 1.
-    """
-    draws = _draws(utility, players, pairs, seed)
-    values = zip(draws.mean(axis=0).tolist(), _standard_errors(draws), strict=True)
-    return {player: Sampled(*value) for player, value in zip(players, values, strict=True)}
-
-
-def _standard_errors(draws: NDArray[np.float64]) -> list[float]:
-    """Of each column's mean: [pair, player] -> [player]."""
-    pairs, players = draws.shape
-    if pairs == 1:
-        return [nan] * players
-    errors: list[float] = (draws.std(axis=0, ddof=1) / sqrt(pairs)).tolist()
-    return errors
-
-
-def _draws(
-    utility: Callable[[Coalition], Any], players: Sequence[str], pairs: int, seed: int = 0
-) -> NDArray[np.float64]:
-    """Marginal contributions, mean of an order and its reverse: [pair, player, *utility]."""
-    if pairs < 1:
-        raise ValueError(f"{pairs} pairs of permutations give no estimate")
-    score = cache(utility)
-    rng = np.random.default_rng(seed)
-    orders = [rng.permutation(len(players)).tolist() for _ in range(pairs)]
-    return np.array(
-        [
-            (_marginals(score, players, order) + _marginals(score, players, order[::-1])) / 2
-            for order in orders
-        ]
-    )
-
-
-def _marginals(
-    score: Callable[[Coalition], Any], players: Sequence[str], order: Sequence[int]
-) -> NDArray[np.float64]:
-    members: Coalition = frozenset()
-    before = score(members)
-    gains: list[Any] = [None] * len(players)
-    for index in order:
-        members |= {players[index]}
-        after = score(members)
-        gains[index], before = after - before, after
-    return np.array(gains, dtype=np.float64)
-
-
-def _complete(table: Mapping[Coalition, Any]) -> tuple[list[str], list[Coalition]]:
+def _exact_coefficients(
+    table: Mapping[Coalition, Any],
+) -> tuple[list[str], list[Coalition], NDArray[np.float64]]:
+    """Players, coalitions, and the weight of a utility in a value: [player, coalition]."""
     players = players_of(table)
     order = list(coalitions(players))
     if missing := [sorted(members) for members in order if members not in table]:
         raise DataError(f"{len(missing)} coalitions have no score, the first is {missing[0]}")
-    return players, order
-
-
-def _coefficients(players: list[str], order: list[Coalition]) -> NDArray[np.float64]:
-    """The weight of each coalition's utility in each player's value: [player, coalition]."""
     n = len(players)
     matrix = np.empty((n, len(order)))
     for row, player in zip(matrix, players, strict=True):
@@ -230,4 +176,39 @@ def _coefficients(players: list[str], order: list[Coalition]) -> NDArray[np.floa
             others = len(members - {player})
             sign = 1 if player in members else -1
             row[column] = sign * factorial(others) * factorial(n - others - 1) / factorial(n)
-    return matrix
+    return players, order, matrix
+
+
+def _sampled_coefficients(
+    players: Sequence[str], pairs: int, seed: int = 0
+) -> tuple[list[Coalition], NDArray[np.float64]]:
+    """Coalitions that come up, and their weights in each draw: [pair, player, coalition]."""
+    if pairs < 1:
+        raise ValueError(f"{pairs} pairs of permutations give no estimate")
+    rng = np.random.default_rng(seed)
+    found: dict[Coalition, int] = {}
+    steps: list[tuple[int, int, int, int]] = []
+    for pair in range(pairs):
+        order = rng.permutation(len(players)).tolist()
+        for direction in (order, order[::-1]):
+            members: Coalition = frozenset()
+            before = found.setdefault(members, len(found))
+            for player in direction:
+                members |= {players[player]}
+                after = found.setdefault(members, len(found))
+                steps.append((pair, player, before, after))
+                before = after
+    matrix = np.zeros((pairs, len(players), len(found)))
+    for pair, player, before, after in steps:
+        matrix[pair, player, before] -= 0.5
+        matrix[pair, player, after] += 0.5
+    return list(found), matrix
+
+
+def _standard_errors(draws: NDArray[np.float64]) -> list[float]:
+    """Of the mean of each player's draws: [pair, player] -> [player]."""
+    pairs, players = draws.shape
+    if pairs == 1:
+        return [nan] * players
+    errors: list[float] = (draws.std(axis=0, ddof=1) / sqrt(pairs)).tolist()
+    return errors

@@ -14,7 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-TRAINING_FREE = ("fastv", "random", "untrained-pool")
+from fcotvl.core.registry import Registry
+
+TRAINING_FREE = Registry(
+    "fcotvl.inference.pruning", "build", noun="training-free baseline"
+).available()
 """Baselines without training; their systems are called ``<baseline>-r<ratio>``."""
 ROLES = ("teacher", "distilled", "sft", "merged", *TRAINING_FREE)
 """What a system is; tables list systems in this order."""

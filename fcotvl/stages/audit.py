@@ -15,13 +15,13 @@ from fcotvl.data import audit_page
 
 def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) -> None:
     """Write ``page`` from the JSON in ``audit``, and in ``beside`` for a second mix."""
-    del params  # every command takes them
+    del params  # all commands have params
     audits = {_name(path): _read(path) for path in (audit, beside) if path}
     write_text(page, audit_page.page(audits))
 
 
 def _name(path: Path) -> str:
-    """The folder of a scale where the file lies in one, so that two audits have two names."""
+    """The folder of a mix, or the file's own name, so that two audits have different names."""
     return str(path.parent / path.stem) if path.stem != "audit" else path.parent.name or path.stem
 
 

@@ -60,7 +60,7 @@ def validate(params: Params) -> None:
     for name in params.compressors:
         compressors.ratios(name)
     for name, ratio in variants(params):
-        compressors.check(name, ratio=ratio, tokens=params.scale_config.model.tokens)
+        compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
     if not Path(params.data.raw).is_dir():
         raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
     if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
@@ -76,8 +76,8 @@ def validate_mix(name: str, mix: Mix) -> None:
     Raises:
         ParamsError: one is unknown.
     """
-    for source in (*mix.sources, *mix.benchmarks.values()):
-        _require(f"{name}.yaml", source.reader, READERS)
+    for reader in [entry.reader for entry in (*mix.sources, *mix.benchmarks.values())]:
+        _require(f"{name}.yaml", reader, READERS)
     for benchmark in mix.benchmarks:
         _require(f"{name}.yaml", benchmark, BENCHMARKS)
 

@@ -17,6 +17,11 @@ from fcotvl.evaluate.summary import compare
 def run(params: Params, *, scores: Path, beside: Path) -> None:  # noqa: ARG001 - every command
     """Print what each system gains from ``scores`` to ``beside``, in points with 95 % intervals.
 
+    Args:
+        params: not used.
+        scores: table of scores of the first run.
+        beside: table of scores of the second run, on the same questions.
+
     Raises:
         DataError: a file is not a table of scores, or they have no question in common.
     """

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,144 +20,138 @@ from fcotvl.core.records import Record
 from fcotvl.core.resume import resumable
 from fcotvl.core.shards import write_shards
 from fcotvl.data.annotations import AbsentError
-from fcotvl.data.audit import Composition, Tiling, account, dropped
-from fcotvl.data.decoding import Found, opened, workers
-from fcotvl.data.dedup import Benchmarks, Seen
-from fcotvl.data.mixing import Items, Stream, examine, mix
-from fcotvl.data.prefetch import continued, leading_cuts
-from fcotvl.data.resume_log import Journal
-from fcotvl.data.split_sources import (
-    Feed,
-    benchmark_feed,
+from fcotvl.data.audit import Composition, Tiling, dropped_records, source_summary
+from fcotvl.data.decoding import open_pool
+from fcotvl.data.dedup import ContaminationFilter, DedupIndex
+from fcotvl.data.mixing import Stream, mix, take_benchmark
+from fcotvl.data.pipeline import (
+    ItemReader,
+    SplitSource,
+    benchmark_source,
     cache_key,
-    corpus_feeds,
     corpus_fingerprint,
-    open_pool,
+    corpus_sources,
 )
+from fcotvl.data.prefetch import leading_chunks
+from fcotvl.data.resume_log import ResumeLog
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("val", "instruct", "align")
 """In this order: a picture that two of them could have goes to the first."""
-AHEAD = "intake"
-"""Folder beside the corpus with what was opened ahead; gone once it is in the corpus."""
 REPEATED = ("instruct", "align")
-"""Splits that may hold a record more than once: what a merge is judged on may not."""
+"""Splits that may hold a record more than once; ``val``, on which merges are judged, may not."""
+PREFETCH = "prefetch"
+"""Folder beside the corpus with prefetched pictures; removed once they are in the corpus."""
+
+
+def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Path) -> None:
+    """Write ``corpus/{align,instruct,val}``, ``benchmarks/<name>`` and what they are made of.
+
+    Raises:
+        DataError: ``raw``, a source or all benchmarks are missing.
+    """
+    if not raw.is_dir():
+        raise DataError(f"no folder {raw}; data.raw in params.yaml says where your data sets are")
+    mix_config, prefetch = params.mix_config, corpus.parent / PREFETCH
+    resume = resumable("curate", inputs=[], cache_key=cache_key(params), vast=[raw])
+    images = mix_config.corpus.align + mix_config.corpus.instruct
+    with resume as folder, open_pool(images) as pool:
+        prefetched = prefetch / corpus_fingerprint(params, raw)
+        curation = Curation(params, raw, folder, prefetched, pool)
+        benchmark_rows = {
+            name: curation.write_benchmark(name, benchmark)
+            for name, benchmark in mix_config.benchmarks.items()
+        }
+        absent = [row["sources"][name]["absent"] for name, row in benchmark_rows.items()]
+        if all(absent):
+            raise DataError(f"all benchmarks of the mix are missing: {'; '.join(absent)}")
+        corpus_rows = {split: curation.write_split(split) for split in SPLITS}
+        for output, name in ((corpus, "corpus"), (benchmarks, "benchmarks")):
+            with atomic(output) as path:
+                shutil.move(folder / name, path)
+    found = {"data_seed": params.data_seed, "benchmarks": benchmark_rows, "corpus": corpus_rows}
+    write_json(audit, {**found, "dropped": curation.dropped})
+    shutil.rmtree(prefetch, ignore_errors=True)
 
 
 @dataclass
 class Curation:
-    """What is being written, and what is known of it so far."""
+    """Writes benchmarks and then splits, which must not show what was written before them."""
 
     params: Params
     raw: Path
-    scratch: Path
-    ahead: Path
-    """Where ``intake`` has put what it opened, if it was run."""
+    folder: Path
+    """Where shards and their resume logs are written."""
+    prefetched: Path
+    """What the command ``prefetch`` has written, if anything."""
     pool: Executor | None
-    protected: Benchmarks
-    seen: Seen
-    found: dict[str, Any]
-    drops: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        distance = self.params.mix_config.corpus.near_duplicate
+        self.benchmarks, self.seen = ContaminationFilter(distance), DedupIndex(distance)
 
-def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Path) -> None:
-    """Write ``corpus/{align,instruct,val}``, ``benchmarks/<name>`` and what they are made of."""
-    if not raw.is_dir():
-        raise DataError(f"no folder {raw}; data.raw in params.yaml says where your data sets are")
-    distance = params.mix_config.corpus.near_duplicate
-    found: dict[str, Any] = {"data_seed": params.data_seed, "benchmarks": {}, "corpus": {}}
-    key, ahead = cache_key(params), corpus.parent / AHEAD
-    resume = resumable("curate", inputs=[], cache_key=key, vast=[raw])
-    with resume as folder, open_pool(params) as pool:
-        known = Benchmarks(distance), Seen(distance)
-        job = Curation(
-            params, raw, folder, ahead / corpus_fingerprint(params, raw), pool, *known, found
+    def write_benchmark(self, name: str, benchmark: BenchmarkParams) -> dict[str, Any]:
+        """Write the shards of a benchmark and return its row of the audit."""
+        resume_log = ResumeLog(self.folder, f"benchmarks/{name}")
+        source = benchmark_source(self.params, self.raw, name, benchmark)
+        stream = self._stream(source, resume_log, chunks=[])
+        records = take_benchmark(stream, benchmark.count, self.benchmarks)
+        row = self._write(resume_log, records, [stream], benchmark.max_tiles)
+        return {"questions_asked": benchmark.count, **row}
+
+    def write_split(self, split: str) -> dict[str, Any]:
+        """Write the shards of a split of the corpus and return its row of the audit."""
+        resume_log = ResumeLog(self.folder, f"corpus/{split}")
+        count = getattr(self.params.mix_config.corpus, split)
+        streams = [
+            self._stream(source, resume_log, leading_chunks(self.prefetched, split, number))
+            for number, source in enumerate(corpus_sources(self.params, self.raw, split))
+        ]
+        records = mix(streams, count, self.seen, self.benchmarks)
+        row = self._write(resume_log, records, streams, self.params.mix_config.audit.max_tiles)
+        return {"images_asked": count, **row}
+
+    def _stream(self, source: SplitSource, resume_log: ResumeLog, chunks: list[Path]) -> Stream:
+        """The items of ``source``, decoded as the mix asks for them; its ``chunks`` already are."""
+        name, weight, splits = source.name, source.source.weight, source.source.splits
+        try:
+            reader = ItemReader(source, chunks, self.pool)
+        except AbsentError as error:
+            if not source.source.optional:
+                raise
+            if source.split == splits[0]:
+                log.warning("%s is left out: %s", name, error)
+            return Stream(name, weight, iter(()), absent=str(error))
+        if chunks:
+            log.info("%s of %s: %d prefetched chunks", source.split, name, len(chunks))
+        epochs = self.params.mix_config.corpus.epochs if source.split in REPEATED else 1
+        items = resume_log.attach(reader.read)
+        return Stream(name, weight, items, restart=reader.read, epochs=epochs)
+
+    def _write(
+        self,
+        resume_log: ResumeLog,
+        records: Iterator[Record],
+        streams: Sequence[Stream],
+        max_tiles: int,
+    ) -> dict[str, Any]:
+        """Write the shards of one split or benchmark and return what they are made of."""
+        name, size = resume_log.shards.name, self.params.mix_config.audit.tile_size
+        composition = Composition(Tiling(size, max_tiles, tokens_per_tile(size)))
+        bar = tqdm(composition.watch(records), desc=name, unit=" images", disable=None)
+        write_shards(
+            resume_log.shards,
+            iter(bar),
+            shard_size=self.params.mix_config.corpus.shard_size,
+            done=resume_log.done,
+            after=resume_log.end_shard,
         )
-        for name, benchmark in params.mix_config.benchmarks.items():
-            _benchmark(job, name, benchmark)
-        absent = [row["sources"][name]["absent"] for name, row in found["benchmarks"].items()]
-        if all(absent):
-            raise DataError(f"none of this mix's benchmarks is there: {'; '.join(absent)}")
-        for split in SPLITS:
-            _split(job, split)
-        for output, made in ((corpus, "corpus"), (benchmarks, "benchmarks")):
-            with atomic(output) as path:
-                shutil.move(folder / made, path)
-    write_json(audit, {**found, "dropped": job.drops})
-    shutil.rmtree(ahead, ignore_errors=True)
-
-
-def _benchmark(job: Curation, name: str, benchmark: BenchmarkParams) -> None:
-    journal = Journal(job.scratch, f"benchmarks/{name}")
-    streams = [_stream(job, journal, benchmark_feed(job.params, job.raw, name, benchmark), [])]
-    records = examine(streams[0], benchmark.count, job.protected)
-    row = _write(job, journal, records, streams, benchmark.max_tiles)
-    job.found["benchmarks"][name] = {"questions_asked": benchmark.count, **row}
-
-
-def _split(job: Curation, split: str) -> None:
-    journal = Journal(job.scratch, f"corpus/{split}")
-    count = getattr(job.params.mix_config.corpus, split)
-    feeds = corpus_feeds(job.params, job.raw, split, job.params.mix_config.sources)
-    streams = [
-        _stream(job, journal, feed, leading_cuts(job.ahead, split, place))
-        for place, feed in enumerate(feeds)
-    ]
-    records = mix(streams, count, job.seen, job.protected)
-    row = _write(job, journal, records, streams, job.params.mix_config.audit.max_tiles)
-    job.found["corpus"][split] = {"images_asked": count, **row}
-
-
-def _stream(job: Curation, journal: Journal, feed: Feed, cuts: Sequence[Path]) -> Stream:
-    """What ``feed`` has, opened as the mixture asks for it; its first ``cuts`` are already."""
-    split = feed.request.split
-
-    def items(found: Iterable[Found]) -> Items:
-        return opened(found, feed.opening, workers=workers(), pool=job.pool)
-
-    def again() -> Items:
-        return continued(cuts, 0, lambda _: items(feed.drafts(len(cuts))))
-
-    try:
-        first = feed.drafts(len(cuts))
-    except AbsentError as error:
-        if not feed.is_optional:
-            raise
-        if split == feed.splits[0]:
-            log.warning("%s is left out: %s", feed.name, error)
-        return Stream(feed.name, feed.weight, iter(()), absent=str(error))
-    if cuts:
-        log.info("%s of %s: %d cuts were opened ahead", split, feed.name, len(cuts))
-    known = journal.items(
-        lambda known: continued(cuts, known, lambda left: items(islice(first, left, None)))
-    )
-    epochs = job.params.mix_config.corpus.epochs if split in REPEATED else 1
-    return Stream(feed.name, feed.weight, known, again=again, epochs=epochs)
-
-
-def _write(
-    job: Curation,
-    journal: Journal,
-    records: Iterator[Record],
-    streams: Sequence[Stream],
-    max_tiles: int,
-) -> dict[str, Any]:
-    """Write the shards of one split or benchmark and return their account."""
-    name, size = journal.shards.name, job.params.mix_config.audit.tile_size
-    composition = Composition(Tiling(size, max_tiles, tokens_per_tile(size)))
-    bar = tqdm(composition.watch(records), desc=name, unit=" images", disable=None)
-    write_shards(
-        journal.shards,
-        iter(bar),
-        shard_size=job.params.mix_config.corpus.shard_size,
-        done=journal.done,
-        after=journal.close,
-    )
-    try:
-        rows = account(streams)
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
-    job.drops += dropped(streams, name)
-    log.info("%s: %d images, %d questions", name, composition.records, composition.turns)
-    return {**composition.to_json(), "sources": rows}
+        try:
+            rows = source_summary(streams)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        self.dropped += dropped_records(streams, name)
+        log.info("%s: %d images, %d questions", name, composition.records, composition.turns)
+        return {**composition.to_json(), "sources": rows}

@@ -34,7 +34,15 @@ CALIBRATION_PICTURES = 500
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: Path) -> None:
-    """Write the trained tensors to ``student`` and the losses of each step to ``losses``."""
+    """Write the trained tensors to ``student`` and the losses of each step to ``losses``.
+
+    Args:
+        params: the study.
+        corpus: the curated corpus; ``align`` is trained on.
+        teacher: folder of the teacher.
+        student: file of trained tensors to write.
+        losses: CSV of the losses of each step.
+    """
     optim, model = params.scale_config.distill, params.scale_config.model
     with resumable("distill", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, teacher)

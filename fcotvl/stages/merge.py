@@ -38,15 +38,9 @@ from fcotvl.core.records import Record, Turn, balanced
 from fcotvl.core.resume import resumable
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import Query, generate
-from fcotvl.merge import methods
+from fcotvl.merge import methods, shapley
 from fcotvl.merge.average import average_files
-from fcotvl.merge.shapley import (
-    EXACT_PLAYERS,
-    Coalition,
-    LazyTable,
-    bootstrap_values,
-    coalitions,
-)
+from fcotvl.merge.shapley import Coalition, LazyTable
 
 Question = tuple[Record, Turn]
 Utilities = list[float]
@@ -135,21 +129,22 @@ def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyT
 
     All of up to ``EXACT_PLAYERS`` checkpoints are scored here, others when a method reads them.
     """
+    average = folder / "average.safetensors"
 
     def utilities(members: Coalition) -> Utilities:
         path = folder / f"{'+'.join(sorted(members)) or 'empty_coalition'}.json"
         if not path.is_file():
-            file = folder / "average.safetensors" if members else None
-            if file:
-                files = [pool[name] for name in sorted(members)]
-                average_files(files, [1 / len(files)] * len(files), file)
-            write_json(path, score(file))
+            files = [pool[name] for name in sorted(members)]
+            if files:
+                average_files(files, [1 / len(files)] * len(files), average)
+            write_json(path, score(average if files else None))
         found: Utilities = json.loads(path.read_text(encoding="utf-8"))
         return found
 
     table = LazyTable(pool, utilities)
     # The empty coalition comes first: others load their tensors over the distilled student's.
-    order = list(coalitions(pool)) if len(pool) <= EXACT_PLAYERS else [frozenset[str]()]
+    exact = len(pool) <= shapley.EXACT_PLAYERS
+    order = list(shapley.coalitions(pool)) if exact else [frozenset[str]()]
     for members in tqdm(order, desc="coalitions", disable=None):
         table.get(members)
     return table
@@ -204,21 +199,13 @@ def coalition_table(
     table: Mapping[Coalition, Utilities], questions: Sequence[Question]
 ) -> pd.DataFrame:
     """One row per coalition and question: coalition, size, utility and the question's names."""
-    return pd.DataFrame(
-        [
-            {
-                "coalition": "+".join(sorted(members)),
-                "size": len(members),
-                "image_id": record.id,
-                "source": record.source,
-                "kind": turn.kind,
-                "question_id": turn.id,
-                "utility": value,
-            }
-            for members in sorted(table, key=lambda members: (len(members), sorted(members)))
-            for (record, turn), value in zip(questions, table[members], strict=True)
-        ]
-    )
+    names = ["coalition", "size", "image_id", "source", "kind", "question_id", "utility"]
+    rows = [
+        ("+".join(sorted(m)), len(m), record.id, record.source, turn.kind, turn.id, value)
+        for m in sorted(table, key=lambda members: (len(members), sorted(members)))
+        for (record, turn), value in zip(questions, table[m], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _values(
@@ -226,7 +213,7 @@ def _values(
 ) -> dict[str, Any]:
     """Shapley values and gaps with intervals; values of permutations also with standard errors."""
     bootstrap, pairs = Bootstrap(params.score.resamples), params.merge.permutations
-    values, gaps, errors = bootstrap_values(table, images, pairs=pairs, bootstrap=bootstrap)
+    values, gaps, errors = shapley.bootstrap_values(table, images, pairs=pairs, bootstrap=bootstrap)
     error = {player: {"standard_error": value} for player, value in errors.items()}
     return {
         "shapley": {p: _bounds(value) | error.get(p, {}) for p, value in values.items()},

@@ -1,4 +1,4 @@
-"""Command ``plan``: the mix of a scale as a table, before anything is downloaded."""
+"""Command ``plan``: the mix as a table, before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ import sys
 from tabulate import tabulate
 
 from fcotvl.core.config import Params
-from fcotvl.data.lazy_records import CARVE
+from fcotvl.data.lazy_records import SPLIT_SHARES
 from fcotvl.data.plan import Planned, plan
 
-MORE = 1.005
-"""Epochs from which on a source counts as repeated: below, rounding made them."""
+REPEATED = 1.005
+"""Epochs from which on a source counts as repeated: less is rounding."""
 
 
 def run(params: Params) -> None:
-    """Print what each split takes of each source, with licences, downloads and repeats."""
+    """Print how many images each split takes of each source, with licences, sizes and epochs."""
     corpus = params.mix_config.corpus
     planned = plan(params.mix_config.sources, corpus)
     rows = [
         [
             *(one.name, one.licence, _shown(one.images), _shown(one.gigabytes), *_counts(one)),
-            f"{one.epochs:.2f}" if one.epochs > MORE else "",
+            f"{one.epochs:.2f}" if one.epochs > REPEATED else "",
         ]
         for one in planned
     ]
-    totals = {split: sum(one.taken.get(split, 0) for one in planned) for split in CARVE}
-    rows.append(["all", "", "", "", *(f"{totals[split]:,}" for split in CARVE)])
-    rows.append(["asked for", "", "", "", *(f"{getattr(corpus, split):,}" for split in CARVE)])
-    header = ["source", "licence", "images", "GB", *CARVE, "epochs"]
+    totals = {split: sum(one.taken.get(split, 0) for one in planned) for split in SPLIT_SHARES}
+    rows.append(["all", "", "", "", *(f"{totals[split]:,}" for split in SPLIT_SHARES)])
+    rows.append(
+        ["requested", "", "", "", *(f"{getattr(corpus, split):,}" for split in SPLIT_SHARES)]
+    )
+    header = ["source", "licence", "images", "GB", *SPLIT_SHARES, "epochs"]
     right = ["left", "left", *["right"] * (len(header) - 2)]
     print(tabulate(rows, header, tablefmt="github", colalign=right, disable_numparse=True))
     hub = [
@@ -36,18 +38,18 @@ def run(params: Params) -> None:
         for one, source in zip(planned, params.mix_config.sources, strict=True)
         if source.reader == "huggingface"
     ]
-    silent = [one.name for one in hub if one.gigabytes is None]
+    unknown = [one.name for one in hub if one.gigabytes is None]
     known = sum(one.gigabytes or 0 for one in hub)
     sys.stdout.write(
-        f"\nDownloads: {known:,.0f} GB for {len(hub) - len(silent)} of {len(hub)} hub sources. "
+        f"\nDownloads: {known:,.0f} GB for {len(hub) - len(unknown)} of {len(hub)} hub sources. "
         "Rows are streamed: only what is kept is written; each further epoch streams again.\n"
     )
-    if silent:
-        sys.stdout.write(f"Of unknown size: {', '.join(silent)}.\n")
+    if unknown:
+        sys.stdout.write(f"Of unknown size: {', '.join(unknown)}.\n")
 
 
 def _counts(one: Planned) -> list[str]:
-    return [f"{one.taken[split]:,}" if split in one.taken else "" for split in CARVE]
+    return [f"{one.taken[split]:,}" if split in one.taken else "" for split in SPLIT_SHARES]
 
 
 def _shown(value: int | float | None) -> str:

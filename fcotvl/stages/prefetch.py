@@ -1,4 +1,4 @@
-"""Command ``intake``: open one part of the corpus' pictures ahead of curate, on any machine."""
+"""Command ``prefetch``: decode a part of the corpus' pictures before curate, on any machine."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fcotvl.core.errors import ParamsError
 from fcotvl.core.io import write_json
 from fcotvl.data import sources
 from fcotvl.data.annotations import AbsentError
-from fcotvl.data.decoding import opened, workers
-from fcotvl.data.lazy_records import CARVE
-from fcotvl.data.prefetch import count_cut, cut_path, save_cut
-from fcotvl.data.split_sources import Feed, corpus_feeds, corpus_fingerprint, open_pool
+from fcotvl.data.decoding import decode, open_pool
+from fcotvl.data.lazy_records import SPLIT_SHARES
+from fcotvl.data.pipeline import SplitSource, corpus_fingerprint, corpus_sources
+from fcotvl.data.prefetch import chunk_length, chunk_path, write_chunk
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The share of the work that this process does, and where it goes."""
+    """The chunks that this process decodes: every ``parts``-th, from ``number`` on."""
 
     number: int
     parts: int
@@ -35,68 +35,70 @@ class Part:
     pool: Executor | None
 
 
-def run(params: Params, *, raw: Path, part: str, account: Path) -> None:
-    """Open part ``K-of-N`` beside the file ``account``, and write there what came of it.
+def run(params: Params, *, raw: Path, part: str, summary: Path) -> None:
+    """Decode part ``K-of-N`` into the folder of ``summary``, and count its items there.
 
-    Cuts of the sources are dealt out in turn, as many as the mix will ask for. ``curate`` finds
-    them by a fingerprint of code, params and raw files, and opens itself what is missing.
+    Chunks of the sources are dealt to the parts in turn, as many as the mix needs. ``curate`` finds
+    them by a fingerprint of code, params and raw files, and decodes whatever is missing.
 
     Raises:
-        ParamsError: ``part`` is not of that form.
+        ParamsError: ``part`` does not have that form.
     """
-    numbers = _numbers(part)
+    number, parts = _parse_part(part)
     key = corpus_fingerprint(params, raw)
-    folder = account.parent / key
+    folder = summary.parent / key
     folder.mkdir(parents=True, exist_ok=True)
-    for other in account.parent.iterdir():
+    for other in summary.parent.iterdir():
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)  # of other code, params or files
-    with open_pool(params) as pool:
-        mine = Part(*numbers, folder, pool)
-        found = {split: _open_split(params, raw, split, mine) for split in CARVE}
-    write_json(account, {"key": key, "part": part, "items": found})
+    corpus = params.mix_config.corpus
+    with open_pool(corpus.align + corpus.instruct) as pool:
+        mine = Part(number, parts, folder, pool)
+        items = {split: _prefetch_split(params, raw, split, mine) for split in SPLIT_SHARES}
+    write_json(summary, {"key": key, "part": part, "items": items})
 
 
-def _open_split(params: Params, raw: Path, split: str, part: Part) -> dict[str, int]:
-    """Items of each source in this part."""
-    feeds = corpus_feeds(params, raw, split, params.mix_config.sources)
-    whole = sum(feed.weight for feed in feeds)
-    found = {}
-    for place, feed in enumerate(feeds):
-        wanted = ceil(getattr(params.mix_config.corpus, split) * feed.weight / whole)
+def _prefetch_split(params: Params, raw: Path, split: str, part: Part) -> dict[str, int]:
+    """Number of items of each source in this part."""
+    contributing = corpus_sources(params, raw, split)
+    total_weight = sum(one.source.weight for one in contributing)
+    items = {}
+    for position, source in enumerate(contributing):
+        images = getattr(params.mix_config.corpus, split)
+        needed = ceil(images * source.source.weight / total_weight)
         try:
-            found[feed.name] = sum(_open_cuts(feed, place, wanted, part))
+            items[source.name] = sum(_prefetch_chunks(source, position, needed, part))
         except AbsentError as error:
-            if not feed.is_optional:
+            if not source.source.optional:
                 raise
-            log.warning("%s is left out: %s", feed.name, error)
+            log.warning("%s is left out: %s", source.name, error)
         else:
-            log.info("%s of %s: %d items", split, feed.name, found[feed.name])
-    return found
+            log.info("%s of %s: %d items", split, source.name, items[source.name])
+    return items
 
 
-def _open_cuts(feed: Feed, place: int, wanted: int, part: Part) -> Iterator[int]:
-    """Items in each cut of this part, until the split has what it will ask for or there are none.
+def _prefetch_chunks(source: SplitSource, position: int, needed: int, part: Part) -> Iterator[int]:
+    """Length of each chunk of this part, up to ``needed`` items of all parts or the source's end.
 
-    How many a cut gives is known from those before it; at first, as many as it has drafts.
+    The chunks before predict how many items a chunk has; at first, as many as it has entries.
     """
-    sizes: list[int] = []
-    for cut in count(part.number - 1, part.parts):
-        typical = sum(sizes) / len(sizes) if sizes else sources.BLOCK
-        if cut * typical >= wanted:
+    lengths: list[int] = []
+    for chunk in count(part.number - 1, part.parts):
+        typical = sum(lengths) / len(lengths) if lengths else sources.CHUNK_SIZE
+        if chunk * typical >= needed:
             return
-        path = cut_path(part.folder, feed.request.split, place, cut)
+        path = chunk_path(part.folder, source.split, position, chunk)
         if not path.is_file():
-            drafts = feed.drafts(cut, cut + 1)
-            save_cut(path, opened(drafts, feed.opening, workers=workers(), pool=part.pool))
-        sizes.append(count_cut(path))
-        if not sizes[-1]:
+            entries = source.entries(chunk, chunk + 1)
+            write_chunk(path, decode(entries, source.decoder, part.pool))
+        lengths.append(chunk_length(path))
+        if not lengths[-1]:
             return
-        yield sizes[-1]
+        yield lengths[-1]
 
 
-def _numbers(part: str) -> tuple[int, int]:
+def _parse_part(part: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)-of-(\d+)", part)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ParamsError(f"--part is {part!r}, expected K-of-N with 1 <= K <= N, as 3-of-8")
+        raise ParamsError(f"--part is {part!r}, expected K-of-N with 1 <= K <= N, such as 3-of-8")
     return int(match[1]), int(match[2])

@@ -37,7 +37,15 @@ CHUNK = 64
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, acceptance: Path) -> None:
-    """Write one row per kept rationale, and counts per source and kind of question."""
+    """Write one row per kept rationale, and counts per source and kind of question.
+
+    Args:
+        params: the study.
+        corpus: the curated corpus; questions come from ``instruct``.
+        teacher: folder of the teacher.
+        rationales: table of the kept rationales to write.
+        acceptance: CSV of counts per source and kind of question.
+    """
     scale_config = params.scale_config
     with resumable("rscot", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
         instruct = Corpus(corpus / "instruct")

@@ -10,7 +10,13 @@ from fcotvl.evaluate.scoring import read_predictions, score_predictions
 
 
 def run(params: Params, *, predictions: Path, scores: Path) -> None:  # noqa: ARG001 - every stage
-    """Score ``predictions`` by every metric of their benchmarks into ``scores``."""
+    """Score replies by every metric of their benchmarks.
+
+    Args:
+        params: not used.
+        predictions: table of replies, written by ``predict``.
+        scores: table to write, one row per reply and metric.
+    """
     table = score_predictions(read_predictions(predictions))
     with atomic(scores) as scratch:
         table.to_parquet(scratch, index=False)

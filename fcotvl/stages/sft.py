@@ -40,7 +40,18 @@ def run(
     losses: Path,
     sampling: Path,
 ) -> None:
-    """Write the pool of ``checkpoints``, ``losses`` and ``sampling`` weights per data set."""
+    """Write the pool of ``checkpoints``, ``losses`` and ``sampling`` weights per data set.
+
+    Args:
+        params: the study.
+        corpus: the curated corpus; ``instruct`` is trained on.
+        rationales: table of rationales, written by ``rscot``.
+        teacher: folder of the teacher.
+        student: tensors of the distilled student.
+        checkpoints: folder of the checkpoints to keep.
+        losses: CSV of the losses of each step and data set.
+        sampling: CSV of the sampling weights of data sets.
+    """
     optim, model = params.scale_config.sft, params.scale_config.model
     inputs = [corpus, rationales, teacher, student]
     with resumable("sft", inputs=inputs, cache_key=_cache_key(params)) as folder:

@@ -18,7 +18,15 @@ from fcotvl.inference.pruned_decoding import System
 
 
 def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed: Path) -> None:
-    """Time teacher, student and FastV at the student's ratio, and write ``speed`` as CSV."""
+    """Time teacher, student and FastV at the student's ratio, and write ``speed`` as CSV.
+
+    Args:
+        params: the study.
+        benchmarks: folder of the benchmarks' questions.
+        teacher: folder of the teacher.
+        student: tensors of the distilled student.
+        speed: CSV of times and ratios to write.
+    """
     scale = params.scale_config
     full = load_teacher(teacher, dtype=getattr(torch, scale.model.dtype))
     full = full.to(PartialState().device)

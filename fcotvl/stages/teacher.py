@@ -26,6 +26,11 @@ HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
 def run(params: Params, *, bundled: Path, teacher: Path) -> None:
     """Write the teacher of the scale to the folder ``teacher``.
 
+    Args:
+        params: the study.
+        bundled: folder of the teacher that is part of the repository.
+        teacher: folder to write.
+
     Raises:
         CheckpointError: the bundled teacher is missing, or the hub cannot be reached.
         ParamsError: the training budget has an unknown key.

@@ -149,7 +149,7 @@ def _step(
 def _gather(
     accelerator: Accelerator, sums: Mapping[str, Tensor], own: range, count: int
 ) -> dict[str, Tensor]:
-    """The sums of all items, in their order, whichever process computed them."""
+    """The sums of all items, in their order, from all processes."""
     table = torch.zeros(len(sums), count, dtype=torch.float32, device=accelerator.device)
     for row, values in zip(table, sums.values(), strict=True):
         row[list(own)] = values.detach().float()

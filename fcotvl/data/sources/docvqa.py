@@ -8,57 +8,47 @@ of the test split are hidden.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text, texts
-from fcotvl.data.group_by_image import by_image
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import (
+    Question,
+    existing,
+    first_existing,
+    group_by_image,
+    inside,
+    integer,
+    parse_rows,
+    text,
+    texts,
+)
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 
-def read(
-    request: Request, *, folder: str = "DocVQA", split: str
-) -> Iterator[FileDraft | Quarantined]:
+def read(request: Request, *, folder: str = "DocVQA", split: str) -> FileEntries:
     """Pages with their questions, in the order of the annotation file.
 
     Raises:
         DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "docvqa")
-    names = [f"{split}_v1.0{tail}.json" for tail in ("_withQT", "")]
+    names = [f"{split}_v1.0{suffix}.json" for suffix in ("_withQT", "")]
     places = [f"{place}{name}" for name in names for place in (f"{split}/", "spdocvqa_qas/", "")]
-    file = first_of(root, places, "docvqa")
-    images = first_of(
-        root, [f"{split}/documents", "spdocvqa_images", "documents"], f"docvqa {split}"
-    )
-    return _pages(file, images, split)
+    file = first_existing(root, places, "docvqa")
+    folders = [f"{split}/documents", "spdocvqa_images", "documents"]
+    images = first_existing(root, folders, f"docvqa {split}")
 
-
-def _pages(file: Path, images: Path, split: str) -> Iterator[FileDraft | Quarantined]:
-    try:
-        rows = read_rows(file, "data")
-    except DataError as error:
-        yield Quarantined(f"DocVQA/{file.name}", "docvqa", str(error))
-        return
-
-    def parse(_number: int, row: object) -> tuple[str, Turn]:
+    def parse(_number: int, row: Any) -> Question:
         name = text(row, "image").removeprefix("documents/")
         inside(images, name)
-        answers = texts(row, "answers") if isinstance(row, dict) and "answers" in row else ()
-        number = integer(row, "questionId")
-        turn = Turn(f"docvqa-{split}-{number}", text(row, "question"), answers, "extractive")
-        return name, turn
+        answers = texts(row, "answers") if "answers" in row else ()
+        turn_id = f"docvqa-{split}-{integer(row, 'questionId')}"
+        return name, Turn(turn_id, text(row, "question"), answers, "extractive")
 
-    pages, bad = by_image(rows, parse, where=f"DocVQA/{file.name}", reader="docvqa")
-    yield from bad
-    for name, turns in pages.items():
-        yield FileDraft(
-            id=f"docvqa-{split}-{Path(name).stem}",
-            reader="docvqa",
-            source="docvqa",
-            image=images / name,
-            file=f"DocVQA/{images.name}/{name}",
-            turns=tuple(turns),
-        )
+    def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
+        record_id, shown = f"docvqa-{split}-{Path(name).stem}", f"DocVQA/{images.name}/{name}"
+        return FileRecord(record_id, "docvqa", "docvqa", images / name, shown, turns)
+
+    where = f"DocVQA/{file.name}"
+    return group_by_image(parse_rows(file, parse, "data", where=where, reader="docvqa"), build)

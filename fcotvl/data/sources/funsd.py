@@ -7,24 +7,21 @@ One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, integer, read_rows
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import existing, first_existing, integer, read_rows
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
 SPLITS = {"train": "training_data", "test": "testing_data"}
 LINE = 10
-"""Entities whose upper edges differ by less than so many pixels of 1,000 stand on one line."""
+"""Pixels, of 1,000: entities whose upper edges fall in one band of this height share a line."""
 
 
-def read(
-    request: Request, *, folder: str = "FUNSD", split: str
-) -> Iterator[FileDraft | Quarantined]:
+def read(request: Request, *, folder: str = "FUNSD", split: str) -> FileEntries:
     """Forms with what can be asked about them, by name.
 
     Raises:
@@ -32,35 +29,29 @@ def read(
     """
     root = existing(request.raw, folder, "funsd")
     name = SPLITS.get(split, split)
-    here = first_of(root, [f"dataset/{name}", name], "funsd")
+    forms = first_existing(root, [f"dataset/{name}", name], "funsd")
     for part in ("annotations", "images"):
-        first_of(here, [part], "funsd")
-    return _forms(here, split)
+        first_existing(forms, [part], "funsd")
+    return _forms(forms, split)
 
 
-def _forms(here: Path, split: str) -> Iterator[FileDraft | Quarantined]:
-    for file in sorted((here / "annotations").glob("*.json")):
-        if file.name.startswith("._"):  # AppleDouble: macOS's own notes, no annotation
+def _forms(folder: Path, split: str) -> FileEntries:
+    for file in sorted((folder / "annotations").glob("*.json")):
+        if file.name.startswith("._"):  # AppleDouble: macOS's own notes, not an annotation
             continue
-        image = here / "images" / f"{file.stem}.png"
-        name = f"funsd-{split}-{file.stem}"
+        image = folder / "images" / f"{file.stem}.png"
+        key = f"funsd-{split}-{file.stem}"
         try:
-            turns = _turns(name, read_rows(file, "form"))
+            turns = _turns(key, read_rows(file, "form"))
         except DataError as error:
-            where = f"{here.name}/annotations/{file.name}"
+            where = f"{folder.name}/annotations/{file.name}"
             yield Quarantined(where, "funsd", str(error))
-            continue
-        yield FileDraft(
-            id=name,
-            reader="funsd",
-            source="funsd",
-            image=image,
-            file=f"{here.name}/images/{image.name}",
-            turns=tuple(turns),
-        )
+        else:
+            shown = f"{folder.name}/images/{image.name}"
+            yield FileRecord(key, "funsd", "funsd", image, shown, turns)
 
 
-def _turns(name: str, form: list[Any]) -> list[Turn]:
+def _turns(name: str, form: list[Any]) -> tuple[Turn, ...]:
     entities = {integer(entity, "id"): entity for entity in form}
     asked = [transcription(f"{name}-text", _lines(form))]
     for number, entity in entities.items():
@@ -72,10 +63,9 @@ def _turns(name: str, form: list[Any]) -> list[Turn]:
             for other in pair
             if other in entities and entities[other].get("label") == "answer"
         ]
-        asked.append(
-            key_information(f"{name}-{number}", str(entity.get("text", "")), " ".join(linked))
-        )
-    turns = [turn for turn in asked if turn is not None]
+        key = str(entity.get("text", ""))
+        asked.append(key_information(f"{name}-{number}", key, " ".join(linked)))
+    turns = tuple(turn for turn in asked if turn is not None)
     if not turns:
         raise DataError("no text and no question linked to an answer")
     return turns

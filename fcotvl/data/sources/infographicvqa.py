@@ -7,22 +7,28 @@ are called infographicVQA and infographicsVQA. The answers of the test split are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text, texts
-from fcotvl.data.group_by_image import by_image
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import (
+    Question,
+    existing,
+    first_existing,
+    group_by_image,
+    inside,
+    integer,
+    parse_rows,
+    text,
+    texts,
+)
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
-WORKED = "operation/reasoning"
-"""Where a row lists something here, its answer is to be worked out."""
+REASONING = "operation/reasoning"
+"""A row that lists something here has an answer to be worked out."""
 
 
-def read(
-    request: Request, *, folder: str = "InfographicVQA", split: str
-) -> Iterator[FileDraft | Quarantined]:
+def read(request: Request, *, folder: str = "InfographicVQA", split: str) -> FileEntries:
     """Infographics with their questions, in the order of the annotation file.
 
     Raises:
@@ -30,41 +36,30 @@ def read(
     """
     root = existing(request.raw, folder, "infographicvqa")
     files = [
-        f"{place}{name}_{split}_v1.0{tail}.json"
-        for tail in ("_withQT", "")
+        f"{place}{name}_{split}_v1.0{suffix}.json"
+        for suffix in ("_withQT", "")
         for name in ("infographicsVQA", "infographicVQA")
         for place in ("", "infographicsvqa_qas/")
     ]
-    file = first_of(root, files, "infographicvqa")
+    file = first_existing(root, files, "infographicvqa")
     folders = ["infographicsvqa_images", f"infographicVQA_{split}_v1.0_images"]
-    return _pages(file, first_of(root, folders, "infographicvqa"), split)
+    images = first_existing(root, folders, "infographicvqa")
 
-
-def _pages(file: Path, images: Path, split: str) -> Iterator[FileDraft | Quarantined]:
-    where = f"InfographicVQA/{file.name}"
-    try:
-        rows = read_rows(file, "data")
-    except DataError as error:
-        yield Quarantined(where, "infographicvqa", str(error))
-        return
-
-    def parse(_number: int, row: object) -> tuple[str, Turn]:
+    def parse(_number: int, row: Any) -> Question:
         name = text(row, "image_local_name")
         inside(images, name)
-        known = row if isinstance(row, dict) else {}
-        answers = texts(row, "answers") if "answers" in known else ()
-        kind = "reason" if known.get(WORKED) else "extractive"
-        number = integer(row, "questionId")
-        return name, Turn(f"infographicvqa-{split}-{number}", text(row, "question"), answers, kind)
+        answers = texts(row, "answers") if "answers" in row else ()
+        kind = "reason" if row.get(REASONING) else "extractive"
+        turn_id = f"infographicvqa-{split}-{integer(row, 'questionId')}"
+        return name, Turn(turn_id, text(row, "question"), answers, kind)
 
-    pages, bad = by_image(rows, parse, where=where, reader="infographicvqa")
-    yield from bad
-    for name, turns in pages.items():
-        yield FileDraft(
-            id=f"infographicvqa-{split}-{Path(name).stem}",
-            reader="infographicvqa",
-            source="infographicvqa",
-            image=images / name,
-            file=f"InfographicVQA/{images.name}/{name}",
-            turns=tuple(turns),
+    def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
+        record_id = f"infographicvqa-{split}-{Path(name).stem}"
+        shown = f"InfographicVQA/{images.name}/{name}"
+        return FileRecord(
+            record_id, "infographicvqa", "infographicvqa", images / name, shown, turns
         )
+
+    where = f"InfographicVQA/{file.name}"
+    parsed = parse_rows(file, parse, "data", where=where, reader="infographicvqa")
+    return group_by_image(parsed, build)

@@ -8,13 +8,13 @@ whole. This is a benchmark.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import existing, first_existing, inside, integer, parse_rows, text
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import transcription
 
 
@@ -24,11 +24,11 @@ def read(
     folder: str = "MDPBench",
     annotations: str = "MDPBench.json",
     images: str = "images",
-) -> Iterator[FileDraft | Quarantined]:
+) -> FileEntries:
     """Pages with their text in reading order, in the order of the annotation file.
 
     Args:
-        request: what is asked for.
+        request: what to read.
         folder: below ``data.raw``.
         annotations: the JSON file, relative to ``folder``.
         images: folder of the images, relative to ``folder``.
@@ -37,36 +37,25 @@ def read(
         DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "mdpbench")
-    return _pages(first_of(root, [annotations], "mdpbench"), first_of(root, [images], "mdpbench"))
+    file = first_existing(root, [annotations], "mdpbench")
+    pictures = first_existing(root, [images], "mdpbench")
+
+    def parse(_number: int, row: Any) -> FileRecord:
+        name = text(row.get("page_info") if isinstance(row, dict) else None, "image_path")
+        image = inside(pictures, name)
+        key = f"mdpbench-{Path(name).with_suffix('')}"
+        turn = _turn(f"{key}-text", row.get("layout_dets"))
+        return FileRecord(key, "mdpbench", "mdpbench", image, f"MDPBench/{name}", (turn,))
+
+    return parse_rows(file, parse, where=f"MDPBench/{file.name}", reader="mdpbench")
 
 
-def _pages(file: Path, images: Path) -> Iterator[FileDraft | Quarantined]:
-    try:
-        rows = read_rows(file)
-    except DataError as error:
-        yield Quarantined(f"MDPBench/{file.name}", "mdpbench", str(error))
-        return
-    for number, row in enumerate(rows):
-        try:
-            page = row.get("page_info") if isinstance(row, dict) else None
-            name = text(page, "image_path")
-            image = inside(images, name)
-            key = f"mdpbench-{Path(name).with_suffix('')}"
-            turn = _turn(f"{key}-text", row.get("layout_dets"))
-        except DataError as error:
-            yield Quarantined(f"MDPBench/{file.name}, row {number}", "mdpbench", str(error))
-            continue
-        yield FileDraft(key, "mdpbench", "mdpbench", image, f"MDPBench/{name}", (turn,))
-
-
-def _turn(name: str, parts: object) -> Turn:
+def _turn(name: str, parts: Any) -> Turn:
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise DataError(f"layout_dets is {type(parts).__name__}, expected a list of objects")
-    placed = [part for part in parts if part.get("order") is not None and "text" in part]
-    placed.sort(key=lambda part: integer(part, "order"))
-    turn = transcription(
-        name, [line for part in placed for line in text(part, "text").splitlines()]
-    )
-    if turn is None:
-        raise DataError("there is no text in reading order, or too much to learn")
+    ordered = [part for part in parts if part.get("order") is not None and "text" in part]
+    ordered.sort(key=lambda part: integer(part, "order"))
+    lines = [line for part in ordered for line in text(part, "text").splitlines()]
+    if (turn := transcription(name, lines)) is None:
+        raise DataError("no text in reading order, or text that is too long for a reply")
     return turn

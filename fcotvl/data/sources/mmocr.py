@@ -8,23 +8,23 @@ the data set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, inside, read_rows, text
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import existing, first_existing, inside, parse_rows, text
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import transcription
 
 
 def read(
     request: Request, *, folder: str, annotations: str = "labels.json", images: str = "imgs"
-) -> Iterator[FileDraft | Quarantined]:
+) -> FileEntries:
     """Images with all their text, in the order of the annotation file.
 
     Args:
-        request: what is asked for.
+        request: what to read.
         folder: below ``data.raw``; its last part names the source.
         annotations: the JSON file, relative to ``folder``.
         images: folder that ``img_path`` starts from, relative to ``folder``.
@@ -33,37 +33,28 @@ def read(
         DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "mmocr")
-    return _images(first_of(root, [annotations], "mmocr"), first_of(root, [images or "."], "mmocr"))
-
-
-def _images(file: Path, images: Path) -> Iterator[FileDraft | Quarantined]:
+    file = first_existing(root, [annotations], "mmocr")
+    pictures = first_existing(root, [images or "."], "mmocr")
     source = file.parent.name
-    try:
-        rows = read_rows(file, "data_list")
-    except DataError as error:
-        yield Quarantined(f"{source}/{file.name}", "mmocr", str(error))
-        return
-    for number, row in enumerate(rows):
-        try:
-            name = text(row, "img_path")
-            image = inside(images, name)
-            key = f"{source}-{Path(name).with_suffix('')}"
-            turn = _turn(f"{key}-text", row)
-        except DataError as error:
-            yield Quarantined(f"{source}/{file.name}, row {number}", "mmocr", str(error))
-            continue
-        yield FileDraft(key, "mmocr", source, image, f"{source}/{images.name}/{name}", (turn,))
+
+    def parse(_number: int, row: Any) -> FileRecord:
+        name = text(row, "img_path")
+        image = inside(pictures, name)
+        key = f"{source}-{Path(name).with_suffix('')}"
+        turn = _turn(f"{key}-text", row.get("instances"))
+        return FileRecord(key, "mmocr", source, image, f"{source}/{pictures.name}/{name}", (turn,))
+
+    return parse_rows(file, parse, "data_list", where=f"{source}/{file.name}", reader="mmocr")
 
 
-def _turn(name: str, row: object) -> Turn:
-    instances = row.get("instances") if isinstance(row, dict) else None
+def _turn(name: str, instances: Any) -> Turn:
     if not isinstance(instances, list):
         raise DataError(f"instances is {type(instances).__name__}, expected a list")
-    turn = transcription(name, [text(one, "text") for one in instances if not _ignored(one)])
+    turn = transcription(name, [text(one, "text") for one in instances if not _is_ignored(one)])
     if turn is None:
-        raise DataError("there is no text, or too much to learn")
+        raise DataError("no text, or text that is too long for a reply")
     return turn
 
 
-def _ignored(instance: object) -> bool:
+def _is_ignored(instance: Any) -> bool:
     return isinstance(instance, dict) and instance.get("ignore") is True

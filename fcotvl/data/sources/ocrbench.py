@@ -8,51 +8,46 @@ is a benchmark: its images are those of test splits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text, texts
-from fcotvl.data.group_by_image import by_image
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import (
+    Question,
+    existing,
+    first_existing,
+    group_by_image,
+    inside,
+    integer,
+    parse_rows,
+    text,
+    texts,
+)
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 
 def read(
     request: Request, *, folder: str = "OCRBench", annotations: str = "OCRBench.json"
-) -> Iterator[FileDraft | Quarantined]:
+) -> FileEntries:
     """Images with their questions, in the order of the annotation file.
 
     Raises:
         DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "ocrbench")
-    file = first_of(root, [annotations], "ocrbench")
-    return _images(file, first_of(root, ["OCRBench_Images"], "ocrbench"))
+    file = first_existing(root, [annotations], "ocrbench")
+    images = first_existing(root, ["OCRBench_Images"], "ocrbench")
 
-
-def _images(file: Path, images: Path) -> Iterator[FileDraft | Quarantined]:
-    where = f"OCRBench/{file.name}"
-    try:
-        rows = read_rows(file)
-    except DataError as error:
-        yield Quarantined(where, "ocrbench", str(error))
-        return
-
-    def parse(_number: int, row: object) -> tuple[str, Turn]:
+    def parse(_number: int, row: Any) -> Question:
         name = text(row, "image_path")
         inside(images, name)
         turn_id = f"ocrbench-{integer(row, 'id')}"
         return name, Turn(turn_id, text(row, "question"), texts(row, "answers"), "extractive")
 
-    found, bad = by_image(rows, parse, where=where, reader="ocrbench")
-    yield from bad
-    for name, turns in found.items():
-        yield FileDraft(
-            id=f"ocrbench-{Path(name).with_suffix('')}",
-            reader="ocrbench",
-            source="ocrbench",
-            image=images / name,
-            file=f"OCRBench/{images.name}/{name}",
-            turns=tuple(turns),
-        )
+    def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
+        record_id = f"ocrbench-{Path(name).with_suffix('')}"
+        shown = f"OCRBench/{images.name}/{name}"
+        return FileRecord(record_id, "ocrbench", "ocrbench", images / name, shown, turns)
+
+    where = f"OCRBench/{file.name}"
+    return group_by_image(parse_rows(file, parse, where=where, reader="ocrbench"), build)

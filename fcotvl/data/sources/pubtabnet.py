@@ -9,14 +9,13 @@ CDLA-Permissive-1.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, inside, read_lines, text
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import existing, first_existing, inside, parse_lines, text
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import table
 
 _TAG = re.compile(r"</?(b|i|sup|sub|u|strike|overline|underline)>")
@@ -29,55 +28,38 @@ def read(
     annotations: str = "PubTabNet_2.0.0.jsonl",
     images: str = "",
     split: str = "train",
-) -> Iterator[FileDraft | Quarantined]:
+) -> FileEntries:
     """Tables of one split, asked for as Markdown or, where cells span others, as HTML.
 
     Args:
-        request: what is asked for.
+        request: what to read.
         folder: below ``data.raw``.
         annotations: the JSONL file, relative to ``folder``.
         images: folder of the images, relative to ``folder``.
-        split: rows of other splits are passed over.
+        split: rows of other splits are skipped.
 
     Raises:
         DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "pubtabnet")
-    file = first_of(root, [annotations], "pubtabnet")
-    return _tables(file, first_of(root, [images or "."], "pubtabnet"), split)
+    file = first_existing(root, [annotations], "pubtabnet")
+    pictures = first_existing(root, [images or "."], "pubtabnet")
 
+    def parse(_number: int, line: Any) -> FileRecord | None:
+        if text(line, "split") != split:
+            return None
+        name = text(line, "filename")
+        image, shown = inside(pictures, name), f"{pictures.name}/{name}"
+        turn = _turn(f"pubtabnet-{split}-{Path(name).stem}", line)
+        return FileRecord(turn.id, "pubtabnet", "pubtabnet", image, shown, (turn,))
 
-def _tables(file: Path, images: Path, split: str) -> Iterator[FileDraft | Quarantined]:
-    for number, line in enumerate(read_lines(file)):
-        try:
-            if isinstance(line, DataError):
-                raise line
-            if text(line, "split") != split:
-                continue
-            name = text(line, "filename")
-            image = inside(images, name)
-            turn_id = f"pubtabnet-{split}-{Path(name).stem}"
-            turn = _turn(turn_id, line)
-        except DataError as error:
-            yield Quarantined(f"{file.name}, line {number}", "pubtabnet", str(error))
-            continue
-        yield FileDraft(
-            id=turn_id,
-            reader="pubtabnet",
-            source="pubtabnet",
-            image=image,
-            file=f"{images.name}/{name}",
-            turns=(turn,),
-        )
+    return parse_lines(file, parse, reader="pubtabnet")
 
 
 def _turn(name: str, line: Any) -> Turn:
     try:
         structure = [str(token) for token in line["html"]["structure"]["tokens"]]
         cells = ["".join(cell["tokens"]) for cell in line["html"]["cells"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"html is not as it should be ({error!r})") from error
-    try:
         return table(name, structure, [_TAG.sub("", cell).strip() for cell in cells])
-    except (ValueError, IndexError) as error:
-        raise DataError(f"html: {error}") from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"malformed HTML: {error!r}") from error

@@ -1,8 +1,7 @@
-"""The project's own renderer: as many documents, charts or infographics as are asked for.
+"""The project's own renderer: any number of documents, charts and infographics.
 
-One of its questions: "What is the sum of Pear and Kiwi?" -> ["$104"]. Tables of training,
-validation and test pictures are drawn from disjoint sets; align and instruct take every other
-training picture.
+One of its questions: "What is the sum of Pear and Kiwi?" -> ["$104"]. Training, validation and test
+pictures show tables from disjoint sets; align and instruct take alternate training pictures.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from fcotvl.data.images import encode
 from fcotvl.data.lazy_records import Request
 from fcotvl.toy.render import FAMILIES, render
 
-_PLACES = {"align": ("train", 0), "instruct": ("train", 1), "val": ("val", 0), "test": ("test", 0)}
-"""Our split: the renderer's split, and whether it takes the even or the odd pictures of it."""
+_PARTS = {"align": ("train", 0), "instruct": ("train", 1), "val": ("val", 0), "test": ("test", 0)}
+"""By split: the renderer's split and its first picture there; train is shared by two."""
 
 
 @dataclass(frozen=True)
-class RenderedDraft:
-    """A picture that is not drawn yet."""
+class RenderedRecord:
+    """A record whose picture is not drawn yet."""
 
     family: str
     split: str
@@ -39,21 +38,21 @@ class RenderedDraft:
         """The picture's name."""
         return f"{self.split}-{self.family}-{self.seed}-{self.index}"
 
-    def key(self) -> None:
-        """The reader decides the split."""
+    def split_key(self) -> None:
+        """The reader has chosen the split."""
 
-    def open(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
-        """Draw it. Test pictures carry one question, to look up and to work out in turns."""
+    def load(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
+        """Draw it. Test pictures have one question, alternately to look up and to work out."""
         del max_pixels
-        many = 1 if split == "test" else 3
+        questions = 1 if split == "test" else 3
         drawn = render(
             self.family,
             self.split,
             self.index,
             self.seed,
             image_size=self.size,
-            extractive=many,
-            reason=many,
+            extractive=questions,
+            reason=questions,
         )
         turns = drawn.turns if split != "test" else _one(drawn.turns, self.index)
         record = Record(
@@ -71,23 +70,23 @@ class RenderedDraft:
 
 
 def _one(turns: tuple[Turn, ...], index: int) -> tuple[Turn, ...]:
-    """The question to look up of even pictures, the one to work out of odd ones that have one."""
+    """The question to look up of even pictures, that to work out of odd ones, if there is one."""
     asked = [turn for turn in turns if turn.kind != "transcribe"]
     return (asked[index % len(asked)],)
 
 
-def read(request: Request, *, family: str = "", size: int = 224) -> Iterator[RenderedDraft]:
-    """Pictures of ``family``, or of all families in turn, without end; ``size`` pixels square.
+def read(request: Request, *, family: str = "", size: int = 224) -> Iterator[RenderedRecord]:
+    """Endless pictures of ``family``, or of all families in turn, ``size`` pixels square.
 
     Raises:
         ParamsError: ``family`` is unknown.
     """
     if family not in ("", *FAMILIES):
         raise ParamsError(f"rendered: no family {family!r}; there are {', '.join(FAMILIES)}")
-    split, first = _PLACES[request.split]
+    split, first = _PARTS[request.split]
     step = 2 if split == "train" else 1
     return (
-        RenderedDraft(one, split, index, request.seed, size)
+        RenderedRecord(one, split, index, request.seed, size)
         for index in count(first, step)
         for one in ([family] if family else FAMILIES)
     )

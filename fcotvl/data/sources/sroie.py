@@ -7,13 +7,12 @@ YANN". The entities are asked for one by one, the lines all together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_of, read_json, read_text
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import existing, first_existing, read_json, read_text
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
 KEYS = ("company", "date", "address", "total")
@@ -21,42 +20,34 @@ CORNERS = 8
 """Numbers before the text of a line; the text may hold commas too."""
 
 
-def read(
-    request: Request, *, folder: str = "SROIE2019", split: str
-) -> Iterator[FileDraft | Quarantined]:
+def read(request: Request, *, folder: str = "SROIE2019", split: str) -> FileEntries:
     """Receipts with their entities and their text, by name.
 
-    Where one file of a receipt is damaged it is quarantined, and what the other says is kept.
+    Where one file of a receipt is damaged it is quarantined, and the content of the other is kept.
 
     Raises:
         DataError: the folder or a split's folders are missing.
     """
     root = existing(request.raw, folder, "sroie")
-    here = first_of(root, [split], "sroie")
+    receipts = first_existing(root, [split], "sroie")
     for part in ("img", "box", "entities"):
-        first_of(here, [part], "sroie")
-    return _receipts(here, split)
+        first_existing(receipts, [part], "sroie")
+    return _receipts(receipts, split)
 
 
-def _receipts(here: Path, split: str) -> Iterator[FileDraft | Quarantined]:
-    for image in sorted(here.glob("img/*.jpg")):
-        name = f"sroie-{split}-{image.stem}"
+def _receipts(folder: Path, split: str) -> FileEntries:
+    for image in sorted(folder.glob("img/*.jpg")):
+        key = f"sroie-{split}-{image.stem}"
         turns: list[Turn] = []
-        for part, ask in (("entities", _entities), ("box", _text)):
-            file = here / part / f"{image.stem}.txt"
+        for part, parse in (("entities", _entities), ("box", _text)):
+            file = folder / part / f"{image.stem}.txt"
             try:
-                turns += ask(name, file)
+                turns += parse(key, file)
             except DataError as error:
-                yield Quarantined(f"{here.name}/{part}/{file.name}", "sroie", str(error))
+                yield Quarantined(f"{folder.name}/{part}/{file.name}", "sroie", str(error))
         if turns:
-            yield FileDraft(
-                id=name,
-                reader="sroie",
-                source="sroie",
-                image=image,
-                file=f"{here.name}/img/{image.name}",
-                turns=tuple(turns),
-            )
+            shown = f"{folder.name}/img/{image.name}"
+            yield FileRecord(key, "sroie", "sroie", image, shown, tuple(turns))
 
 
 def _entities(name: str, file: Path) -> list[Turn]:

@@ -18,58 +18,61 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, text
-from fcotvl.data.lazy_records import FileDraft, Quarantined, Request
+from fcotvl.data.annotations import existing, parse_each, text
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
-FIELD = 1 << 28
+MAX_FIELD = 1 << 28
 """Characters that a field may have: a page in base64."""
 REFERENCE = 64
 """Characters below which an image is the index of another row's image."""
 Row = dict[str, Any]
-NEEDED = {"index", "image", "question"}
+REQUIRED = {"index", "image", "question"}
 
 
-def read(
-    request: Request, *, file: str, source: str, kind: str = "extractive"
-) -> Iterator[FileDraft | Quarantined]:
+def read(request: Request, *, file: str, source: str, kind: str = "extractive") -> FileEntries:
     """One record per row, in order.
 
     Args:
-        request: what is asked for.
+        request: what to read.
         file: the table, relative to ``data.raw``.
-        source: what the records call their source; a ``split`` column's last word is added to it:
+        source: of the records; the last word of a ``split`` column is added to it:
             ``test_human`` makes ``chartqa`` into ``chartqa/human``.
         kind: of the questions.
 
     Raises:
-        DataError: there is no such file, or it has not the columns.
+        DataError: the file or one of its columns is missing.
     """
     path = existing(request.raw, file, "vlmevalkit")
-    head = next(_table(path), {})
-    if missing := NEEDED - set(head):
-        raise DataError(f"{path} has no column {', '.join(sorted(missing))}; found {list(head)}")
+    first = next(_table(path), {})
+    if missing := REQUIRED - set(first):
+        raise DataError(f"{path} has no column {', '.join(sorted(missing))}; found {list(first)}")
     return _rows(path, source, kind)
 
 
 def _table(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(FIELD)
+    csv.field_size_limit(MAX_FIELD)
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         yield from csv.DictReader(lines, delimiter="\t")
 
 
-def _rows(path: Path, source: str, kind: str) -> Iterator[FileDraft | Quarantined]:
-    named = (row["image"] for row in _table(path))
-    shared = {value: b"" for value in named if value and len(value) < REFERENCE}
-    for number, row in enumerate(_table(path)):
-        try:
-            image = _image(row, shared)
-            yield _draft(row, image, path, source, kind)
-        except DataError as error:
-            yield Quarantined(f"{path.name}, row {number}", "vlmevalkit", str(error))
+def _rows(path: Path, source: str, kind: str) -> FileEntries:
+    images = (row["image"] for row in _table(path))
+    shared = {value: b"" for value in images if value and len(value) < REFERENCE}
+
+    def parse(_number: int, row: Row) -> FileRecord:
+        image = _image(row, shared)
+        index = text(row, "index")
+        half = (row.get("split") or "").rpartition("_")[2]
+        name, shown = f"{path.stem}-{index}", f"{path.name}, index {index}"
+        turn = Turn(name, text(row, "question"), _answers(row.get("answer") or ""), kind)
+        whole = f"{source}/{half}" if half else source
+        return FileRecord(name, "vlmevalkit", whole, image, shown, (turn,))
+
+    yield from parse_each(_table(path), parse, where=f"{path.name}, row", reader="vlmevalkit")
 
 
 def _image(row: Row, shared: dict[str, bytes]) -> bytes:
-    """The row's picture; those that later rows refer to are kept in ``shared``."""
+    """The row's picture, kept in ``shared`` where later rows refer to it."""
     value = text(row, "image")
     if len(value) < REFERENCE:
         if not shared.get(value):
@@ -84,23 +87,8 @@ def _image(row: Row, shared: dict[str, bytes]) -> bytes:
     return image
 
 
-def _draft(row: Row, image: bytes, path: Path, source: str, kind: str) -> FileDraft:
-    index = text(row, "index")
-    half = (row.get("split") or "").rpartition("_")[2]
-    name = f"{path.stem}-{index}"
-    turn = Turn(name, text(row, "question"), _answers(row.get("answer") or ""), kind)
-    return FileDraft(
-        id=name,
-        reader="vlmevalkit",
-        source=f"{source}/{half}" if half else source,
-        image=image,
-        file=f"{path.name}, index {index}",
-        turns=(turn,),
-    )
-
-
 def _answers(value: str) -> tuple[str, ...]:
-    """A list where the text is one; ``[Gambia, Niger]`` is a text."""
+    """The items of a Python list of texts, or the one text: ``[Gambia, Niger]`` is not a list."""
     value = value.strip()
     if value.startswith("["):
         try:

@@ -1,4 +1,7 @@
-"""Metrics by name: each file of this folder defines ``score(prediction, references)`` in [0, 1]."""
+"""Metrics by name: each file of this folder defines ``score(prediction, references)`` in [0, 1].
+
+The best reference counts. Without references there is no score: a ``ValueError``.
+"""
 
 from __future__ import annotations
 

@@ -18,9 +18,6 @@ def score(prediction: str, references: Sequence[str]) -> float:
     distance is between stripped, lower-cased texts with single spaces, but the length is that of
     the longer *raw* text in capitals (so ``ß`` counts twice), and a similarity of exactly 0.5
     stays, where the formula of the paper (arXiv 1907.00490) would drop it.
-
-    Raises:
-        ValueError: there is no reference.
     """
     similarity = best(lambda reference: 1 - _distance(prediction, reference), references)
     return similarity if similarity >= THRESHOLD else 0.0

@@ -8,11 +8,7 @@ from fcotvl.evaluate.metrics import best
 
 
 def score(prediction: str, references: Sequence[str]) -> float:
-    """1 where the prediction equals a reference up to letter case and white space, else 0.
-
-    Raises:
-        ValueError: there is no reference.
-    """
+    """1 where the prediction equals a reference up to letter case and white space, else 0."""
     return best(lambda reference: float(_normal(prediction) == _normal(reference)), references)
 
 

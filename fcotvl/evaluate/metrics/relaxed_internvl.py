@@ -14,9 +14,6 @@ def score(prediction: str, references: Sequence[str]) -> float:
     The two arguments are swapped in that script, as in Qwen-VL's before it (QwenLM/Qwen-VL#152):
     answers up to 5.26 % above the reference pass, and those 4.76 % to 5 % below it fail. Only the
     model's answer is stripped.
-
-    Raises:
-        ValueError: there is no reference.
     """
     answer = prediction.strip()
     return best(lambda reference: relaxed_match(reference, target=answer), references)

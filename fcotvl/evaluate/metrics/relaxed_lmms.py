@@ -12,8 +12,5 @@ def score(prediction: str, references: Sequence[str]) -> float:
     """1 where the answer lies within 5 % of the reference, else 0; nothing is stripped.
 
     That task has one reference per question; of several, the best counts.
-
-    Raises:
-        ValueError: there is no reference.
     """
     return best(lambda reference: relaxed_match(prediction, target=reference), references)

@@ -17,9 +17,6 @@ def score(prediction: str, references: Sequence[str]) -> float:
 
     A reference of four digits from 1900 to 2099 counts as a year. Both sides are stripped.
     Zero equals zero however it is written. ``nan`` and ``inf`` are words here, not numbers.
-
-    Raises:
-        ValueError: there is no reference.
     """
     return best(lambda reference: float(_match(prediction.strip(), reference.strip())), references)
 

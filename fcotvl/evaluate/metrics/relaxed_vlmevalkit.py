@@ -13,9 +13,6 @@ def score(prediction: str, references: Sequence[str]) -> float:
     """1 where the stripped answer lies within 5 % of the reference, else 0.
 
     A reference that reads as a Python list stands for its members: ``[2014, 2016]`` accepts either.
-
-    Raises:
-        ValueError: there is no reference.
     """
     answer = prediction.strip()
     members = [member for reference in references for member in _members(reference)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
 from transformers import InternVLForConditionalGeneration
 
+from fcotvl.inference.decoding import seeded
 from fcotvl.inference.pruned_decoding import Prefill, Pruning, Scores, System
 
 
@@ -22,10 +22,9 @@ class RandomPruning(Pruning):
         mask = prefill.attention_mask
         scores = torch.zeros(mask.shape)
         for row, name in enumerate(prefill.names):
-            digest = hashlib.sha256(f"{self.seed}\0{name}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
             length = int(mask[row].sum())
-            scores[row, mask.shape[1] - length :] = torch.rand(length, generator=generator)
+            numbers = torch.rand(length, generator=seeded(self.seed, name))
+            scores[row, mask.shape[1] - length :] = numbers
         return scores.to(mask.device)
 
 

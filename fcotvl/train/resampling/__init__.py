@@ -94,7 +94,7 @@ def _factor(values: list[float], low: float, high: float) -> float:
 
 
 def _sum_to_one(values: list[float], low: float, high: float) -> list[float]:
-    """Correct rounding errors at whichever value is farthest from its bound."""
+    """Correct the rounding error of the sum at the value that is farthest from its bound."""
     values = list(values)
     for _ in range(len(values)):
         rest = 1 - math.fsum(values)

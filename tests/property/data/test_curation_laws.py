@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fcotvl.core.config import CorpusParams, SourceParams
 from fcotvl.core.records import Record, Turn
-from fcotvl.data.dedup import BITS, Benchmarks, Near, Seen
-from fcotvl.data.lazy_records import CARVE, FileDraft, Opened, Quarantined, carve
+from fcotvl.data.decoding import Decoded
+from fcotvl.data.dedup import BITS, ContaminationFilter, DedupIndex, HammingIndex
+from fcotvl.data.lazy_records import SPLIT_SHARES, FileRecord, Quarantined, assign_split
 from fcotvl.data.mixing import Stream, mix
 from fcotvl.data.plan import plan
 from fcotvl.data.sources import chartqa, docvqa, funsd, infographicvqa, internvl_jsonl, ocrbench
@@ -62,8 +63,8 @@ def record(number: int, split: str = "align") -> Record:
     return Record(f"r{number}", "test", "CC0", split, b"", 1, 1, digest, (turn,))
 
 
-def item(number: int) -> Opened | Quarantined:
-    return BAD if number < 0 else Opened(record(number), None, f"{number}.png")
+def item(number: int) -> Decoded | Quarantined:
+    return BAD if number < 0 else Decoded(record(number), None, f"{number}.png")
 
 
 @given(
@@ -72,17 +73,17 @@ def item(number: int) -> Opened | Quarantined:
     st.integers(1, 60),
 )
 def test_no_good_record_is_lost_and_none_comes_twice(sources, secret, count):
-    benchmarks = Benchmarks(0)
+    benchmarks = ContaminationFilter(0)
     for number in secret:
         benchmarks.add(record(number, "test"), None)
     streams = [
         Stream(str(place), place + 1.0, map(item, numbers)) for place, numbers in enumerate(sources)
     ]
-    kept = [int(r.id[1:]) for r in mix(streams, count, Seen(0), benchmarks)]
+    kept = [int(r.id[1:]) for r in mix(streams, count, DedupIndex(0), benchmarks)]
     good = {number for numbers in sources for number in numbers if number >= 0} - secret
     assert len(set(kept)) == len(kept) <= count
     assert set(kept) <= good
-    assert all(stream.is_accounted for stream in streams)
+    assert all(stream.adds_up for stream in streams)
     if len(kept) < count:
         assert set(kept) == good
         assert all(stream.is_dry for stream in streams)
@@ -92,7 +93,7 @@ def test_no_good_record_is_lost_and_none_comes_twice(sources, secret, count):
 def test_bands_find_what_comparing_all_would_find(known, other, distance, data):
     flips = data.draw(st.sets(st.integers(0, BITS - 1), max_size=distance + 3))
     value = (known[0] if known else other) ^ sum(1 << bit for bit in flips)
-    near = Near(distance)
+    near = HammingIndex(distance)
     for number, one in enumerate(known):
         near.add(one, b"%02d" % number)
     distances = [((value ^ one).bit_count(), b"%02d" % n) for n, one in enumerate(known)]
@@ -100,11 +101,11 @@ def test_bands_find_what_comparing_all_would_find(known, other, distance, data):
     assert near.find(value) == expected
 
 
-@given(st.binary(), st.lists(st.sampled_from(sorted(CARVE)), min_size=1, unique=True))
+@given(st.binary(), st.lists(st.sampled_from(sorted(SPLIT_SHARES)), min_size=1, unique=True))
 def test_a_file_has_one_home_whatever_the_order_of_splits(data, splits):
     key = hashlib.sha256(data).hexdigest()
-    assert carve(key, splits) == carve(key, splits[::-1])
-    assert carve(key, splits) in splits
+    assert assign_split(key, splits) == assign_split(key, splits[::-1])
+    assert assign_split(key, splits) in splits
 
 
 @given(
@@ -160,7 +161,7 @@ def test_no_annotation_stops_a_reader(case, rows, mangled):
         (path.parent / folder).resolve().mkdir(exist_ok=True)
         for _ in range(2):
             items = list(reader.read(request(Path(raw)), **options))
-            assert all(isinstance(found, FileDraft | Quarantined) for found in items)
+            assert all(isinstance(found, FileRecord | Quarantined) for found in items)
             path.write_bytes(mangled + path.read_bytes())
 
 
@@ -170,4 +171,4 @@ def test_no_line_stops_a_reader_of_lines(rows):
     with tempfile.TemporaryDirectory() as raw:
         Path(raw, "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         found = internvl_jsonl.read(request(Path(raw)), file="a.jsonl", source="x")
-        assert all(isinstance(one, FileDraft | Quarantined) for one in found)
+        assert all(isinstance(one, FileRecord | Quarantined) for one in found)

@@ -129,9 +129,9 @@ def test_a_threshold_without_numbers_of_tokens_is_refused():
 
 @pytest.mark.parametrize("which", ["processor", "adaptive"])
 def test_the_model_is_given_the_inputs_that_the_processor_names(which, request):
-    made = request.getfixturevalue(which)
-    inputs = made([models.picture()], made.render("Same?"))
-    assert set(inputs) == set(made.model_input_names)
+    processor = request.getfixturevalue(which)
+    inputs = processor([models.picture()], processor.render("Same?"))
+    assert set(inputs) == set(processor.model_input_names)
 
 
 def test_the_choice_comes_back_from_disk(adaptive, tmp_path):

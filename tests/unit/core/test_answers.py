@@ -45,11 +45,11 @@ def test_the_final_answer_follows_the_last_marker(reply, answer):
         ("inf", "1", False),
     ],
 )
-def test_right_is_judged_relative_to_the_reference(prediction, reference, right):
+def test_correctness_is_judged_relative_to_the_reference(prediction, reference, right):
     assert is_correct(prediction, [reference]) is right
 
 
-def test_any_reference_counts_and_none_is_never_right():
+def test_any_reference_counts_and_none_is_never_correct():
     assert is_correct("b", ["a", "b"])
     assert not is_correct("", [])
 

@@ -33,7 +33,7 @@ def test_repeating_a_question_about_an_image_adds_no_certainty():
     assert tenfold.n == 1000
 
 
-def test_a_paired_difference_is_surer_than_two_scores():
+def test_a_paired_difference_is_more_certain_than_two_scores():
     rng = np.random.default_rng(3)
     hard = rng.random(300)
     scores, baseline = hard + 0.05, hard + rng.normal(0, 0.01, 300)
@@ -44,7 +44,7 @@ def test_a_paired_difference_is_surer_than_two_scores():
     assert found.high - found.low < (alone.high - alone.low) / 10
 
 
-def test_a_system_differs_from_itself_by_exactly_nothing_and_retains_everything():
+def test_a_system_differs_from_itself_by_exactly_zero_and_retains_all():
     scores = np.random.default_rng(4).random(50)
     questions = Questions(range(50))
     same = difference_interval(scores, scores, questions)
@@ -53,7 +53,7 @@ def test_a_system_differs_from_itself_by_exactly_nothing_and_retains_everything(
     assert (kept.value, kept.low, kept.high) == (1, 1, 1)
 
 
-def test_nothing_can_be_retained_of_nothing():
+def test_retention_is_undefined_where_the_teacher_scores_zero():
     kept = retention_interval([0.5, 0.5], [0, 0], Questions([1, 2]))
     assert math.isnan(kept.value)
     assert math.isnan(kept.low)

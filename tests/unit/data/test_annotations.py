@@ -3,7 +3,15 @@
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.annotations import existing, first_of, inside, integer, read_rows, text, texts
+from fcotvl.data.annotations import (
+    existing,
+    first_existing,
+    inside,
+    integer,
+    read_rows,
+    text,
+    texts,
+)
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -14,9 +22,9 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_the_first_name_that_exists_is_taken(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "c").mkdir()
-    assert first_of(tmp_path, ["a", "b", "c"], "docvqa") == tmp_path / "b"
+    assert first_existing(tmp_path, ["a", "b", "c"], "docvqa") == tmp_path / "b"
     with pytest.raises(DataError, match=r"docvqa: no x in .* \(nor 1 other places\)"):
-        first_of(tmp_path, ["x", "y"], "docvqa")
+        first_existing(tmp_path, ["x", "y"], "docvqa")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +61,7 @@ def test_paths_inside_are_taken(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "deep/../../a.png", "", "a\0b"])
 def test_paths_that_leave_are_refused(tmp_path, name):
-    with pytest.raises(DataError, match=r"leaves the data set's folder|is no file name"):
+    with pytest.raises(DataError, match=r"leaves the data set's folder|is not a file name"):
         inside(tmp_path / "set", name)
 
 

@@ -4,37 +4,45 @@ import pytest
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.geometry import count_tiles
-from fcotvl.data.audit import Composition, Tiling, account, answer_type, dropped, spread
-from fcotvl.data.dedup import Benchmarks, Seen
-from fcotvl.data.lazy_records import Opened, Quarantined
+from fcotvl.data.audit import (
+    Composition,
+    Tiling,
+    answer_type,
+    distribution,
+    dropped_records,
+    source_summary,
+)
+from fcotvl.data.decoding import Decoded
+from fcotvl.data.dedup import ContaminationFilter, DedupIndex
+from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.mixing import Stream, mix
 from tests.support.datasets import record
 
 
 def run(*items):
     stream = Stream("charts", 1.0, iter(items))
-    list(mix([stream], 10, Seen(0), Benchmarks(0)))
+    list(mix([stream], 10, DedupIndex(0), ContaminationFilter(0)))
     return stream
 
 
 def good(seed):
-    return Opened(record(seed), None, f"{seed}.png")
+    return Decoded(record(seed), None, f"{seed}.png")
 
 
 BAD = Quarantined("x.png", "test", "damaged")
 
 
 def test_the_account_adds_up():
-    row = account([run(good(1), good(1), good(2), BAD)])["charts"]
+    row = source_summary([run(good(1), good(1), good(2), BAD)])["charts"]
     assert row["read"] == row["kept"] + row["duplicates"] + row["contaminated"] + row["quarantined"]
     assert (row["kept"], row["duplicates"], row["quarantined"]) == (2, 1, 1)
 
 
 def test_repeats_are_stated_beside_what_was_kept():
     items = [good(1), good(2), good(2), good(3)]
-    stream = Stream("charts", 1.0, iter(items), again=lambda: iter(items), epochs=4)
-    list(mix([stream], 8, Seen(0), Benchmarks(0)))
-    row = account([stream])["charts"]
+    stream = Stream("charts", 1.0, iter(items), restart=lambda: iter(items), epochs=4)
+    list(mix([stream], 8, DedupIndex(0), ContaminationFilter(0)))
+    row = source_summary([stream])["charts"]
     assert (row["read"], row["kept"], row["repeats"], row["epochs"]) == (4, 3, 5, 2.667)
     assert (row["ran_dry"], row["share_kept"]) == (True, 1.0)
 
@@ -42,17 +50,17 @@ def test_repeats_are_stated_beside_what_was_kept():
 def test_a_lost_record_is_noticed():
     stream = run(good(1), BAD)
     stream.quarantined.clear()
-    with pytest.raises(DataError, match="2 records read, but not all accounted for"):
-        account([stream])
+    with pytest.raises(DataError, match="2 records read, but counts do not add up"):
+        source_summary([stream])
 
 
 def test_an_empty_split_says_why():
     with pytest.raises(DataError, match=r"charts \(1 read, 1 quarantined, first x.png: damaged\)"):
-        account([run(BAD)])
+        source_summary([run(BAD)])
 
 
 def test_every_dropped_record_has_its_reason():
-    rows = dropped([run(good(1), good(1), BAD)], "align")
+    rows = dropped_records([run(good(1), good(1), BAD)], "align")
     assert rows == [
         {
             "split": "align",
@@ -89,9 +97,9 @@ def test_the_composition_counts_what_passes():
 
 
 def test_a_spread_is_that_of_the_numbers_written_out():
-    found = spread({1: 10, 5: 9, 100: 1})
+    found = distribution({1: 10, 5: 9, 100: 1})
     assert found == {"mean": 7.75, "median": 1, "p95": 5, "max": 100, "total": 155}
-    assert spread({}) == {}
+    assert distribution({}) == {}
 
 
 @pytest.mark.parametrize(

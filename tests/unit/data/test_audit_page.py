@@ -6,10 +6,11 @@ import pytest
 
 from fcotvl.core.config import load
 from fcotvl.core.errors import DataError
-from fcotvl.data.audit import Composition, Tiling, account, dropped
-from fcotvl.data.audit_page import LISTED, page
-from fcotvl.data.dedup import Benchmarks, Seen
-from fcotvl.data.lazy_records import Opened, Quarantined
+from fcotvl.data.audit import Composition, Tiling, dropped_records, source_summary
+from fcotvl.data.audit_page import MAX_LISTED, page
+from fcotvl.data.decoding import Decoded
+from fcotvl.data.dedup import ContaminationFilter, DedupIndex
+from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.mixing import Stream, mix
 from fcotvl.stages.audit import run
 from tests.support.datasets import record
@@ -18,15 +19,15 @@ EVIL = Quarantined("<script>alert(1)</script>.png", "test", "not a readable imag
 
 
 def audit(*seeds, bad=()):
-    items = [*bad, *(Opened(record(seed), None, f"{seed}.png") for seed in seeds)]
+    items = [*bad, *(Decoded(record(seed), None, f"{seed}.png") for seed in seeds)]
     streams = [Stream("charts folder=x", 1.0, iter(items))]
     composition = Composition(Tiling(32, 4, 64))
-    list(composition.watch(mix(streams, 100, Seen(0), Benchmarks(0))))
-    row = {"images_asked": 100, **composition.to_json(), "sources": account(streams)}
+    list(composition.watch(mix(streams, 100, DedupIndex(0), ContaminationFilter(0))))
+    row = {"images_asked": 100, **composition.to_json(), "sources": source_summary(streams)}
     return {
         "benchmarks": {"docvqa": row},
         "corpus": {"align": row},
-        "dropped": dropped(streams, "align"),
+        "dropped": dropped_records(streams, "align"),
     }
 
 
@@ -53,7 +54,7 @@ def test_an_absent_source_is_named_apart():
     )
     found["corpus"]["align"]["sources"]["docvqa"] = missing
     text = page({"tiny": found})
-    assert "Sources that are not there" in text
+    assert "Missing sources" in text
     assert "no &#39;DocVQA&#39; here" in text
 
 
@@ -80,7 +81,7 @@ def test_two_mixes_stand_side_by_side():
 
 
 def test_a_long_list_says_how_much_more_there_is():
-    bad = [Quarantined(f"{number}.png", "test", "damaged") for number in range(LISTED + 7)]
+    bad = [Quarantined(f"{number}.png", "test", "damaged") for number in range(MAX_LISTED + 7)]
     assert "and 7 more in the JSON" in page({"tiny": audit(1, bad=bad)})
 
 

@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from fcotvl.core.records import Record
-from fcotvl.data.dedup import BITS, Benchmarks, Hit, Near, Seen, perceptual_hash, question_key
+from fcotvl.data.dedup import (
+    BITS,
+    ContaminationFilter,
+    DedupIndex,
+    HammingIndex,
+    Match,
+    perceptual_hash,
+    question_key,
+)
 from fcotvl.toy.render import render
 from tests.support.datasets import encoded, picture, record
 
@@ -29,7 +37,7 @@ def test_a_recompressed_picture_is_near_and_another_is_far():
 
 @pytest.mark.parametrize("distance", [1, 4, 10])
 def test_near_finds_up_to_its_distance_and_no_further(distance):
-    near = Near(distance)
+    near = HammingIndex(distance)
     near.add(0, b"zero")
     spread = sum(1 << bit * (BITS // (distance + 1)) for bit in range(distance))
     assert near.find(spread) == (distance, b"zero")
@@ -37,20 +45,20 @@ def test_near_finds_up_to_its_distance_and_no_further(distance):
 
 
 def test_near_prefers_the_nearest():
-    near = Near(4)
+    near = HammingIndex(4)
     near.add(0b111, b"three off")
     near.add(0b1, b"one off")
     assert near.find(0) == (1, b"one off")
 
 
 def test_equal_pixels_come_in_once():
-    seen = Seen(0)
+    seen = DedupIndex(0)
     assert seen.admit(record(1), None, "a.png") == record(1)
-    assert seen.admit(record(1, name="copy"), None, "b.png") == Hit("copy", "b.png", "r1", 0)
+    assert seen.admit(record(1, name="copy"), None, "b.png") == Match("copy", "b.png", "r1", 0)
 
 
 def test_equal_pixels_may_bring_new_questions_within_a_split():
-    seen = Seen(0)
+    seen = DedupIndex(0)
     seen.admit(record(1, "Who?"), None, "a.png")
     admitted = seen.admit(record(1, "who", "When?"), None, "a.png")
     assert isinstance(admitted, Record)
@@ -58,39 +66,39 @@ def test_equal_pixels_may_bring_new_questions_within_a_split():
 
 
 def test_a_repeated_question_about_one_picture_stays_once():
-    admitted = Seen(0).admit(record(1, "Who?", "Who ?"), None, "a.png")
+    admitted = DedupIndex(0).admit(record(1, "Who?", "Who ?"), None, "a.png")
     assert isinstance(admitted, Record)
     assert len(admitted.turns) == 1
 
 
 def test_equal_pixels_never_cross_splits_not_even_with_new_questions():
-    seen = Seen(0)
+    seen = DedupIndex(0)
     seen.admit(record(1, "Who?", split="val"), None, "a.png")
-    assert isinstance(seen.admit(record(1, "When?"), None, "b.png"), Hit)
+    assert isinstance(seen.admit(record(1, "When?"), None, "b.png"), Match)
 
 
 def test_near_pictures_go_only_where_a_distance_is_set():
     for distance, goes in ((0, False), (4, True)):
-        seen = Seen(distance)
+        seen = DedupIndex(distance)
         seen.admit(record(1), 0, "a.png")
-        assert isinstance(seen.admit(record(2), 0b1111, "b.png"), Hit) == goes
+        assert isinstance(seen.admit(record(2), 0b1111, "b.png"), Match) == goes
 
 
 def test_the_hit_names_what_stays():
-    seen = Seen(4)
+    seen = DedupIndex(4)
     seen.admit(record(1), 0, "a.png")
-    assert seen.admit(record(2), 0b11, "b.png") == Hit("r2", "b.png", "r1", 2)
+    assert seen.admit(record(2), 0b11, "b.png") == Match("r2", "b.png", "r1", 2)
 
 
 def test_a_benchmark_picture_is_contamination():
-    benchmarks = Benchmarks(0)
+    benchmarks = ContaminationFilter(0)
     benchmarks.add(record(1, name="secret"), None)
-    assert benchmarks.find(record(1), None, "a.png") == Hit("r1", "a.png", "secret", 0)
+    assert benchmarks.find(record(1), None, "a.png") == Match("r1", "a.png", "secret", 0)
     assert benchmarks.find(record(2), None, "b.png") is None
 
 
 def test_further_off_the_question_decides():
-    benchmarks = Benchmarks(4)
+    benchmarks = ContaminationFilter(4)
     benchmarks.add(record(1, "Who is the owner?", name="secret"), 0)
     near, wide, far = 0b1111, (1 << 12) - 1, (1 << 13) - 1
     assert benchmarks.find(record(2), near, "b.png") is not None
@@ -100,12 +108,12 @@ def test_further_off_the_question_decides():
 
 
 def test_hashes_added_later_are_found():
-    benchmarks = Benchmarks(4)
+    benchmarks = ContaminationFilter(4)
     for seed in (1, 2):
         benchmarks.add(record(seed), 0 if seed == 1 else (1 << BITS) - 1)
         assert benchmarks.find(record(3), (1 << BITS) - 1, "c.png") is None or seed == 2
     hit = benchmarks.find(record(3), (1 << BITS) - 2, "c.png")
-    assert hit == Hit("r3", "c.png", "r2", 1)
+    assert hit == Match("r3", "c.png", "r2", 1)
 
 
 def test_a_question_is_the_same_in_other_case_and_space():
@@ -115,7 +123,7 @@ def test_a_question_is_the_same_in_other_case_and_space():
 
 
 def test_a_trimmed_record_keeps_everything_else():
-    seen = Seen(0)
+    seen = DedupIndex(0)
     seen.admit(record(1, "Who?"), None, "a.png")
     whole = record(1, "Who?", "When?", name="other")
     assert seen.admit(whole, None, "a.png") == replace(whole, turns=whole.turns[1:])

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.images import MAX_ASPECT, encode, intake
+from fcotvl.data.images import MAX_ASPECT, encode, normalise_image
 from tests.support.datasets import encoded, needs_realdata, picture, realdata
 
 PIXELS = 1_000_000
 
 
 def take(data: bytes, max_pixels: int = PIXELS):
-    return intake(data, max_pixels=max_pixels)
+    return normalise_image(data, max_pixels=max_pixels)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])

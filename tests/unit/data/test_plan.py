@@ -57,7 +57,7 @@ def test_a_source_of_two_splits_gives_each_its_part():
 
 
 def test_a_source_is_named_by_what_tells_it():
-    assert name(source(1, id="a/b", config="c", shape="flat")) == "a/b c"
+    assert name(source(1, id="a/b", config="c", format="flat")) == "a/b c"
 
 
 @pytest.mark.parametrize("mix", ["public", "rendered", "local", "smoke"])

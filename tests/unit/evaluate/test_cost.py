@@ -92,7 +92,7 @@ def test_given_a_number_of_tiles_the_mean_ratio_counts():
     assert mean.prefill == cost(models.config(), tiles=[4] * 6, text_tokens=9).prefill
 
 
-def test_fastvs_share_is_that_of_its_paper():
+def test_fastvs_share_of_flops_is_that_of_its_paper():
     """Chen et al. 2024, section 4.2: (K n-layers + (T-K) n'-layers) / T, here with text."""
     config = teacher_config("internvl2-2b")
     full = cost(config, tiles=5, text_tokens=0)

@@ -24,7 +24,7 @@ def scored(*replies):
     return score_predictions(pd.DataFrame(replies))
 
 
-def test_one_row_a_reply_and_metric():
+def test_one_row_per_reply_and_metric():
     scores = scored(reply("1", "paris", ["Paris"]), reply("2", "rome", ["Oslo"]))
     assert list(scores.columns) == SCORE_COLUMNS
     assert scores[["question_id", "metric", "score"]].values.tolist() == [

@@ -23,7 +23,7 @@ def test_every_question_once_by_id_with_the_final_answer():
     ]
 
 
-def test_an_id_that_is_no_number_is_refused():
+def test_an_id_that_is_not_a_number_is_refused():
     with pytest.raises(DataError, match="'q1' is not the official integer"):
         submission(predictions(("q1", "direct", "5")), [1])
 

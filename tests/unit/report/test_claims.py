@@ -62,7 +62,7 @@ def test_the_speed_of_pruning_is_not_the_speed_of_the_student(report):
     assert is_faster(replace(report, speed=pruned)).verdict == UNTESTED
 
 
-def test_both_starts_of_the_cnn_must_beat_the_qformer(report):
+def test_the_cnn_must_beat_the_qformer_with_both_initialisations(report):
     claim = cnn_beats_qformer(report)
     assert claim.verdict == HOLDS
     assert len(claim.evidence) == 4
@@ -81,7 +81,7 @@ def test_one_failing_benchmark_fails_the_claim(report):
     assert post_training_recovers(replace(report, differences=table)).verdict == FAILS
 
 
-def test_fastv_at_another_ratio_is_no_comparison(report):
+def test_fastv_at_another_ratio_is_not_compared(report):
     systems = report.systems[report.systems["system"] != "fastv-r0.5"]
     assert beats_training_free(replace(report, systems=systems)).verdict == UNTESTED
 
@@ -114,7 +114,7 @@ def test_claims_are_judged_under_direct_prompting_by_headline_metrics(report):
     assert loss_is_small(replace(report, retention=table)).verdict == HOLDS
 
 
-def test_nothing_is_retained_of_a_teacher_that_scores_nothing(report):
+def test_retention_of_a_teacher_that_scores_zero_is_undecided(report):
     table = moved(report.retention, *[float("nan")] * 3, "retention")
     claim = loss_is_small(replace(report, retention=table))
     assert claim.verdict == UNDECIDED

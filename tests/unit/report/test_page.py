@@ -124,7 +124,7 @@ def test_an_interval_that_rounding_puts_beside_its_value_can_be_drawn():
     assert "<svg" in shapley(table).svg
 
 
-def test_a_run_where_nothing_is_right_still_has_a_page(report):
+def test_a_run_without_a_correct_answer_still_has_a_page(report):
     zeros = report.scores.assign(score=0.0, low=0.0, high=0.0)
     nothing = report.retention.assign(retention=np.nan, low=np.nan, high=np.nan)
     bare = replace(

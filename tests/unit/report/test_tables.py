@@ -1,4 +1,4 @@
-"""Which tables a run has and what stands in them."""
+"""Which tables a run has, and what they show."""
 
 from dataclasses import replace
 
@@ -76,14 +76,14 @@ def test_differences_carry_their_sign(report):
     assert found["Merged, shapley vs Distilled student"].startswith("+")
 
 
-def test_the_ablation_shows_both_starts_of_the_cnn(report):
+def test_the_ablation_shows_both_initialisations_of_the_cnn(report):
     shown = scores.grid(report, "direct").shown
     assert set(shown["Compressor"]) == {"cnn", "cnn-default", "qformer"}
     assert set(shown["Removed"]) == {"50 %", "75 %"}
     assert scores.grid(report, "cot") is None
 
 
-def test_a_benchmark_that_a_system_did_not_see_is_a_dash(report):
+def test_a_benchmark_without_a_score_is_a_dash(report):
     kept = report.scores.query("not (system == 'teacher' and benchmark == 'docvqa')")
     table = scores.results(replace(report, scores=kept), "direct")
     assert column(table, "DocVQA")["Teacher"] == MISSING
@@ -95,7 +95,7 @@ def test_merge_methods_have_utility_and_benchmark_scores(report):
     assert column(table, "DocVQA")["uniform"] == value(report, "uniform", "docvqa", "direct")
 
 
-def test_shapley_values_say_how_many_gaps_are_noise(report):
+def test_shapley_values_say_how_many_differences_are_noise(report):
     table = diagnostics.shapley(report)
     assert column(table, "Shapley value")["30"] == "+1.20 [-0.40, +2.90]"
     assert column(table, "Weight, shapley")["120"] == "0.353"

@@ -15,7 +15,7 @@ import pytest
 from fcotvl.core.config import load
 from fcotvl.core.errors import DataError
 from fcotvl.core.shards import read_records
-from fcotvl.data.decoding import Opening
+from fcotvl.data.decoding import Decoder
 from fcotvl.stages.curate import SPLITS, run
 from tests.support.datasets import small_shards, write_chartqa
 from tests.support.imports import ROOT
@@ -59,14 +59,14 @@ def test_smoke_writes_what_its_scale_asks_for_and_repeats_itself(tmp_path):
 
 
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("fcotvl.data.split_sources.WORTH", 0)
+    monkeypatch.setattr("fcotvl.data.decoding.MIN_PARALLEL", 0)
     for count in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", count)
         curate("smoke", tmp_path / "raw", tmp_path / count)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_an_official_folder_is_carved_audited_and_kept_apart(tmp_path):
+def test_an_official_folder_is_split_audited_and_kept_apart(tmp_path):
     write_chartqa(tmp_path / "raw", "test", charts=5)
     root = write_chartqa(tmp_path / "raw", "train", charts=40, first_seed=100)
     leak = (tmp_path / "raw/ChartQA/ChartQA Dataset/test/png/0.png").read_bytes()
@@ -104,21 +104,21 @@ def test_a_missing_raw_folder_is_one_line(tmp_path):
 def test_a_failure_leaves_earlier_outputs_and_no_scratch(tmp_path):
     curate("smoke", tmp_path / "raw", tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(DataError, match=r"none of .* is there: chartqa: no 'ChartQA/"):
+    with pytest.raises(DataError, match=r"all benchmarks .* missing: chartqa: no 'ChartQA/"):
         curate("local", tmp_path / "raw", tmp_path / "out")
     assert contents(tmp_path / "out") == before
 
 
 def interrupt(monkeypatch, pictures: int) -> None:
-    """Stop, as a kill would, before one more picture is opened than ``pictures``."""
-    whole, calls = Opening.__call__, iter(range(pictures))
+    """Stop, as a kill would, after ``pictures`` pictures are decoded."""
+    original, calls = Decoder.__call__, iter(range(pictures))
 
-    def limited(self, drafts):
+    def limited(self, entries):
         if next(calls, None) is None:
             raise KeyboardInterrupt
-        return whole(self, drafts)
+        return original(self, entries)
 
-    monkeypatch.setattr(Opening, "__call__", limited)
+    monkeypatch.setattr(Decoder, "__call__", limited)
 
 
 @pytest.fixture
@@ -127,17 +127,17 @@ def one_process(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def count_openings(monkeypatch) -> list[int]:
-    whole, opened = Opening.__call__, []
+def count_decoded(monkeypatch) -> list[int]:
+    original, decoded = Decoder.__call__, []
     monkeypatch.setattr(
-        Opening, "__call__", lambda self, drafts: opened.append(1) or whole(self, drafts)
+        Decoder, "__call__", lambda self, entries: decoded.append(1) or original(self, entries)
     )
-    return opened
+    return decoded
 
 
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("pictures", [30, 110])
-def test_a_run_goes_on_behind_its_last_finished_shard(tmp_path, monkeypatch, pictures):
+def test_a_run_continues_after_its_last_finished_shard(tmp_path, monkeypatch, pictures):
     """Over dry sources that are repeated, with a benchmark picture and a damaged one among them."""
     study = small_shards(tmp_path)
     write_chartqa(tmp_path / "raw", "test", charts=5)
@@ -145,16 +145,16 @@ def test_a_run_goes_on_behind_its_last_finished_shard(tmp_path, monkeypatch, pic
     shutil.copy(tmp_path / "raw/ChartQA/ChartQA Dataset/test/png/0.png", root / "png/100.png")
     (root / "png/101.png").write_bytes(b"damaged")
     with monkeypatch.context() as patch:
-        all_opened = count_openings(patch)
+        all_decoded = count_decoded(patch)
         curate("local", tmp_path / "raw", tmp_path / "whole", study)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         interrupt(patch, pictures)
         curate("local", tmp_path / "raw", tmp_path / "again", study)
     assert not contents(tmp_path / "again")
-    opened = count_openings(monkeypatch)
+    decoded = count_decoded(monkeypatch)
     curate("local", tmp_path / "raw", tmp_path / "again", study)
     assert contents(tmp_path / "whole") == contents(tmp_path / "again")
-    assert len(opened) <= len(all_opened) - 5
+    assert len(decoded) <= len(all_decoded) - 5
     assert not list((tmp_path / ".scratch").iterdir())
 
 
@@ -171,7 +171,7 @@ def test_a_killed_process_keeps_its_shards_and_the_next_writes_the_same_bytes(tm
 
     assert start("whole").wait() == 0
     killed = start("again")
-    while not (found := list(tmp_path.glob(".scratch/curate-*/journal/corpus/align/00001.jsonl"))):
+    while not (found := list(tmp_path.glob(".scratch/curate-*/log/corpus/align/00001.jsonl"))):
         assert killed.poll() is None
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What is opened ahead, on other machines, is what curate would have opened itself."""
+"""What is prefetched, on other machines, is what curate would have decoded itself."""
 
 import json
 import shutil
@@ -9,9 +9,8 @@ import pytest
 from fcotvl.core.config import load
 from fcotvl.core.errors import ParamsError
 from fcotvl.data import sources
-from fcotvl.data.decoding import Opening
-from fcotvl.stages import curate
-from fcotvl.stages import prefetch as intake
+from fcotvl.data.decoding import Decoder
+from fcotvl.stages import curate, prefetch
 from tests.support.datasets import small_shards, write_chartqa
 from tests.support.imports import ROOT
 
@@ -19,35 +18,35 @@ PARTS = 3
 
 
 @pytest.fixture(autouse=True)
-def _small_cuts(tmp_path, monkeypatch):
+def _small_chunks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "BLOCK", 3)
+    monkeypatch.setattr(sources, "CHUNK_SIZE", 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "raw").mkdir()
 
 
 @pytest.fixture
-def opened(monkeypatch):
-    """One entry for each picture that is opened outside of the benchmarks."""
-    whole, names = Opening.__call__, []
+def decoded(monkeypatch):
+    """One entry for each picture that is decoded outside of the benchmarks."""
+    original, names = Decoder.__call__, []
 
-    def noted(self, drafts):
-        names.extend(draft.file for draft in drafts if self.split != "test")
-        return whole(self, drafts)
+    def noted(self, entries):
+        names.extend(entry.file for entry in entries if self.split != "test")
+        return original(self, entries)
 
-    monkeypatch.setattr(Opening, "__call__", noted)
+    monkeypatch.setattr(Decoder, "__call__", noted)
     return names
 
 
 def open_part(mix, number, out, study=ROOT / "params.yaml"):
-    account = out / "intake" / f"{number}-of-{PARTS}.json"
-    intake.run(
+    summary = out / "prefetch" / f"{number}-of-{PARTS}.json"
+    prefetch.run(
         load(study, mix=mix),
         raw=Path("raw"),
         part=f"{number}-of-{PARTS}",
-        account=account,
+        summary=summary,
     )
-    return json.loads(account.read_text())
+    return json.loads(summary.read_text())
 
 
 def mixed(mix, out, study=ROOT / "params.yaml"):
@@ -58,20 +57,20 @@ def mixed(mix, out, study=ROOT / "params.yaml"):
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
-def test_all_parts_together_leave_nothing_to_open(tmp_path, opened):
+def test_all_parts_together_leave_nothing_to_decode(tmp_path, decoded):
     wanted = mixed("smoke", tmp_path / "alone")
-    asked = sorted(set(opened))
-    opened.clear()
-    accounts = [open_part("smoke", number, tmp_path / "shared") for number in (1, 2, 3)]
-    assert set(asked) <= set(opened)
-    assert len(opened) == len(set(opened))
-    held = [sum(sum(row.values()) for row in one["items"].values()) for one in accounts]
-    assert sum(held) == len(opened)
+    asked = sorted(set(decoded))
+    decoded.clear()
+    summaries = [open_part("smoke", number, tmp_path / "shared") for number in (1, 2, 3)]
+    assert set(asked) <= set(decoded)
+    assert len(decoded) == len(set(decoded))
+    held = [sum(sum(row.values()) for row in one["items"].values()) for one in summaries]
+    assert sum(held) == len(decoded)
     assert min(held) > 0
-    opened.clear()
+    decoded.clear()
     assert mixed("smoke", tmp_path / "shared") == wanted
-    assert opened == []
-    assert not (tmp_path / "shared/intake").exists()
+    assert decoded == []
+    assert not (tmp_path / "shared/prefetch").exists()
 
 
 def local_sources(raw):
@@ -83,72 +82,72 @@ def local_sources(raw):
 
 
 @pytest.mark.parametrize("numbers", [(1, 2, 3), (1, 3), (2,)])
-def test_missing_parts_are_opened_by_curate(tmp_path, opened, numbers):
+def test_missing_parts_are_decoded_by_curate(tmp_path, decoded, numbers):
     """Sources that run dry and are repeated; what is dropped is dropped for the same reasons."""
     local_sources(tmp_path / "raw")
     wanted = mixed("local", tmp_path / "alone")
-    alone = len(opened)
+    alone = len(decoded)
     for number in numbers:
         open_part("local", number, tmp_path / "shared")
-    opened.clear()
+    decoded.clear()
     assert mixed("local", tmp_path / "shared") == wanted
-    assert (len(opened) < alone) == (1 in numbers)
+    assert (len(decoded) < alone) == (1 in numbers)
 
 
-def test_a_part_that_was_killed_opens_only_what_is_missing(tmp_path, opened):
+def test_a_killed_part_decodes_only_what_is_missing(tmp_path, decoded):
     open_part("smoke", 1, tmp_path)
-    cuts = sorted(tmp_path.glob("intake/*/*/*/*.parquet"))
-    cuts[0].unlink()
-    opened.clear()
+    chunks = sorted(tmp_path.glob("prefetch/*/*/*/*.parquet"))
+    chunks[0].unlink()
+    decoded.clear()
     open_part("smoke", 1, tmp_path)
-    assert len(opened) == sources.BLOCK
-    assert sorted(tmp_path.glob("intake/*/*/*/*.parquet")) == cuts
+    assert len(decoded) == sources.CHUNK_SIZE
+    assert sorted(tmp_path.glob("prefetch/*/*/*/*.parquet")) == chunks
 
 
 @pytest.mark.parametrize("limit", [25, 70])
-def test_a_killed_curate_goes_on_behind_what_was_opened_ahead(tmp_path, opened, monkeypatch, limit):
-    """The kill comes while it opens what is missing; some finished shards are of cuts, some not."""
+def test_a_killed_curate_continues_after_prefetched_chunks(tmp_path, decoded, monkeypatch, limit):
+    """It is killed while it decodes what is missing, after shards of chunks and of others."""
     local_sources(tmp_path / "raw")
     study = small_shards(tmp_path)
     wanted = mixed("local", tmp_path / "alone", study)
-    alone = len(opened)
+    alone = len(decoded)
     open_part("local", 1, tmp_path / "shared", study)
-    opened.clear()
-    whole = Opening.__call__
+    decoded.clear()
+    original = Decoder.__call__
 
-    def killed(self, drafts):
-        if len(opened) == limit:
+    def killed(self, entries):
+        if len(decoded) == limit:
             raise KeyboardInterrupt
-        return whole(self, drafts)
+        return original(self, entries)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        patch.setattr(Opening, "__call__", killed)
+        patch.setattr(Decoder, "__call__", killed)
         mixed("local", tmp_path / "shared", study)
-    opened.clear()
+    decoded.clear()
     assert mixed("local", tmp_path / "shared", study) == wanted
-    assert len(opened) < alone - 3
+    assert len(decoded) < alone - 3
 
 
-def test_what_was_opened_of_other_files_is_not_used(tmp_path, opened):
+def test_chunks_of_other_files_are_not_used(tmp_path, decoded):
     local_sources(tmp_path / "raw")
     open_part("local", 1, tmp_path / "shared")
     image = next((tmp_path / "raw").rglob("train/png/110.png"))
     shutil.copy(tmp_path / "raw/ChartQA/ChartQA Dataset/test/png/1.png", image)
-    opened.clear()
+    decoded.clear()
     changed = mixed("local", tmp_path / "shared")
     assert changed == mixed("local", tmp_path / "alone")
     assert b"110.png" in changed["audit"]
     open_part("local", 1, tmp_path / "shared")
-    (key,) = [path for path in (tmp_path / "shared/intake").iterdir() if path.is_dir()]
-    assert key.name == json.loads((tmp_path / "shared/intake/1-of-3.json").read_text())["key"]
+    (key,) = [path for path in (tmp_path / "shared/prefetch").iterdir() if path.is_dir()]
+    assert key.name == json.loads((tmp_path / "shared/prefetch/1-of-3.json").read_text())["key"]
 
 
 @pytest.mark.parametrize("part", ["3", "0-of-3", "4-of-3", "a-of-b"])
-def test_a_part_that_is_none_is_one_line(tmp_path, part):
+def test_a_malformed_part_is_one_line(tmp_path, part):
     with pytest.raises(ParamsError, match=r"--part is .*, expected K-of-N"):
-        intake.run(
+        prefetch.run(
             load(ROOT / "params.yaml", mix="smoke"),
             raw=Path("raw"),
             part=part,
-            account=tmp_path / "a.json",
+            summary=tmp_path / "a.json",
         )

@@ -1,4 +1,4 @@
-"""Turns that share a picture in one row must not notice it."""
+"""Turns that share a row with others must be answered as if alone."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch
 from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.compress.student import encode_tiles, project_visual_tokens
 from fcotvl.train.packing import Chat, answer_logits, collate
+from fcotvl.train.turn_mask import turn_mask
 from tests.support import models
 
 CHATS = [
@@ -76,3 +77,14 @@ def test_nothing_leaks_from_one_turn_to_the_next(teacher):
     one = packed_logits(teacher, processor, picture, [[Chat("a", "first"), Chat("Total?", "12")]])
     other = packed_logits(teacher, processor, picture, [[Chat("b", "other"), Chat("Total?", "12")]])
     torch.testing.assert_close(one.logits[-3:], other.logits[-3:], rtol=0, atol=0)
+
+
+def test_a_turn_sees_the_picture_and_itself():
+    mask = turn_mask(torch.tensor([[0, 0, 1, 1, 2]]))
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]

@@ -20,7 +20,7 @@ def corpus(tmp_path):
     return Corpus(corpora.write(tmp_path) / "instruct")
 
 
-def test_the_recipe_says_how_much_is_reasoning(corpus):
+def test_the_recipe_sets_the_share_of_rationales(corpus):
     weights = SftDatasets.from_corpus(corpus, KEPT, cot=0.25, seed=0).initial_weights
     assert weights == pytest.approx(
         {
@@ -39,7 +39,7 @@ def test_without_reasoning_there_are_no_such_data_sets(corpus):
     }
 
 
-def test_without_any_rationale_training_goes_on_and_says_so(corpus, caplog):
+def test_without_any_rationale_training_goes_on_with_a_warning(corpus, caplog):
     weights = SftDatasets.from_corpus(corpus, {}, cot=0.5, seed=0).initial_weights
     assert weights == pytest.approx({"noise/a/direct": 0.5, "noise/b/direct": 0.5})
     assert "direct answers only" in caplog.text

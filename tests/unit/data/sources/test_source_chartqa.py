@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.chartqa import read
 from tests.support.datasets import (
     needs_realdata,
@@ -22,16 +22,16 @@ def found(raw, split="test"):
 
 def test_both_halves_come_in_turns_with_their_kind(tmp_path):
     write_chartqa(tmp_path, "test", charts=2)
-    drafts = found(tmp_path)
-    assert [d.source for d in drafts] == ["chartqa/human", "chartqa/augmented"] * 2
-    assert [len(d.turns) for d in drafts] == [2, 1, 2, 1]
-    assert {(d.source, t.kind) for d in drafts for t in d.turns} == {
+    records = found(tmp_path)
+    assert [d.source for d in records] == ["chartqa/human", "chartqa/augmented"] * 2
+    assert [len(d.turns) for d in records] == [2, 1, 2, 1]
+    assert {(d.source, t.kind) for d in records for t in d.turns} == {
         ("chartqa/human", "reason"),
         ("chartqa/augmented", "extractive"),
     }
-    assert drafts[0].turns[0].answers == ("Fiji",)
-    assert len({t.id for d in drafts for t in d.turns}) == 6
-    assert len({d.id for d in drafts}) == 4
+    assert records[0].turns[0].answers == ("Fiji",)
+    assert len({t.id for d in records for t in d.turns}) == 6
+    assert len({d.id for d in records}) == 4
 
 
 def test_one_half_is_enough(tmp_path):
@@ -53,7 +53,7 @@ def test_a_bad_row_is_set_aside_and_the_others_stay(tmp_path, row, reason):
     file = write_chartqa(tmp_path, "test", charts=1) / "test_human.json"
     file.write_text(json.dumps([row, *json.loads(file.read_text())]))
     bad = [item for item in found(tmp_path) if isinstance(item, Quarantined)]
-    good = [item for item in found(tmp_path) if isinstance(item, FileDraft)]
+    good = [item for item in found(tmp_path) if isinstance(item, FileRecord)]
     assert len(bad) == 1
     assert reason in bad[0].reason
     assert bad[0].file.endswith("test_human.json, row 0")
@@ -84,10 +84,10 @@ def test_a_rationale_is_taken_where_it_ends_in_the_label(tmp_path):
     write_chartqa(tmp_path, "train", charts=1)
     asked = {"image": "0.png", "question": "How much was it in 2004?", "think": "I see 12.5."}
     write_json(tmp_path / "cot.json", [asked | {"answer": "12.5"}, asked | {"answer": "13"}, "bad"])
-    bad, *drafts = read(request(tmp_path), split="train", rationales="cot.json")
+    bad, *records = read(request(tmp_path), split="train", rationales="cot.json")
     assert isinstance(bad, Quarantined)
     assert bad.file == "cot.json, row 2"
-    found = {turn.question: turn.rationale for draft in drafts for turn in draft.turns}
+    found = {turn.question: turn.rationale for record in records for turn in record.turns}
     assert found.pop("How much was it in 2004?") == "I see 12.5."
     assert set(found.values()) == {None}
 
@@ -96,24 +96,24 @@ def test_a_rationale_for_another_answer_is_not_taken(tmp_path):
     write_chartqa(tmp_path, "train", charts=1)
     asked = {"image": "0.png", "question": "How much was it in 2004?", "think": "I see 13."}
     write_json(tmp_path / "cot.json", [asked | {"answer": "13"}])
-    drafts = read(request(tmp_path), split="train", rationales="cot.json")
-    assert {turn.rationale for draft in drafts for turn in draft.turns} == {None}
+    records = read(request(tmp_path), split="train", rationales="cot.json")
+    assert {turn.rationale for record in records for turn in record.turns} == {None}
 
 
 @needs_realdata
 def test_the_real_rationales_belong_to_the_real_questions():
     options = {"split": "train", "rationales": "ChartQA_CoT/train_converted.json"}
-    drafts = list(read(request(realdata()), **options))
-    assert sum(turn.rationale is not None for draft in drafts for turn in draft.turns) == 91
+    records = list(read(request(realdata()), **options))
+    assert sum(turn.rationale is not None for record in records for turn in record.turns) == 91
 
 
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
-    drafts = found(realdata())
+    records = found(realdata())
     counts = {
-        half: sum(len(d.turns) for d in drafts if d.source == f"chartqa/{half}")
+        half: sum(len(d.turns) for d in records if d.source == f"chartqa/{half}")
         for half in ("human", "augmented")
     }
     assert counts == {"human": 158, "augmented": 124}
-    assert len({d.image for d in drafts}) == 153
+    assert len({d.image for d in records}) == 153
     assert sum(len(d.turns) for d in found(realdata(), "train")) == 91

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.docvqa import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 
@@ -44,16 +44,16 @@ def test_questions_are_brought_together_by_page(tmp_path):
 )
 def test_every_official_layout_is_found(tmp_path, name, images):
     write(tmp_path, [question(1)], name, images)
-    (draft,) = found(tmp_path)
-    assert draft.image.is_file()
+    (record,) = found(tmp_path)
+    assert record.image.is_file()
 
 
 def test_hidden_answers_are_no_answers(tmp_path):
     row = question(1)
     del row["answers"]
     write(tmp_path, [row], "test/test_v1.0.json", "test/documents")
-    (draft,) = found(tmp_path, "test")
-    assert draft.turns[0].answers == ()
+    (record,) = found(tmp_path, "test")
+    assert record.turns[0].answers == ()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_bad_row_is_set_aside(tmp_path, row, reason):
     assert isinstance(bad, Quarantined)
     assert reason in bad.reason
     assert bad.file == "DocVQA/val_v1.0_withQT.json, row 1"
-    assert isinstance(good, FileDraft)
+    assert isinstance(good, FileRecord)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"data": {}}', "{", '{"rows": []}'])
@@ -94,8 +94,8 @@ def test_what_is_missing_is_named(tmp_path):
 @needs_realdata
 @pytest.mark.parametrize(("split", "pages", "questions"), [("val", 11, 53), ("test", 5, 24)])
 def test_the_real_sample_has_the_counts_of_its_page(split, pages, questions):
-    drafts = found(realdata(), split)
-    assert (len(drafts), sum(len(draft.turns) for draft in drafts)) == (pages, questions)
+    records = found(realdata(), split)
+    assert (len(records), sum(len(record.turns) for record in records)) == (pages, questions)
 
 
 @needs_realdata
@@ -104,8 +104,8 @@ def test_both_headers_say_the_same(tmp_path):
         json.loads(realdata("DocVQA/val", name).read_text())["data"]
         for name in ("val_v1.0.json", "val_v1.0_withQT.json")
     )
-    drafts = []
+    records = []
     for number, rows in enumerate((old, new)):
         write(tmp_path / str(number), rows)
-        drafts.append([draft.turns for draft in found(tmp_path / str(number))])
-    assert drafts[0] == drafts[1]
+        records.append([record.turns for record in found(tmp_path / str(number))])
+    assert records[0] == records[1]

@@ -27,10 +27,10 @@ def row(context, *ids):
 
 def test_a_page_is_found_through_its_questions(tmp_path):
     write(tmp_path, [row("itc  limited", 1, 2)])
-    (draft,) = found(tmp_path)
-    assert draft.image.name == "a_1.png"
-    assert draft.turns[0].kind == "transcribe"
-    assert draft.turns[0].answers == ("itc limited",)
+    (record,) = found(tmp_path)
+    assert record.image.name == "a_1.png"
+    assert record.turns[0].kind == "transcribe"
+    assert record.turns[0].answers == ("itc limited",)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,6 @@ def test_a_row_that_leads_nowhere_is_set_aside(tmp_path, bad, reason):
 
 @needs_realdata
 def test_the_real_sample_has_one_text_a_page():
-    drafts = found(realdata())
-    assert len(drafts) == 11
-    assert sum(isinstance(draft, Quarantined) for draft in drafts) == 1  # 2,594 characters
+    records = found(realdata())
+    assert len(records) == 11
+    assert sum(isinstance(record, Quarantined) for record in records) == 1  # 2,594 characters

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.funsd import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 
@@ -37,8 +37,8 @@ def found(raw, split="train"):
 
 def test_linked_answers_are_asked_for_and_the_text_is_read_line_by_line(tmp_path):
     write(tmp_path, FORM)
-    (draft,) = found(tmp_path)
-    text, date = draft.turns
+    (record,) = found(tmp_path)
+    text, date = record.turns
     assert text.answers == ("Service request\nDATE: March 27\nNAME:",)
     assert text.kind == "transcribe"
     assert (date.question, date.answers, date.kind) == (
@@ -72,13 +72,13 @@ def test_a_bad_form_is_set_aside(tmp_path, form, reason):
     bad, good = found(tmp_path)
     assert isinstance(bad, Quarantined)
     assert reason in bad.reason
-    assert isinstance(good, FileDraft)
+    assert isinstance(good, FileRecord)
 
 
 def test_links_to_nothing_are_passed_over(tmp_path):
     write(tmp_path, [entity(0, "DATE:", "question", [1, 1, 9, 9], (0, 7), ([], {}))])
-    (draft,) = found(tmp_path)
-    assert [turn.kind for turn in draft.turns] == ["transcribe"]
+    (record,) = found(tmp_path)
+    assert [turn.kind for turn in record.turns] == ["transcribe"]
 
 
 def test_bytes_that_are_no_text_are_set_aside(tmp_path):
@@ -97,6 +97,6 @@ def test_what_is_missing_is_named(tmp_path):
 @needs_realdata
 @pytest.mark.parametrize(("split", "forms"), [("train", 40), ("test", 17)])
 def test_the_real_sample_has_the_counts_of_its_page(split, forms):
-    drafts = found(realdata(), split)
-    assert len(drafts) == forms
-    assert all(isinstance(draft, FileDraft) for draft in drafts)
+    records = found(realdata(), split)
+    assert len(records) == forms
+    assert all(isinstance(record, FileRecord) for record in records)

@@ -1,4 +1,4 @@
-"""Data sets of the hub, from Parquet here: every shape, and one line where one cannot be had."""
+"""Data sets of the hub, from Parquet files: every format, one line for what is not available."""
 
 import datasets
 import pytest
@@ -25,10 +25,10 @@ def found(folder, rows, images=False, **options):
 
 def test_flat_rows_are_mapped_by_column(tmp_path):
     rows = [{"image": IMAGE, "query": "How many?", "label": ["14"], "type": "human_test"}]
-    (draft,) = found(tmp_path, rows, question="query", answer="label", half="type")
-    assert draft.image == IMAGE["bytes"]
-    assert (draft.turns[0].question, draft.turns[0].answers) == ("How many?", ("14",))
-    assert draft.source == "hub/human"
+    (record,) = found(tmp_path, rows, question="query", answer="label", half="type")
+    assert record.image == IMAGE["bytes"]
+    assert (record.turns[0].question, record.turns[0].answers) == ("How many?", ("14",))
+    assert record.source == "hub/human"
 
 
 def test_chats_have_one_question_a_turn(tmp_path):
@@ -37,7 +37,7 @@ def test_chats_have_one_question_a_turn(tmp_path):
         {"user": "When?", "assistant": "Now", "source": "x"},
     ]
     rows = [{"images": [IMAGE], "texts": texts}, {"images": [IMAGE, IMAGE], "texts": texts}]
-    options = {"shape": "chats", "image": "images", "question": "texts"}
+    options = {"format": "chats", "image": "images", "question": "texts"}
     one, two = found(tmp_path, rows, images=True, **options)
     assert [(t.question, t.answers) for t in one.turns] == [("Who?", ("Me",)), ("When?", ("Now",))]
     assert isinstance(two, Quarantined)
@@ -47,8 +47,8 @@ def test_chats_have_one_question_a_turn(tmp_path):
 def test_parallel_columns_bring_their_explanations(tmp_path):
     pairs = {"question": ["Sum?"], "answer": ["3"], "explanation": ["1 + 2 = 3"]}
     rows = [{"image": IMAGE, "qa_pairs": pairs}]
-    (draft,) = found(tmp_path, rows, shape="columns", question="qa_pairs")
-    assert (draft.turns[0].kind, draft.turns[0].rationale) == ("reason", "1 + 2 = 3")
+    (record,) = found(tmp_path, rows, format="columns", question="qa_pairs")
+    assert (record.turns[0].kind, record.turns[0].rationale) == ("reason", "1 + 2 = 3")
 
 
 def test_donut_texts_are_read_aloud(tmp_path):
@@ -56,7 +56,7 @@ def test_donut_texts_are_read_aloud(tmp_path):
         {"image": IMAGE, "ground_truth": '{"gt_parse": {"text_sequence": "all  of it"}}'},
         {"image": IMAGE, "ground_truth": "{}"},
     ]
-    good, bad = found(tmp_path, rows, shape="donut", question="ground_truth")
+    good, bad = found(tmp_path, rows, format="donut", question="ground_truth")
     assert good.turns[0].answers == ("all of it",)
     assert isinstance(bad, Quarantined)
 
@@ -64,8 +64,8 @@ def test_donut_texts_are_read_aloud(tmp_path):
 def test_tables_are_written_out(tmp_path):
     html = ["<tr>", "<td>", "</td>", "<td>", "</td>", "</tr>"]
     rows = [{"image": IMAGE, "html": html, "cells": [[{"tokens": ["A"]}, {"tokens": ["B"]}]]}]
-    (draft,) = found(tmp_path, rows, shape="tables", question="html", answer="cells")
-    assert draft.turns[0].answers == ("| A | B |\n| --- | --- |",)
+    (record,) = found(tmp_path, rows, format="tables", question="html", answer="cells")
+    assert record.turns[0].answers == ("| A | B |\n| --- | --- |",)
 
 
 def test_a_bad_row_is_set_aside(tmp_path):
@@ -86,12 +86,12 @@ def test_files_are_read_apart_as_they_are_together(tmp_path):
         table = datasets.Dataset.from_list(asked).cast_column("image", datasets.Image())
         table.to_parquet(tmp_path / f"train-{number:05d}-of-00003.parquet")
 
-    def drafts(first, last):
+    def records(first, last):
         request = Request(raw=tmp_path, split="align", seed=0, first=first, last=last)
         return list(sources.read("huggingface", request, {"id": str(tmp_path), "source": "hub"}))
 
-    whole = drafts(0, None)
-    assert [draft.turns[0].question for draft in whole] == [
+    whole = records(0, None)
+    assert [record.turns[0].question for record in whole] == [
         "0:0?",
         "0:1?",
         "1:0?",
@@ -99,10 +99,10 @@ def test_files_are_read_apart_as_they_are_together(tmp_path):
         "1:2?",
         "2:0?",
     ]
-    assert len({draft.id for draft in whole}) == 6
-    assert [*drafts(0, 1), *drafts(1, 2), *drafts(2, None)] == whole
-    assert drafts(1, 9) == whole[2:]
-    assert drafts(3, 4) == drafts(5, None) == []
+    assert len({record.id for record in whole}) == 6
+    assert [*records(0, 1), *records(1, 2), *records(2, None)] == whole
+    assert records(1, 9) == whole[2:]
+    assert records(3, 4) == records(5, None) == []
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path):
@@ -110,8 +110,8 @@ def test_what_cannot_be_had_is_one_line(tmp_path):
     with pytest.raises(DataError, match="has no column 'picture'; there are image"):
         found(tmp_path, rows, image="picture")
     request = Request(raw=tmp_path, split="align", seed=0)
-    with pytest.raises(ParamsError, match="no shape 'round'"):
-        read(request, id="x", source="x", shape="round")
+    with pytest.raises(ParamsError, match="no format 'round'"):
+        read(request, id="x", source="x", format="round")
     with pytest.raises(DataError, match=r"'.*nowhere' .* cannot be read") as error:
         read(request, id=str(tmp_path / "nowhere"), source="x")
     assert "\n" not in str(error.value)

@@ -38,17 +38,17 @@ def found(raw, split="val"):
 )
 def test_both_spellings_are_found(tmp_path, name, images, split):
     write(tmp_path, [row(1), row(2)], name, images)
-    (draft,) = found(tmp_path, split)
-    assert draft.image.is_file()
-    assert len(draft.turns) == 2
+    (record,) = found(tmp_path, split)
+    assert record.image.is_file()
+    assert len(record.turns) == 2
 
 
 def test_a_listed_operation_means_something_to_work_out(tmp_path):
     rows = [row(1), row(2, ["counting"]), row(3, answers=[])]
     write(tmp_path, rows, "infographicsVQA_val_v1.0_withQT.json")
-    (draft,) = found(tmp_path)
-    assert [turn.kind for turn in draft.turns] == ["extractive", "reason", "extractive"]
-    assert draft.turns[2].answers == ()
+    (record,) = found(tmp_path)
+    assert [turn.kind for turn in record.turns] == ["extractive", "reason", "extractive"]
+    assert record.turns[2].answers == ()
 
 
 def test_a_bad_row_is_set_aside(tmp_path):
@@ -65,5 +65,5 @@ def test_what_is_missing_is_named(tmp_path):
 
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
-    drafts = found(realdata())
-    assert (len(drafts), sum(len(draft.turns) for draft in drafts)) == (2, 10)
+    records = found(realdata())
+    assert (len(records), sum(len(record.turns) for record in records)) == (2, 10)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.internvl_jsonl import read
 from tests.support.datasets import needs_realdata, realdata, request, write_picture
 
@@ -32,7 +32,7 @@ def test_neighbouring_lines_about_one_image_are_one_record(tmp_path):
     assert [turn.answers for turn in first.turns] == [("a", "b"), ("1796",)]
     assert second.image.name == "b.png"
     assert third.turns[0].answers == ()
-    assert len({turn.id for draft in (first, second, third) for turn in draft.turns}) == 4
+    assert len({turn.id for record in (first, second, third) for turn in record.turns}) == 4
 
 
 def test_a_conversation_loses_its_image_mark_and_prompt_tail(tmp_path):
@@ -45,8 +45,8 @@ def test_a_conversation_loses_its_image_mark_and_prompt_tail(tmp_path):
         {"from": "human", "value": "When?"},
         {"from": "gpt", "value": "Now"},
     ]
-    (draft,) = found(tmp_path, {"image": "images/a.png", "conversations": said})
-    assert [(t.question, t.answers) for t in draft.turns] == [
+    (record,) = found(tmp_path, {"image": "images/a.png", "conversations": said})
+    assert [(t.question, t.answers) for t in record.turns] == [
         ("Who?", ("Me",)),
         ("When?", ("Now",)),
     ]
@@ -67,7 +67,7 @@ def test_a_conversation_loses_its_image_mark_and_prompt_tail(tmp_path):
 )
 def test_a_bad_line_is_set_aside(tmp_path, bad):
     items = found(tmp_path, ask("Who?", "a"), bad, ask("When?", "b"))
-    assert [type(item) for item in items] == [FileDraft, Quarantined, FileDraft]
+    assert [type(item) for item in items] == [FileRecord, Quarantined, FileRecord]
     assert items[1].file == "val.jsonl, line 1"
 
 
@@ -79,6 +79,6 @@ def test_what_is_missing_is_named(tmp_path):
 @needs_realdata
 def test_a_real_list_without_answers_is_read():
     options = {"file": "LLMDoc/LLMDoc.jsonl", "images": "LLMDoc", "source": "llmdoc"}
-    drafts = list(read(request(realdata()), **options))
-    assert len(drafts) == 9
-    assert all(draft.image.is_file() for draft in drafts)
+    records = list(read(request(realdata()), **options))
+    assert len(records) == 9
+    assert all(record.image.is_file() for record in records)

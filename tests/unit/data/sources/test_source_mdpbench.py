@@ -2,7 +2,7 @@
 
 import pytest
 
-from fcotvl.data.decoding import Opening, opened
+from fcotvl.data.decoding import Decoder, decode
 from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.sources.mdpbench import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
@@ -21,9 +21,9 @@ def test_text_comes_in_reading_order_and_headers_are_left_out(tmp_path):
     ]
     write_json(tmp_path / "MDPBench/MDPBench.json", [page("a.png", *parts)])
     write_picture(tmp_path / "MDPBench/images/a.png", 1)
-    (draft,) = read(request(tmp_path))
-    assert draft.turns[0].answers == ("First\nSecond\npart",)
-    assert draft.turns[0].kind == "transcribe"
+    (record,) = read(request(tmp_path))
+    assert record.turns[0].answers == ("First\nSecond\npart",)
+    assert record.turns[0].kind == "transcribe"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,9 @@ def test_the_real_sample_has_the_counts_of_its_page():
     where = {"annotations": "MDPBench_demo.json", "images": "MDPBench_demo"}
     pages = list(read(request(realdata()), **where))
     (long,) = [page for page in pages if isinstance(page, Quarantined)]
-    assert "too much to learn" in long.reason  # a photographed note of more than 2,000 characters
-    results = list(opened(pages, Opening("test", "MIT", 10**8, is_hashed=False)))
+    assert (
+        "too long for a reply" in long.reason
+    )  # a photographed note of more than 2,000 characters
+    results = list(decode(pages, Decoder("test", "MIT", 10**8, needs_hash=False)))
     sizes = [(r.record.width, r.record.height) for r in results if not isinstance(r, Quarantined)]
     assert sizes == [(2048, 1536), (2067, 2923)]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fcotvl.data.decoding import Opening, opened
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.decoding import Decoder, decode
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.mmocr import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 
@@ -16,10 +16,10 @@ def test_words_are_lines_and_ignored_ones_are_left_out(tmp_path):
     scene = row("a.jpg", {"text": "GRAND"}, {"text": "x", "ignore": True}, {"text": "HOTEL"})
     write_json(tmp_path / "toy/labels.json", {"metainfo": {}, "data_list": [scene]})
     write_picture(tmp_path / "toy/imgs/a.jpg", 1)
-    (draft,) = read(request(tmp_path), folder="toy")
-    assert [(t.kind, t.answers) for t in draft.turns] == [("transcribe", ("GRAND\nHOTEL",))]
-    assert (draft.id, draft.source, draft.file) == ("toy-a", "toy", "toy/imgs/a.jpg")
-    assert draft.image.is_file()
+    (record,) = read(request(tmp_path), folder="toy")
+    assert [(t.kind, t.answers) for t in record.turns] == [("transcribe", ("GRAND\nHOTEL",))]
+    assert (record.id, record.source, record.file) == ("toy-a", "toy", "toy/imgs/a.jpg")
+    assert record.image.is_file()
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_a_damaged_row_is_set_aside(tmp_path, bad, reason):
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
     words = list(read(request(realdata()), folder="MMOCR_toy/rec_coco_text"))
-    assert sorted(draft.turns[0].answers[0] for draft in words) == [
+    assert sorted(record.turns[0].answers[0] for record in words) == [
         "03/09/2009", "ATTACK", "GRAND", "HOTEL", "Virgin",
     ]  # fmt: skip
-    results = list(opened(words, Opening("align", "Apache-2.0", 10**7, is_hashed=False)))
+    results = list(decode(words, Decoder("align", "Apache-2.0", 10**7, needs_hash=False)))
     assert [(r.record.width, r.record.height) for r in results if r.file.endswith("31.jpg")]
     assert not any(isinstance(result, Quarantined) for result in results)
     scenes = list(
@@ -61,4 +61,4 @@ def test_the_real_sample_has_the_counts_of_its_page():
         )
     )
     assert len(scenes) == 5
-    assert not any(isinstance(scene, FileDraft) for scene in scenes)  # detection: boxes alone
+    assert not any(isinstance(scene, FileRecord) for scene in scenes)  # detection: boxes alone

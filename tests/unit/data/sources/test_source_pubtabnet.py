@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.pubtabnet import read
 from tests.support.datasets import needs_realdata, realdata, request, write_picture
 
@@ -30,21 +30,21 @@ def found(raw, *lines):
 
 
 def test_a_plain_table_is_markdown(tmp_path):
-    (draft,) = found(tmp_path, line(PLAIN, "A|B", "C"))
-    assert draft.turns[0].question == "Write the table as Markdown."
-    assert draft.turns[0].answers == ("| A\\|B | C |\n| --- | --- |",)
+    (record,) = found(tmp_path, line(PLAIN, "A|B", "C"))
+    assert record.turns[0].question == "Write the table as Markdown."
+    assert record.turns[0].answers == ("| A\\|B | C |\n| --- | --- |",)
 
 
 def test_a_table_with_spans_is_html(tmp_path):
-    (draft,) = found(tmp_path, line(SPAN, "wide"))
-    assert draft.turns[0].answers == ('<tr><td colspan="2">wide</td></tr>',)
+    (record,) = found(tmp_path, line(SPAN, "wide"))
+    assert record.turns[0].answers == ('<tr><td colspan="2">wide</td></tr>',)
 
 
 def test_marks_inside_cells_are_left_out(tmp_path):
     root = line(PLAIN, "A", "B")
     root["html"]["cells"][0]["tokens"] = ["<b>", "A", "g", "e", "</b>"]
-    (draft,) = found(tmp_path, root)
-    assert draft.turns[0].answers[0].startswith("| Age | B |")
+    (record,) = found(tmp_path, root)
+    assert record.turns[0].answers[0].startswith("| Age | B |")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_bad_line_is_set_aside(tmp_path, bad):
     first, second = found(tmp_path, bad, line(PLAIN, "a", "b"))
     assert isinstance(first, Quarantined)
     assert first.file.endswith("line 0")
-    assert isinstance(second, FileDraft)
+    assert isinstance(second, FileRecord)
 
 
 def test_other_splits_are_passed_over(tmp_path):
@@ -72,6 +72,6 @@ def test_other_splits_are_passed_over(tmp_path):
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
     options = {"annotations": "examples/PubTabNet_Examples.jsonl", "images": "examples"}
-    drafts = list(read(request(realdata()), **options))
-    assert len(drafts) == 10
-    assert all(isinstance(draft, FileDraft) and draft.image.is_file() for draft in drafts)
+    records = list(read(request(realdata()), **options))
+    assert len(records) == 10
+    assert all(isinstance(record, FileRecord) and record.image.is_file() for record in records)

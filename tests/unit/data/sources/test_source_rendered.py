@@ -15,16 +15,16 @@ PICTURES = 8
 
 
 def records(family, split, count, seed=0):
-    drafts = islice(read(request(Path(), split, seed), family=family), count)
-    return [d.open(split=split, licence="Apache-2.0", max_pixels=1)[0] for d in drafts]
+    lazy = islice(read(request(Path(), split, seed), family=family), count)
+    return [one.load(split=split, licence="Apache-2.0", max_pixels=1)[0] for one in lazy]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_splits_share_no_picture_and_no_table(family):
     pixels, tables, names = [], [], []
     for split in SPLITS:
-        drafts = list(islice(read(request(Path(), split), family=family), PICTURES))
-        tables += [render(family, d.split, d.index, d.seed).table for d in drafts]
+        lazy = list(islice(read(request(Path(), split), family=family), PICTURES))
+        tables += [render(family, d.split, d.index, d.seed).table for d in lazy]
         made = records(family, split, PICTURES)
         pixels += [record.sha256 for record in made]
         names += [turn.id for record in made for turn in record.turns]
@@ -52,6 +52,15 @@ def test_a_training_picture_has_all_kinds():
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
     assert records("document", "align", 3) == records("document", "align", 3)
     assert records("document", "align", 3) != records("document", "align", 3, seed=1)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_without_a_family_all_come_in_turn(split):
+    """In the order in which three sources of equal weight would be mixed."""
+    one = list(islice(read(request(Path(), split)), 3 * PICTURES))
+    three = [read(request(Path(), split), family=family) for family in FAMILIES]
+    assert [record.family for record in one] == list(FAMILIES) * PICTURES
+    assert one == [next(source) for _ in range(PICTURES) for source in three]
 
 
 def test_an_unknown_family_is_answered_with_the_known_ones():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.sroie import read
 from tests.support.datasets import needs_realdata, realdata, request, write_picture
 
@@ -28,8 +28,8 @@ def found(raw, split="train"):
 
 def test_entities_and_lines_are_asked_for(tmp_path):
     write(tmp_path)
-    (draft,) = found(tmp_path)
-    assert [(turn.question, turn.answers[0]) for turn in draft.turns] == [
+    (record,) = found(tmp_path)
+    assert [(turn.question, turn.answers[0]) for turn in record.turns] == [
         ("What is the company?", "INDAH"),
         ("What is the date?", "19/10/2018"),
         ("What is the total?", "$8.20"),
@@ -70,8 +70,8 @@ def test_the_real_sample_has_the_counts_of_its_page():
     counts = {
         split: [sum(isinstance(item, kind) for item in found(realdata(), split)) for kind in kinds]
         for split, kinds in (
-            ("train", (FileDraft, Quarantined)),
-            ("test", (FileDraft, Quarantined)),
+            ("train", (FileRecord, Quarantined)),
+            ("test", (FileRecord, Quarantined)),
         )
     }
     assert counts == {"train": [46, 0], "test": [14, 1]}  # X51006619503 is not UTF-8

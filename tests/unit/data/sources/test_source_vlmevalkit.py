@@ -6,7 +6,7 @@ import csv
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.lazy_records import FileDraft, Quarantined
+from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.vlmevalkit import read
 from tests.support.datasets import encoded, picture, request
 
@@ -21,10 +21,10 @@ def found(raw, *rows, columns=("index", "image", "question", "answer", "split"))
 
 
 def test_a_row_is_a_record(tmp_path):
-    (draft,) = found(tmp_path, ["7", IMAGE, "How many?", "14", "test_human"])
-    assert draft.image == encoded(picture(1))
-    assert draft.source == "chartqa/human"
-    assert draft.turns[0].answers == ("14",)
+    (record,) = found(tmp_path, ["7", IMAGE, "How many?", "14", "test_human"])
+    assert record.image == encoded(picture(1))
+    assert record.source == "chartqa/human"
+    assert record.turns[0].answers == ("14",)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_a_row_is_a_record(tmp_path):
     ],
 )
 def test_answers_are_lists_only_where_they_are(tmp_path, answer, expected):
-    (draft,) = found(tmp_path, ["0", IMAGE, "Who?", answer, ""])
-    assert draft.turns[0].answers == expected
-    assert draft.source == "chartqa"
+    (record,) = found(tmp_path, ["0", IMAGE, "Who?", answer, ""])
+    assert record.turns[0].answers == expected
+    assert record.source == "chartqa"
 
 
 def test_a_short_image_is_that_of_another_row(tmp_path):
@@ -62,7 +62,7 @@ def test_a_short_image_is_that_of_another_row(tmp_path):
 def test_a_bad_row_is_set_aside(tmp_path, row):
     bad, good = found(tmp_path, row, ["1", IMAGE, "Who?", "a", ""])
     assert isinstance(bad, Quarantined)
-    assert isinstance(good, FileDraft)
+    assert isinstance(good, FileRecord)
 
 
 def test_missing_files_and_columns_are_named(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.decoding import Opening, opened
+from fcotvl.data.decoding import Decoder, decode
 from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.sources.wildreceipt import read
 from tests.support.datasets import needs_realdata, realdata, request, write_picture
@@ -33,13 +33,13 @@ def write(raw, *lines, classes=CLASSES):
 def test_fields_are_asked_for_one_by_one_and_lines_all_together(tmp_path):
     write(tmp_path, GOOD)
     write_picture(tmp_path / "wildreceipt/image_files/1.jpeg", 1)
-    (draft,) = read(request(tmp_path))
-    assert [(turn.question, turn.answers) for turn in draft.turns] == [
+    (record,) = read(request(tmp_path))
+    assert [(turn.question, turn.answers) for turn in record.turns] == [
         ("What is the store name?", ("BIG SHOP",)),
         ("What is the total?", ("4.20",)),
         ("Read the text.", ("BIG\nSHOP\nTotal\n4.20",)),
     ]
-    assert draft.image == tmp_path / "wildreceipt/image_files/1.jpeg"
+    assert record.image == tmp_path / "wildreceipt/image_files/1.jpeg"
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,17 @@ def test_a_damaged_line_is_set_aside(tmp_path, bad, reason):
 
 def test_a_damaged_list_of_labels_is_one_line(tmp_path):
     write(tmp_path, GOOD, classes="one Store\n")
-    with pytest.raises(DataError, match=r"class_list\.txt is no list"):
+    with pytest.raises(DataError, match=r"class_list\.txt is not a list"):
         list(read(request(tmp_path)))
 
 
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
-    drafts = list(read(request(realdata()), folder="MMOCR_toy/wildreceipt", annotations="data.txt"))
-    assert len(drafts) == 1
-    assert drafts[0].turns[0].question == "What is the store name?"
-    assert drafts[0].turns[0].answers[0].startswith("SAFEWAY")
-    (result,) = opened(drafts, Opening("align", "Apache-2.0", 10**7, is_hashed=False))
+    records = list(
+        read(request(realdata()), folder="MMOCR_toy/wildreceipt", annotations="data.txt")
+    )
+    assert len(records) == 1
+    assert records[0].turns[0].question == "What is the store name?"
+    assert records[0].turns[0].answers[0].startswith("SAFEWAY")
+    (result,) = decode(records, Decoder("align", "Apache-2.0", 10**7, needs_hash=False))
     assert (result.record.width, result.record.height) == (1600, 1200)

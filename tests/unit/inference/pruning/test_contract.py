@@ -64,4 +64,7 @@ def test_names_are_sorted_and_read_without_torch():
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert printed.stdout.split() == ["fastv", "random", "untrained-pool", "False"]
+    *names, has_torch = printed.stdout.split()
+    assert names == sorted(names)
+    assert {"fastv", "random", "untrained-pool"} <= set(names)
+    assert has_torch == "False"
