@@ -1,7 +1,8 @@
 """Readers of data sets: each file of this folder defines one, as a function called ``read``.
 
 A reader takes a ``Request`` and its own options, and yields a lazy record or a ``Quarantined`` for
-each record. One bad record never stops it; a missing folder or annotation file is a ``DataError``.
+each record. One bad record never stops it; a missing folder or annotation file is a ``DataError``,
+raised before the first record is asked for.
 What it yields is divided into chunks of ``CHUNK_SIZE``. A reader whose module defines
 ``OWN_CHUNKS`` reads the requested chunks itself, where skipping would mean downloading.
 """

@@ -42,9 +42,6 @@ def read(
         split: of the data set.
         rationales: a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a
             chain of thought is taken where it ends in the label.
-
-    Raises:
-        DataError: the folder, its images, both annotation files or the rationales are missing.
     """
     root = first_existing(existing(request.raw, folder, "chartqa"), [split], "chartqa")
     first_existing(root, ["png"], "chartqa")

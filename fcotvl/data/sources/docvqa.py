@@ -27,11 +27,7 @@ from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 
 def read(request: Request, *, folder: str = "DocVQA", split: str) -> FileEntries:
-    """Pages with their questions, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Pages with their questions, in the order of the annotation file."""
     root = existing(request.raw, folder, "docvqa")
     names = [f"{split}_v1.0{suffix}.json" for suffix in ("_withQT", "")]
     places = [f"{place}{name}" for name in names for place in (f"{split}/", "spdocvqa_qas/", "")]

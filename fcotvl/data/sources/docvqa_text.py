@@ -25,11 +25,7 @@ from fcotvl.data.ocr_tasks import transcription
 
 
 def read(request: Request, *, folder: str = "DocVQA", split: str) -> FileEntries:
-    """Pages with their text.
-
-    Raises:
-        DataError: the folder, an annotation file or the images are missing.
-    """
+    """Pages with their text."""
     root = existing(request.raw, folder, "docvqa-text")
     name = f"docvqa_{split}_squad_format.json"
     file = first_existing(root, [f"{split}/{name}", name], "docvqa-text")

@@ -22,11 +22,7 @@ LINE = 10
 
 
 def read(request: Request, *, folder: str = "FUNSD", split: str) -> FileEntries:
-    """Forms with what can be asked about them, by name.
-
-    Raises:
-        DataError: the folder or a split's folders are missing.
-    """
+    """Forms with what can be asked about them, by name."""
     root = existing(request.raw, folder, "funsd")
     name = SPLITS.get(split, split)
     forms = first_existing(root, [f"dataset/{name}", name], "funsd")
@@ -84,16 +80,11 @@ def _lines(form: list[Any]) -> list[str]:
     placed = []
     for entity in form:
         box, text = entity.get("box"), entity.get("text")
-        if not isinstance(text, str) or not _is_box(box):
+        is_box = isinstance(box, list) and [isinstance(x, int | float) for x in box] == [True] * 4
+        if not isinstance(text, str) or not is_box:
             raise DataError(f"entity {entity.get('id')} has no text or no box")
         placed.append((box[1] // LINE, box[0], text))
     lines: dict[int, list[str]] = {}
     for line, _, text in sorted(placed):
         lines.setdefault(line, []).append(text)
     return [" ".join(texts) for texts in lines.values()]
-
-
-def _is_box(value: Any) -> bool:
-    """Left, top, right and bottom."""
-    sides = value if isinstance(value, list) else []
-    return len(sides) == len("xyxy") and all(isinstance(side, int | float) for side in sides)

@@ -29,11 +29,7 @@ REASONING = "operation/reasoning"
 
 
 def read(request: Request, *, folder: str = "InfographicVQA", split: str) -> FileEntries:
-    """Infographics with their questions, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Infographics with their questions, in the order of the annotation file."""
     root = existing(request.raw, folder, "infographicvqa")
     files = [
         f"{place}{name}_{split}_v1.0{suffix}.json"

@@ -38,9 +38,6 @@ def read(
         source: of the records.
         images: folder that the images' paths are relative to, below ``data.raw``.
         kind: of the questions.
-
-    Raises:
-        DataError: the file or the folder is missing.
     """
     path = existing(request.raw, file, "internvl-jsonl")
     root = existing(request.raw, images, "internvl-jsonl")

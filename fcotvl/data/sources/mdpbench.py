@@ -32,9 +32,6 @@ def read(
         folder: below ``data.raw``.
         annotations: the JSON file, relative to ``folder``.
         images: folder of the images, relative to ``folder``.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "mdpbench")
     file = first_existing(root, [annotations], "mdpbench")

@@ -28,9 +28,6 @@ def read(
         folder: below ``data.raw``; its last part names the source.
         annotations: the JSON file, relative to ``folder``.
         images: folder that ``img_path`` starts from, relative to ``folder``.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "mmocr")
     file = first_existing(root, [annotations], "mmocr")
@@ -50,11 +47,8 @@ def read(
 def _turn(name: str, instances: Any) -> Turn:
     if not isinstance(instances, list):
         raise DataError(f"instances is {type(instances).__name__}, expected a list")
-    turn = transcription(name, [text(one, "text") for one in instances if not _is_ignored(one)])
+    kept = [one for one in instances if not (isinstance(one, dict) and one.get("ignore") is True)]
+    turn = transcription(name, [text(one, "text") for one in kept])
     if turn is None:
         raise DataError("no text, or text that is too long for a reply")
     return turn
-
-
-def _is_ignored(instance: Any) -> bool:
-    return isinstance(instance, dict) and instance.get("ignore") is True

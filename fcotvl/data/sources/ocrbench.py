@@ -29,11 +29,7 @@ from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 def read(
     request: Request, *, folder: str = "OCRBench", annotations: str = "OCRBench.json"
 ) -> FileEntries:
-    """Images with their questions, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Images with their questions, in the order of the annotation file."""
     root = existing(request.raw, folder, "ocrbench")
     file = first_existing(root, [annotations], "ocrbench")
     images = first_existing(root, ["OCRBench_Images"], "ocrbench")

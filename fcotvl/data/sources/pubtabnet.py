@@ -37,9 +37,6 @@ def read(
         annotations: the JSONL file, relative to ``folder``.
         images: folder of the images, relative to ``folder``.
         split: rows of other splits are skipped.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
     """
     root = existing(request.raw, folder, "pubtabnet")
     file = first_existing(root, [annotations], "pubtabnet")

@@ -24,9 +24,6 @@ def read(request: Request, *, folder: str = "SROIE2019", split: str) -> FileEntr
     """Receipts with their entities and their text, by name.
 
     Where one file of a receipt is damaged it is quarantined, and the content of the other is kept.
-
-    Raises:
-        DataError: the folder or a split's folders are missing.
     """
     root = existing(request.raw, folder, "sroie")
     receipts = first_existing(root, [split], "sroie")

@@ -38,9 +38,6 @@ def read(request: Request, *, file: str, source: str, kind: str = "extractive") 
         source: of the records; the last word of a ``split`` column is added to it:
             ``test_human`` makes ``chartqa`` into ``chartqa/human``.
         kind: of the questions.
-
-    Raises:
-        DataError: the file or one of its columns is missing.
     """
     path = existing(request.raw, file, "vlmevalkit")
     first = next(_table(path), {})

@@ -32,11 +32,7 @@ VALUE = "_value"
 def read(
     request: Request, *, folder: str = "wildreceipt", annotations: str = "train.txt"
 ) -> FileEntries:
-    """Receipts with their fields and their text, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder or its files are missing, or the list of labels is damaged.
-    """
+    """Receipts with their fields and their text, in the order of the annotation file."""
     root = existing(request.raw, folder, "wildreceipt")
     labels = _labels(first_existing(root, ["class_list.txt"], "wildreceipt"))
     file = first_existing(root, [annotations], "wildreceipt")
