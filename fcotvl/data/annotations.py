@@ -211,6 +211,18 @@ def texts(row: Any, key: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cleaned for item in found if (cleaned := _clean(item))))
 
 
+def items(row: Any, key: str) -> list[Any]:
+    """The list ``row[key]``.
+
+    Raises:
+        DataError: ``row`` is not an object, or the key is missing or holds something else.
+    """
+    value = row.get(key) if isinstance(row, dict) else None
+    if not isinstance(value, list):
+        raise DataError(f"{key} is {type(value).__name__}, expected a list")
+    return value
+
+
 def _clean(value: str) -> str:
     """Strip spaces around it and replace lone surrogates, which UTF-8 cannot hold."""
     return value.encode("utf-8", "replace").decode("utf-8").strip()

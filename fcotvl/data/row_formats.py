@@ -8,8 +8,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import text, texts
-from fcotvl.data.ocr_tasks import table, transcription
+from fcotvl.data.annotations import items, text, texts
+from fcotvl.data.ocr_tasks import required_transcription, table
 
 Format = Callable[..., Iterator[Turn]]
 
@@ -23,7 +23,7 @@ def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator
 def chats(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """Docmatix, the_cauldron: a list of {"user": ..., "assistant": ...} in column ``question``."""
     del answer
-    for number, message in enumerate(_list(row, question)):
+    for number, message in enumerate(items(row, question)):
         asked = text(message, "user").removeprefix("Question: ").partition("\nAnswer")[0]
         replied = text(message, "assistant").removeprefix("Answer: ")
         yield Turn(f"{name}-{number}", asked, (replied,), kind)
@@ -38,8 +38,8 @@ def columns(row: Any, name: str, question: str, answer: str, kind: str) -> Itera
     held = row.get(question)
     if not isinstance(held, dict):
         raise DataError(f"{question} holds {type(held).__name__}, expected lists by name")
-    asked, answered = _list(held, "question"), _list(held, "answer")
-    reasons = _list(held, "explanation") if held.get("explanation") else [None] * len(asked)
+    asked, answered = items(held, "question"), items(held, "answer")
+    reasons = items(held, "explanation") if held.get("explanation") else [None] * len(asked)
     if not len(asked) == len(answered) == len(reasons):
         raise DataError(f"{len(asked)} questions have {len(answered)} answers")
     for number, (one, reply, reason) in enumerate(zip(asked, answered, reasons, strict=True)):
@@ -60,17 +60,14 @@ def donut(row: Any, name: str, question: str, answer: str, kind: str) -> Iterato
         written = json.loads(text(row, question))["gt_parse"]["text_sequence"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{question} has no gt_parse.text_sequence ({error})") from error
-    turn = transcription(name, [str(written)])
-    if turn is None:
-        raise DataError("no text, or text that is too long for a reply")
-    yield turn
+    yield required_transcription(name, [str(written)])
 
 
 def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """Docling's OTSL sets: HTML tokens in column ``question``, rows of cells in ``answer``."""
     del kind
-    structure = [str(part) for part in _list(row, question)]
-    lines = [line if isinstance(line, list) else [line] for line in _list(row, answer)]
+    structure = [str(part) for part in items(row, question)]
+    lines = [line if isinstance(line, list) else [line] for line in items(row, answer)]
     cells = [cell for line in lines for cell in line]
     try:
         written = ["".join(map(str, cell["tokens"])) for cell in cells]
@@ -97,10 +94,3 @@ def turns(
     if not found:
         raise DataError("the row has no question")
     return found
-
-
-def _list(row: Any, key: str) -> list[Any]:
-    value = row.get(key) if isinstance(row, dict) else None
-    if not isinstance(value, list):
-        raise DataError(f"{key} holds {type(value).__name__}, expected a list")
-    return value

@@ -12,7 +12,7 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, integer, read_rows
+from fcotvl.data.annotations import existing, first_existing, integer, items, read_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
@@ -68,9 +68,7 @@ def _turns(name: str, form: list[Any]) -> tuple[Turn, ...]:
 
 
 def _pairs(entity: dict[str, Any]) -> list[list[int]]:
-    links = entity.get("linking", [])
-    if not isinstance(links, list):
-        raise DataError(f"linking is {type(links).__name__}, expected a list")
+    links = items(entity, "linking") if "linking" in entity else []
     pairs = [pair for pair in links if isinstance(pair, list)]
     return [[other for other in pair if isinstance(other, int)] for pair in pairs]
 

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, inside, integer, parse_rows, text
+from fcotvl.data.annotations import (
+    existing,
+    first_existing,
+    inside,
+    integer,
+    items,
+    parse_rows,
+    text,
+)
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
-from fcotvl.data.ocr_tasks import transcription
+from fcotvl.data.ocr_tasks import required_transcription
 
 
 def read(
@@ -41,18 +48,16 @@ def read(
         name = text(row.get("page_info") if isinstance(row, dict) else None, "image_path")
         image = inside(pictures, name)
         key = f"mdpbench-{Path(name).with_suffix('')}"
-        turn = _turn(f"{key}-text", row.get("layout_dets"))
+        parts = [part for part in items(row, "layout_dets") if _is_ordered_text(part)]
+        parts.sort(key=lambda part: integer(part, "order"))
+        lines = [line for part in parts for line in text(part, "text").splitlines()]
+        turn = required_transcription(f"{key}-text", lines)
         return FileRecord(key, "mdpbench", "mdpbench", image, f"MDPBench/{name}", (turn,))
 
     return parse_rows(file, parse, where=f"MDPBench/{file.name}", reader="mdpbench")
 
 
-def _turn(name: str, parts: Any) -> Turn:
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise DataError(f"layout_dets is {type(parts).__name__}, expected a list of objects")
-    ordered = [part for part in parts if part.get("order") is not None and "text" in part]
-    ordered.sort(key=lambda part: integer(part, "order"))
-    lines = [line for part in ordered for line in text(part, "text").splitlines()]
-    if (turn := transcription(name, lines)) is None:
-        raise DataError("no text in reading order, or text that is too long for a reply")
-    return turn
+def _is_ordered_text(part: Any) -> bool:
+    if not isinstance(part, dict):
+        raise DataError(f"layout_dets has {type(part).__name__}, expected objects")
+    return part.get("order") is not None and "text" in part

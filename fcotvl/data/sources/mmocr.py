@@ -11,11 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fcotvl.core.errors import DataError
-from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, inside, parse_rows, text
+from fcotvl.data.annotations import existing, first_existing, inside, items, parse_rows, text
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
-from fcotvl.data.ocr_tasks import transcription
+from fcotvl.data.ocr_tasks import required_transcription
 
 
 def read(
@@ -38,17 +36,12 @@ def read(
         name = text(row, "img_path")
         image = inside(pictures, name)
         key = f"{source}-{Path(name).with_suffix('')}"
-        turn = _turn(f"{key}-text", row.get("instances"))
+        kept = [one for one in items(row, "instances") if not _is_ignored(one)]
+        turn = required_transcription(f"{key}-text", [text(one, "text") for one in kept])
         return FileRecord(key, "mmocr", source, image, f"{source}/{pictures.name}/{name}", (turn,))
 
     return parse_rows(file, parse, "data_list", where=f"{source}/{file.name}", reader="mmocr")
 
 
-def _turn(name: str, instances: Any) -> Turn:
-    if not isinstance(instances, list):
-        raise DataError(f"instances is {type(instances).__name__}, expected a list")
-    kept = [one for one in instances if not (isinstance(one, dict) and one.get("ignore") is True)]
-    turn = transcription(name, [text(one, "text") for one in kept])
-    if turn is None:
-        raise DataError("no text, or text that is too long for a reply")
-    return turn
+def _is_ignored(instance: Any) -> bool:
+    return isinstance(instance, dict) and instance.get("ignore") is True

@@ -18,6 +18,7 @@ from fcotvl.data.annotations import (
     first_existing,
     inside,
     integer,
+    items,
     parse_lines,
     read_text,
     text,
@@ -58,12 +59,9 @@ def _labels(file: Path) -> dict[int, str]:
 
 
 def _turns(key: str, line: Any, labels: dict[int, str]) -> tuple[Turn, ...]:
-    annotations = line.get("annotations")
-    if not isinstance(annotations, list):
-        raise DataError(f"annotations is {type(annotations).__name__}, expected a list")
     lines: list[str] = []
     fields: dict[str, list[str]] = {}
-    for one in annotations:
+    for one in items(line, "annotations"):
         if isinstance(one, dict) and one.get("text") == "":
             continue
         lines.append(text(one, "text"))
