@@ -36,12 +36,8 @@ def read(
 ) -> FileEntries:
     """Charts with their questions, alternating between the two annotation files.
 
-    Args:
-        request: what to read.
-        folder: below ``data.raw``.
-        split: of the data set.
-        rationales: a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a
-            chain of thought is taken where it ends in the label.
+    ``rationales`` is a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a
+    chain of thought is taken where it ends in the label.
     """
     root = first_existing(existing(request.raw, folder, "chartqa"), [split], "chartqa")
     first_existing(root, ["png"], "chartqa")

@@ -2,7 +2,7 @@
 
 One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "label": "question",
 "linking": [[4, 6]], ...}, linked to {"id": 6, "text": "BELGIUM", "label": "answer", ...}: they make
-"What is the COUNTRY?" -> ["BELGIUM"]. The whole text is asked for too, from top to bottom.
+"What is the COUNTRY?" -> ["BELGIUM"]. A further question asks for the whole text, from top to bottom.
 """
 
 from __future__ import annotations

@@ -32,12 +32,7 @@ def read(
 ) -> FileEntries:
     """Images with their questions; neighbouring lines about one image are one record.
 
-    Args:
-        request: what to read.
-        file: the JSONL file, relative to ``data.raw``.
-        source: of the records.
-        images: folder that the images' paths are relative to, below ``data.raw``.
-        kind: of the questions.
+    The JSONL ``file``, and the folder that paths of images are relative to, are below ``data.raw``.
     """
     path = existing(request.raw, file, "internvl-jsonl")
     root = existing(request.raw, images, "internvl-jsonl")

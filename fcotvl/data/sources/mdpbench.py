@@ -2,8 +2,8 @@
 
 One of its rows, shortened: {"layout_dets": [{"category_type": "title", "order": 0, "text": "..."},
 {"category_type": "header", "order": null, "text": "..."}, ...], "page_info": {"image_path":
-"vi_exampaper_3.png"}, "extra": {}}. Text that has a place in the reading order is asked for as a
-whole. This is a benchmark.
+"vi_exampaper_3.png"}, "extra": {}}. The question asks for all text
+that has a place in the reading order. This is a benchmark.
 """
 
 from __future__ import annotations
@@ -32,14 +32,7 @@ def read(
     annotations: str = "MDPBench.json",
     images: str = "images",
 ) -> FileEntries:
-    """Pages with their text in reading order, in the order of the annotation file.
-
-    Args:
-        request: what to read.
-        folder: below ``data.raw``.
-        annotations: the JSON file, relative to ``folder``.
-        images: folder of the images, relative to ``folder``.
-    """
+    """Pages with their text in reading order, in the order of the annotation file."""
     root = existing(request.raw, folder, "mdpbench")
     file = first_existing(root, [annotations], "mdpbench")
     pictures = first_existing(root, [images], "mdpbench")

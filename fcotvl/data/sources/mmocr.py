@@ -21,11 +21,7 @@ def read(
 ) -> FileEntries:
     """Images with all their text, in the order of the annotation file.
 
-    Args:
-        request: what to read.
-        folder: below ``data.raw``; its last part names the source.
-        annotations: the JSON file, relative to ``folder``.
-        images: folder that ``img_path`` starts from, relative to ``folder``.
+    The last part of ``folder`` names the source.
     """
     root = existing(request.raw, folder, "mmocr")
     file = first_existing(root, [annotations], "mmocr")

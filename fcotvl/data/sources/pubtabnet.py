@@ -29,15 +29,7 @@ def read(
     images: str = "",
     split: str = "train",
 ) -> FileEntries:
-    """Tables of one split, asked for as Markdown or, where cells span others, as HTML.
-
-    Args:
-        request: what to read.
-        folder: below ``data.raw``.
-        annotations: the JSONL file, relative to ``folder``.
-        images: folder of the images, relative to ``folder``.
-        split: rows of other splits are skipped.
-    """
+    """Tables of one split, to be written as Markdown or, where cells span others, as HTML."""
     root = existing(request.raw, folder, "pubtabnet")
     file = first_existing(root, [annotations], "pubtabnet")
     pictures = first_existing(root, [images or "."], "pubtabnet")

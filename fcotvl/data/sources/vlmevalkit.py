@@ -30,14 +30,10 @@ REQUIRED = {"index", "image", "question"}
 
 
 def read(request: Request, *, file: str, source: str, kind: str = "extractive") -> FileEntries:
-    """One record per row, in order.
+    """One record per row of ``file`` (below ``data.raw``), in order.
 
-    Args:
-        request: what to read.
-        file: the table, relative to ``data.raw``.
-        source: of the records; the last word of a ``split`` column is added to it:
-            ``test_human`` makes ``chartqa`` into ``chartqa/human``.
-        kind: of the questions.
+    The last word of a ``split`` column is added to ``source``: ``test_human`` makes ``chartqa`` into
+    ``chartqa/human``.
     """
     path = existing(request.raw, file, "vlmevalkit")
     first = next(_table(path), {})

@@ -2,8 +2,8 @@
 
 One of its lines, shortened: {"file_name": "image_files/Image_16/11/1.jpeg", "height": 1200,
 "width": 1600, "annotations": [{"box": [550.0, 190.0, ...], "text": "SAFEWAY", "label": 1}, ...]};
-``class_list.txt`` names the labels: "1 Store_name_value". A value is asked for by its name, the
-lines all together.
+``class_list.txt`` names the labels: "1 Store_name_value". Each kind of
+value becomes a question, and all lines together another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
 VALUE = "_value"
-"""Suffix of the labels that are asked for."""
+"""Suffix of the labels that become questions."""
 
 
 def read(

@@ -1,4 +1,4 @@
-"""Drafts go to one split each, and what cannot be opened is set aside with its reason."""
+"""Each record goes to one split, and what cannot be decoded is quarantined with its reason."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ def open_all(records, split="align"):
     return list(decode(records, Decoder(split, "CC0", 10**6, needs_hash=False)))
 
 
-def test_each_draft_belongs_to_exactly_one_split():
+def test_each_record_belongs_to_exactly_one_split():
     records = [lazy_record(b"%d" % index) for index in range(400)]
     parts = {split: list(of_split(records, split, tuple(SPLIT_SHARES))) for split in SPLIT_SHARES}
     assert sum(map(len, parts.values())) == 400
@@ -45,7 +45,7 @@ def test_a_source_for_one_split_gives_it_everything():
     assert len(list(of_split(records, "val", ("val",)))) == 20
 
 
-def test_a_split_that_is_not_fed_takes_no_part():
+def test_a_split_without_this_source_takes_no_part():
     assert {assign_split(f"{index:012x}", ("align", "val")) for index in range(100)} == {
         "align",
         "val",
@@ -104,7 +104,7 @@ def test_workers_change_nothing_but_the_time(count, monkeypatch):
         assert list(decode(records, decoder, pool)) == list(decode(records, decoder))
 
 
-def test_drafts_travel_to_processes():
+def test_lazy_records_travel_to_processes():
     records = [
         lazy_record(encoded(picture(1))),
         *islice(read(request(Path(), "align"), family="chart"), 2),

@@ -36,7 +36,7 @@ def test_a_recompressed_picture_is_near_and_another_is_far():
 
 
 @pytest.mark.parametrize("distance", [1, 4, 10])
-def test_near_finds_up_to_its_distance_and_no_further(distance):
+def test_the_hamming_index_finds_up_to_its_distance_and_no_further(distance):
     near = HammingIndex(distance)
     near.add(0, b"zero")
     spread = sum(1 << bit * (BITS // (distance + 1)) for bit in range(distance))
@@ -44,7 +44,7 @@ def test_near_finds_up_to_its_distance_and_no_further(distance):
     assert near.find(spread | 1 << BITS - 1) is None
 
 
-def test_near_prefers_the_nearest():
+def test_the_hamming_index_prefers_the_nearest():
     near = HammingIndex(4)
     near.add(0b111, b"three off")
     near.add(0b1, b"one off")
