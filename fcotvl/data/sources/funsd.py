@@ -2,7 +2,7 @@
 
 One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "label": "question",
 "linking": [[4, 6]], ...}, linked to {"id": 6, "text": "BELGIUM", "label": "answer", ...}: they make
-"What is the COUNTRY?" -> ["BELGIUM"]. A further question asks for the whole text, from top to bottom.
+"What is the COUNTRY?" -> ["BELGIUM"]. Another question asks for the whole text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, integer, items, read_rows
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, read_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
@@ -48,7 +49,7 @@ def _forms(folder: Path, split: str) -> FileEntries:
 
 
 def _turns(name: str, form: list[Any]) -> tuple[Turn, ...]:
-    entities = {integer(entity, "id"): entity for entity in form}
+    entities = {fields.integer(entity, "id"): entity for entity in form}
     asked = [transcription(f"{name}-text", _lines(form))]
     for number, entity in entities.items():
         if entity.get("label") != "question":
@@ -68,7 +69,7 @@ def _turns(name: str, form: list[Any]) -> tuple[Turn, ...]:
 
 
 def _pairs(entity: dict[str, Any]) -> list[list[int]]:
-    links = items(entity, "linking") if "linking" in entity else []
+    links = fields.items(entity, "linking") if "linking" in entity else []
     pairs = [pair for pair in links if isinstance(pair, list)]
     return [[other for other in pair if isinstance(other, int)] for pair in pairs]
 

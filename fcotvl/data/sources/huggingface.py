@@ -12,8 +12,7 @@ from itertools import count
 from typing import Any
 
 from fcotvl.core.errors import DataError, ParamsError
-from fcotvl.data import row_formats
-from fcotvl.data.annotations import text
+from fcotvl.data import fields, row_formats
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 
 OWN_CHUNKS = True
@@ -71,7 +70,7 @@ def read(
     def record(row: Any, number: str, shown: str) -> FileRecord:
         record_id = f"{source}-{split}-{number.replace(':', '-')}"
         turns = row_formats.turns(format, row, record_id, **columns)
-        origin = f"{source}/{text(row, half).partition('_')[0]}" if half else source
+        origin = f"{source}/{fields.text(row, half).partition('_')[0]}" if half else source
         return FileRecord(record_id, "huggingface", origin, _picture(row, image), shown, turns)
 
     def records() -> FileEntries:

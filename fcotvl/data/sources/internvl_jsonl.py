@@ -15,7 +15,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, inside, parse_lines, text, texts
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, inside, parse_lines
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 
 SUFFIXES = (
@@ -38,7 +39,7 @@ def read(
     root = existing(request.raw, images, "internvl-jsonl")
 
     def parse(number: int, line: Any) -> Row:
-        image = text(line, "image")
+        image = fields.text(line, "image")
         inside(root, image)
         return image, tuple(_turns(line, f"{source}-{path.stem}-{number}", kind))
 
@@ -60,14 +61,16 @@ def _records(rows: Iterator[Row | Quarantined], root: Path, source: str) -> File
 
 def _turns(line: dict[str, Any], name: str, kind: str) -> Iterator[Turn]:
     if "conversations" not in line:
-        answers = texts(line, "answer") if line.get("answer") is not None else ()
-        yield Turn(name, text(line, "question"), answers, kind)
+        answers = fields.texts(line, "answer") if line.get("answer") is not None else ()
+        yield Turn(name, fields.text(line, "question"), answers, kind)
         return
     messages = line["conversations"]
     if not isinstance(messages, list) or len(messages) % 2:
         raise DataError("conversations is not a list of alternating questions and replies")
     for number in range(0, len(messages), 2):
-        question = text(messages[number], "value").replace("<image>", "").strip()
+        question = fields.text(messages[number], "value").replace("<image>", "").strip()
         for suffix in SUFFIXES:
             question = question.removesuffix(suffix)
-        yield Turn(f"{name}-{number // 2}", question, texts(messages[number + 1], "value"), kind)
+        yield Turn(
+            f"{name}-{number // 2}", question, fields.texts(messages[number + 1], "value"), kind
+        )

@@ -12,15 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.annotations import (
-    existing,
-    first_existing,
-    inside,
-    integer,
-    items,
-    parse_rows,
-    text,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import required_transcription
 
@@ -38,12 +31,12 @@ def read(
     pictures = first_existing(root, [images], "mdpbench")
 
     def parse(_number: int, row: Any) -> FileRecord:
-        name = text(row.get("page_info") if isinstance(row, dict) else None, "image_path")
+        name = fields.text(row.get("page_info") if isinstance(row, dict) else None, "image_path")
         image = inside(pictures, name)
         key = f"mdpbench-{Path(name).with_suffix('')}"
-        parts = [part for part in items(row, "layout_dets") if _is_ordered_text(part)]
-        parts.sort(key=lambda part: integer(part, "order"))
-        lines = [line for part in parts for line in text(part, "text").splitlines()]
+        parts = [part for part in fields.items(row, "layout_dets") if _is_ordered_text(part)]
+        parts.sort(key=lambda part: fields.integer(part, "order"))
+        lines = [line for part in parts for line in fields.text(part, "text").splitlines()]
         turn = required_transcription(f"{key}-text", lines)
         return FileRecord(key, "mdpbench", "mdpbench", image, f"MDPBench/{name}", (turn,))
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fcotvl.data.annotations import existing, first_existing, inside, items, parse_rows, text
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import required_transcription
 
@@ -29,11 +30,11 @@ def read(
     source = file.parent.name
 
     def parse(_number: int, row: Any) -> FileRecord:
-        name = text(row, "img_path")
+        name = fields.text(row, "img_path")
         image = inside(pictures, name)
         key = f"{source}-{Path(name).with_suffix('')}"
-        kept = [one for one in items(row, "instances") if not _is_ignored(one)]
-        turn = required_transcription(f"{key}-text", [text(one, "text") for one in kept])
+        kept = [one for one in fields.items(row, "instances") if not _is_ignored(one)]
+        turn = required_transcription(f"{key}-text", [fields.text(one, "text") for one in kept])
         return FileRecord(key, "mmocr", source, image, f"{source}/{pictures.name}/{name}", (turn,))
 
     return parse_rows(file, parse, "data_list", where=f"{source}/{file.name}", reader="mmocr")

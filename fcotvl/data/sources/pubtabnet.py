@@ -14,7 +14,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, inside, parse_lines, text
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_lines
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import table
 
@@ -35,9 +36,9 @@ def read(
     pictures = first_existing(root, [images or "."], "pubtabnet")
 
     def parse(_number: int, line: Any) -> FileRecord | None:
-        if text(line, "split") != split:
+        if fields.text(line, "split") != split:
             return None
-        name = text(line, "filename")
+        name = fields.text(line, "filename")
         image, shown = inside(pictures, name), f"{pictures.name}/{name}"
         turn = _turn(f"pubtabnet-{split}-{Path(name).stem}", line)
         return FileRecord(turn.id, "pubtabnet", "pubtabnet", image, shown, (turn,))

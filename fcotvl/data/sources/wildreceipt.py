@@ -13,16 +13,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import (
-    existing,
-    first_existing,
-    inside,
-    integer,
-    items,
-    parse_lines,
-    read_text,
-    text,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_lines, read_text
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
@@ -39,7 +31,7 @@ def read(
     file = first_existing(root, [annotations], "wildreceipt")
 
     def parse(_number: int, line: Any) -> FileRecord:
-        name = text(line, "file_name")
+        name = fields.text(line, "file_name")
         image = inside(root, name)
         if not image.exists():  # some copies keep the paths of where they were copied from
             image = root / Path(name).name
@@ -60,18 +52,18 @@ def _labels(file: Path) -> dict[int, str]:
 
 def _turns(key: str, line: Any, labels: dict[int, str]) -> tuple[Turn, ...]:
     lines: list[str] = []
-    fields: dict[str, list[str]] = {}
-    for one in items(line, "annotations"):
+    values: dict[str, list[str]] = {}
+    for one in fields.items(line, "annotations"):
         if isinstance(one, dict) and one.get("text") == "":
             continue
-        lines.append(text(one, "text"))
-        if (number := integer(one, "label")) not in labels:
+        lines.append(fields.text(one, "text"))
+        if (number := fields.integer(one, "label")) not in labels:
             raise DataError(f"label {number} is not in the list of labels")
         if labels[number].endswith(VALUE):
-            fields.setdefault(labels[number].removesuffix(VALUE), []).append(lines[-1])
+            values.setdefault(labels[number].removesuffix(VALUE), []).append(lines[-1])
     asked = [
         key_information(f"{key}-{name}", name.replace("_", " ").lower(), " ".join(parts))
-        for name, parts in fields.items()
+        for name, parts in values.items()
     ]
     turns = tuple(turn for turn in (*asked, transcription(f"{key}-text", lines)) if turn)
     if not turns:
