@@ -21,7 +21,7 @@ def lazy_record(image, *turns, name="a.png"):
     return FileRecord("id", "test", "test", image, name, turns or (ANSWERED,))
 
 
-def open_all(records, split="align"):
+def decode_all(records, split="align"):
     return list(decode(records, Decoder(split, "CC0", 10**6, needs_hash=False)))
 
 
@@ -64,7 +64,7 @@ def test_a_damaged_or_missing_picture_is_set_aside(tmp_path):
         lazy_record(b"nothing", name="bad.png"),
         lazy_record(tmp_path / "no.png", name="no.png"),
     )
-    first, second, third = open_all([bad, good, missing])
+    first, second, third = decode_all([bad, good, missing])
     assert first == Quarantined("bad.png", "test", "not a readable image: no known format")
     assert isinstance(second, Decoded)
     assert third == Quarantined(
@@ -74,18 +74,18 @@ def test_a_damaged_or_missing_picture_is_set_aside(tmp_path):
 
 def test_training_needs_an_answer_and_a_benchmark_does_not():
     data = encoded(picture(1))
-    (both,) = open_all([lazy_record(data, ANSWERED, HIDDEN)])
+    (both,) = decode_all([lazy_record(data, ANSWERED, HIDDEN)])
     assert isinstance(both, Decoded)
     assert both.record.turns == (ANSWERED,)
-    (none,) = open_all([lazy_record(data, HIDDEN)])
+    (none,) = decode_all([lazy_record(data, HIDDEN)])
     assert none == Quarantined("a.png", "test", "no question has an answer to train on")
-    (test,) = open_all([lazy_record(data, HIDDEN)], split="test")
+    (test,) = decode_all([lazy_record(data, HIDDEN)], split="test")
     assert isinstance(test, Decoded)
     assert test.record.turns == (HIDDEN,)
 
 
 def test_the_record_says_where_it_is_from():
-    (found,) = open_all([lazy_record(encoded(picture(1)))])
+    (found,) = decode_all([lazy_record(encoded(picture(1)))])
     assert isinstance(found, Decoded)
     record = found.record
     assert (record.licence, record.split, record.width, record.height) == ("CC0", "align", 64, 48)
