@@ -1,47 +1,159 @@
-"""``python -m fcotvl STAGE --flag value``: one stage of the chain, as dvc.yaml calls it.
+"""``fcotvl STAGE --flag value``: one stage of the chain, as dvc.yaml calls it.
 
-A stage is ``fcotvl.stages.<stage>.run(params, *, flag, ...)``; its flags are its keyword names.
-What names the experiment (``--scale``, ``--compressor``, ``--ratio``, ``--seed``, ``--recipe``)
-replaces the value of params.yaml. A mistake that the user can correct is one line and exit code 2.
+A stage is ``fcotvl.stages.<stage>.run(params, *, flag, ...)``. Its keywords are its flags, and the
+``Args:`` of its docstring their help. Both are read from the syntax, so that help and refusals do
+not wait for torch. A mistake that the user can correct is one line and exit code 2.
 """
 
 from __future__ import annotations
 
-import argparse
-import inspect
+import ast
 import logging
-import pkgutil
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
+
+import fcotvl
 from fcotvl import stages
-from fcotvl.core import config as params_module
+from fcotvl.core import config
 from fcotvl.core.errors import FcotvlError
 
 log = logging.getLogger("fcotvl")
 
-OVERRIDES: dict[str, Callable[[str], Any]] = {
-    "scale": str,
-    "compressor": str,
-    "ratio": float,
-    "seed": int,
-    "recipe": str,
+GROUPS = {
+    "Chain": "check curate teacher distill rscot sft merge predict score speed report",
+    "Data": "plan audit prefetch",
+    "Model": "card convert export",
+    "Compare": "compare submit publish",
+    "Project": "schemas",
 }
+"""The order of ``fcotvl --help``; stages that are not named here come last."""
+
+PATH = click.Path(path_type=Path)
+TYPES: dict[str, Any] = {"Path": PATH, "str": str, "int": int, "float": float}
+MANY = "tuple[Path, ...]"
+"""Annotation of a flag that takes several values, as in ``--student a b c``."""
+
+OVERRIDES = {
+    "scale": (str, "Model and budgets: a file in workflow/scales."),
+    "mix": (str, "Data: a file in workflow/mixes."),
+    "compressor": (str, "The student's compressor."),
+    "ratio": (float, "Share of visual tokens removed."),
+    "seed": (int, "Seed of training."),
+    "recipe": (str, "Post-training recipe."),
+}
+"""Flags of every command that replace a value of params.yaml: type and help."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one stage and return the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    names = sorted(module.name for module in pkgutil.iter_modules(stages.__path__))
-    chooser = argparse.ArgumentParser(prog="fcotvl", description=__doc__)
-    chooser.add_argument("stage", choices=names, metavar="STAGE", help=", ".join(names))
-    stage = chooser.parse_args(arguments[:1]).stage
+class Stage(click.Command):
+    """A stage as a command; its module is imported when it runs."""
+
+    def __init__(self, path: Path) -> None:
+        """Read flags and help from the file ``path``."""
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        run = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "run")
+        text = ast.get_docstring(run) or ""
+        keywords = zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)
+        self.flags = [_option(flag, default, flag_help(text)) for flag, default in keywords]
+        self.overrides = [
+            click.Option([f"--{name}"], type=kind, help=line)
+            for name, (kind, line) in OVERRIDES.items()
+        ]
+        log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
+        super().__init__(
+            path.stem.replace("_", "-"),
+            params=[*self.flags, *self.overrides, log_file],
+            callback=lambda **values: execute(path.stem, self.flags, values),
+            help=re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0].replace("``", "`"),
+            short_help=summary(ast.get_docstring(tree) or ""),
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spell ``--many a b`` as click does: ``--many a --many b``."""
+        many = {flag.opts[0] for flag in self.flags if flag.multiple}
+        return super().parse_args(ctx, list(_repeated(args, many)))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the stage's own flags apart from those that every command has."""
+        rest = self.get_params(ctx)[len(self.flags) + len(self.overrides) :]
+        for title, part in (
+            ("Flags", self.flags),
+            ("In place of params.yaml", self.overrides),
+            ("Options", rest),
+        ):
+            if records := [found for one in part if (found := one.get_help_record(ctx))]:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Program(click.Group):
+    """All stages, listed by group."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print one line for each command, under the name of its group."""
+        grouped = " ".join(GROUPS.values()).split()
+        others = " ".join(name for name in self.list_commands(ctx) if name not in grouped)
+        width = max(map(len, self.commands))
+        for title, names in (GROUPS | {"More": others}).items():
+            found = [self.commands[name] for name in names.split() if name in self.commands]
+            if found:
+                with formatter.section(title):
+                    formatter.write_dl([(f"{c.name:{width}}", c.short_help or "") for c in found])
+
+
+def summary(docstring: str) -> str:
+    """What a stage does: the first line of its docstring, without its name."""
+    return _sentence(re.sub(r"^(Stage|Command) ``\w+``: ", "", docstring.partition("\n")[0]))
+
+
+def flag_help(docstring: str) -> dict[str, str]:
+    """The ``Args:`` section of a docstring: the text of each argument, on one line."""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    entries = re.split(r"^    (\w+):", section[1] if section else "", flags=re.MULTILINE)
+    return dict(zip(entries[1::2], map(_sentence, entries[2::2]), strict=True))
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split()).replace("``", "`")
+    return text[:1].upper() + text[1:]
+
+
+def _option(flag: ast.arg, default: ast.expr | None, help_texts: dict[str, str]) -> click.Option:
+    annotation = ast.unparse(flag.annotation) if flag.annotation else "Path"
+    many = annotation == MANY
+    value = {"default": ast.literal_eval(default)} if default and not many else {}
+    return click.Option(
+        [f"--{flag.arg.replace('_', '-')}", flag.arg],
+        type=PATH if many else TYPES[annotation.removesuffix(" | None")],
+        required=default is None,
+        multiple=many,
+        show_default=True,
+        help=help_texts.get(flag.arg),
+        **value,
+    )
+
+
+def _repeated(args: Sequence[str], many: set[str]) -> Iterator[str]:
+    current = None
+    for arg in args:
+        if arg.startswith("--"):
+            current = arg if arg in many else None
+        if arg != current:
+            yield from (current, arg) if current else (arg,)
+
+
+def execute(stage: str, flags: Sequence[click.Option], values: dict[str, Any]) -> int:
+    """Run ``stage`` with parsed ``values`` and return its exit code."""
+    given = {flag.name: values[flag.name] for flag in flags if flag.name}
     run = import_module(f"fcotvl.stages.{stage}").run
     try:
-        _run(stage, run, arguments[1:])
+        _log_to(values["log"] or _log_path(stage, given))
+        run(config.load(**{name: values[name] for name in OVERRIDES}), **given)
     except FcotvlError as error:
         log.error("%s: %s", stage, error)  # noqa: TRY400 - one line, without a traceback
         return 2
@@ -51,28 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(stage: str, run: Callable[..., None], arguments: Sequence[str]) -> None:
-    flags = list(inspect.signature(run, eval_str=True).parameters.values())[1:]
-    parser = argparse.ArgumentParser(
-        prog=f"fcotvl {stage}", description=inspect.getdoc(run), allow_abbrev=False
-    )
-    for name, kind in OVERRIDES.items():
-        parser.add_argument(f"--{name}", type=kind, help="replaces the value of params.yaml")
-    for flag in flags:
-        required = flag.default is inspect.Parameter.empty
-        kind = str if flag.annotation in (str, str | None) else Path
-        option = f"--{flag.name.replace('_', '-')}"
-        many = {"nargs": "*"} if flag.annotation == tuple[Path, ...] else {}
-        parser.add_argument(option, type=kind, required=required, default=flag.default, **many)
-    parser.add_argument("--log", type=Path, help="log file (default: under logs/)")
-    given = vars(parser.parse_args(arguments))
-    overrides = {name: given.pop(name) for name in OVERRIDES}
-    _log_to(given.pop("log") or _log_path(stage, given))
-    run(params_module.load(**overrides), **given)
-
-
 def _log_path(stage: str, given: dict[str, Any]) -> Path:
-    """``logs/<where the stage's last file lies>/<stage>.log``: variants do not share one."""
+    """``logs/<folder of the stage's last file>/<stage>.log``: variants do not share one."""
     written = [value for value in given.values() if isinstance(value, Path)]
     place = written[-1].parent if written else Path()
     place = Path(*place.parts[1:]) if place.parts[:1] == ("data",) else Path()
@@ -89,6 +181,26 @@ def _log_to(path: Path) -> None:
     root.handlers = [screen, file]
     root.setLevel(logging.INFO)
     root.propagate = False
+
+
+def program() -> click.Command:
+    """The command line with every stage of ``fcotvl/stages``."""
+    files = sorted(f for folder in stages.__path__ for f in Path(folder).glob("[!_]*.py"))
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    commands = [Stage(path) for path in files]
+    group = Program("fcotvl", commands, help=fcotvl.__doc__, context_settings=settings)
+    return click.version_option(fcotvl.__version__)(group)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one stage and return the exit code."""
+    try:
+        return program().main(argv, prog_name="fcotvl", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:  # Ctrl-C
+        return 130
 
 
 if __name__ == "__main__":

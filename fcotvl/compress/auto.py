@@ -1,8 +1,8 @@
-"""Lets transformers' Auto classes know the student, without importing torch for it.
+"""Registers the student with transformers' Auto classes without importing torch.
 
-``import fcotvl`` must stay light, since the engines do it at every dry run, and importing our
-classes while transformers is importing its own would be circular. So they are offered by name, and
-imported when someone first asks for one, as the Auto classes do for their own.
+``import fcotvl`` must stay light, since Snakemake runs it at every dry run, and importing our
+classes while transformers imports its own would be circular. So they are registered by name and
+imported on first use, as the Auto classes do with their own.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from types import ModuleType
 from typing import Any
 
 MODEL_TYPE = "fcotvl"
-REGISTRARS = {
+MAPPINGS = {
     "transformers.models.auto.configuration_auto": "CONFIG_MAPPING",
     "transformers.models.auto.processing_auto": "PROCESSOR_MAPPING",
 }
-"""Which mapping of which module is asked for a model type, or for a processor by its class."""
+"""By module, the mapping that is looked up for a model type or a processor class."""
 
 
 def _register() -> None:
-    """Import what registers itself with the Auto classes: config, model and processor."""
+    """Import config, model and processor, which register themselves with the Auto classes."""
     import_module("fcotvl.compress.student")
     import_module("fcotvl.compress.processor")
 
 
-class _Offer(dict[str, Any]):
-    """What is registered with an Auto class beyond transformers' own; ours comes when asked for."""
+class _LazyMapping(dict[str, Any]):
+    """Extra registrations of an Auto class; imports ours when they are looked up."""
 
     def __contains__(self, key: object) -> bool:
         if key == MODEL_TYPE:
@@ -41,13 +41,13 @@ class _Offer(dict[str, Any]):
         return super().values()
 
 
-def _offer(registrar: ModuleType) -> None:
-    mapping = getattr(registrar, REGISTRARS[registrar.__name__])
-    mapping._extra_content = _Offer(mapping._extra_content)
+def _make_lazy(module: ModuleType) -> None:
+    mapping = getattr(module, MAPPINGS[module.__name__])
+    mapping._extra_content = _LazyMapping(mapping._extra_content)
 
 
-class _ThenOffer(Loader):
-    """Runs a registrar as its own loader would, then puts the offer in."""
+class _LazyLoader(Loader):
+    """Runs a module with its own loader, then makes its mapping lazy."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -60,26 +60,26 @@ class _ThenOffer(Loader):
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
         self.loader.exec_module(module)
-        _offer(module)
+        _make_lazy(module)
 
 
 class _Finder(MetaPathFinder):
-    """Finds the registrars and nothing else."""
+    """Finds the modules of ``MAPPINGS`` and no others."""
 
     def find_spec(
         self, fullname: str, path: Any, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in REGISTRARS:
+        if fullname not in MAPPINGS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenOffer(spec.loader)
+            spec.loader = _LazyLoader(spec.loader)
         return spec
 
 
 def announce() -> None:
-    """Offer the student to transformers, now or, where it is not imported yet, once it is."""
+    """Register the student now, or once transformers is imported."""
     sys.meta_path.insert(0, _Finder())
-    for name in REGISTRARS:
+    for name in MAPPINGS:
         if name in sys.modules:
-            _offer(sys.modules[name])
+            _make_lazy(sys.modules[name])

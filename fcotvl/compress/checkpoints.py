@@ -13,31 +13,26 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    InternVLConfig,
-    InternVLForConditionalGeneration,
-    PreTrainedModel,
-)
+from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
 from transformers.utils import logging
 
 from fcotvl.compress.config import FcotvlConfig, tile_tokens, visual_tokens
-from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
+from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
 from fcotvl.core.errors import CheckpointError
 
-logging.disable_progress_bar()  # of loading weights; a stage's own bars are about its work
+logging.disable_progress_bar()  # transformers' bar for loading weights; stages have their own
 
 HEADER = "fcotvl"
-"""Key of the safetensors header that says what a file of trained tensors belongs to."""
+"""Metadata key of the safetensors file under which the ``StudentHeader`` stands."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a file of trained tensors belongs to."""
+class StudentHeader:
+    """The student that a file of trained tensors belongs to."""
 
     stage: str
-    """Which stage trained them: ``distill``, ``sft``, ``merge``."""
+    """The stage that made them: ``distill``, ``sft`` or ``merge``."""
     compressor: str
     ratio: float
     options: dict[str, Any] = field(default_factory=dict)
@@ -46,47 +41,32 @@ class Trained:
 def load_teacher(
     folder: str | Path, *, dtype: torch.dtype | None = None
 ) -> InternVLForConditionalGeneration:
-    """The teacher in ``folder`` (or of that hub id), in evaluation mode.
+    """Load the teacher in ``folder`` (or of that hub id), in evaluation mode.
 
     Raises:
-        CheckpointError: it cannot be reached or lacks tensors.
+        CheckpointError: the folder is missing, or tensors are missing, unknown or of other shapes.
     """
-    _must_be_there(folder)
+    _check_folder(folder)
     try:
         model, report = InternVLForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, output_loading_info=True
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded: {_first_line(error)}") from error
-    for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if report[problem]:
-            named = sorted(map(str, report[problem]))
-            raise CheckpointError(
-                f"{folder}: {len(named)} {problem.replace('_', ' ')}, the first is {named[0]}"
-            )
+    for problem in ("missing", "mismatched", "unexpected"):
+        if keys := sorted(map(str, report[f"{problem}_keys"])):
+            raise CheckpointError(f"{folder}: {len(keys)} {problem} keys, the first is {keys[0]}")
     loaded: InternVLForConditionalGeneration = model.eval()
     return loaded
 
 
-def load_config(folder: str | Path) -> InternVLConfig:
-    """The config of a teacher or student, without its weights."""
-    _must_be_there(folder)
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} is no model: {_first_line(error)}") from error
-    if not isinstance(config, InternVLConfig):
-        raise CheckpointError(f"{folder} holds a {config.model_type} model; expected InternVL")
-    return config
-
-
 def load_processor(folder: str | Path) -> FcotvlProcessor:
-    """The processor saved beside a teacher or student.
+    """Load the processor saved beside a teacher or student.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: the folder has no processor.
     """
-    _must_be_there(folder)
+    _check_folder(folder)
     try:
         processor: FcotvlProcessor = FcotvlProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -95,32 +75,23 @@ def load_processor(folder: str | Path) -> FcotvlProcessor:
 
 
 def processor_for(processor: FcotvlProcessor, config: InternVLConfig) -> FcotvlProcessor:
-    """The same processor, with as many visual tokens per tile as the model of ``config`` reads.
+    """Copy a processor for the number of visual tokens per tile that ``config``'s model reads.
 
     Raises:
-        CheckpointError: that is to be chosen tile by tile, and the model has no threshold for it.
+        CheckpointError: the number differs between tiles and the config has no threshold.
     """
-    given, counts = processor.image_processor, tile_tokens(config)
+    counts = tile_tokens(config)
     threshold = (getattr(config, "compressor_options", None) or {}).get("threshold")
     if len(counts) > 1 and threshold is None:
         raise CheckpointError(
             f"this student's compressor {config.compressor!r} has no threshold; take a checkpoint "
             "of distill, which calibrates it"
         )
-    images = FcotvlImageProcessor(
-        given.tile_size,
-        given.max_tiles,
-        given.image_mean,
-        given.image_std,
-        tile_tokens=counts if len(counts) > 1 else None,
-        threshold=threshold,
-    )
-    return FcotvlProcessor(
-        images,
-        processor.tokenizer,
-        image_seq_length=visual_tokens(config),
-        chat_template=processor.chat_template,
-    )
+    adapted, images = copy.copy(processor), copy.copy(processor.image_processor)
+    images.tile_tokens = list(counts) if len(counts) > 1 else None
+    images.threshold = threshold if len(counts) > 1 else None
+    adapted.image_processor, adapted.image_seq_length = images, visual_tokens(config)
+    return adapted
 
 
 def make_student(
@@ -130,33 +101,32 @@ def make_student(
     ratio: float,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    share: bool = False,
+    share_frozen: bool = False,
 ) -> FcotvlForConditionalGeneration:
-    """A student with the teacher's weights and a new compressor.
+    """Make a student with the teacher's weights and a new compressor.
 
     Args:
-        teacher: where all other weights come from.
-        compressor: its name.
+        teacher: source of all other weights.
+        compressor: name of the compressor.
         ratio: share of visual tokens removed.
-        options: of the compressor.
-        seed: of the compressor's random start.
-        share: use the teacher's own ViT and LLM instead of copies, which halves the memory; only
-            for as long as neither is trained.
+        options: keyword arguments of the compressor.
+        seed: seed of the compressor's initial weights.
+        share_frozen: use the teacher's own ViT and LLM instead of copies, which halves the memory.
+            Only while neither of them is trained.
 
     Raises:
-        ParamsError: the compressor does not exist or does not take that ratio.
+        ParamsError: the compressor does not exist or does not offer that ratio.
     """
     config = FcotvlConfig.from_teacher(
         teacher.config, compressor=compressor, ratio=ratio, options=options
     )
     with torch.device("meta"):
         student = FcotvlForConditionalGeneration(config)
-    take = (lambda module: module) if share else copy.deepcopy
-    # One copy of both, since the embedding and the head may be the same tensor.
-    student.model.language_model, student.lm_head = take(
-        (teacher.model.language_model, teacher.lm_head)
+    # Copied together, since the embedding and the head may be the same tensor.
+    frozen = (teacher.model.language_model, teacher.lm_head, teacher.model.vision_tower)
+    student.model.language_model, student.lm_head, student.model.vision_tower = (
+        frozen if share_frozen else copy.deepcopy(frozen)
     )
-    student.model.vision_tower = take(teacher.model.vision_tower)
     student.model.multi_modal_projector = copy.deepcopy(teacher.model.multi_modal_projector)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -165,37 +135,38 @@ def make_student(
     return student.eval()
 
 
-def save_trained(
+def save_student_tensors(
     model: FcotvlForConditionalGeneration,
     path: Path,
     *,
     stage: str,
     names: Iterable[str] | None = None,
 ) -> None:
-    """Write the named parameters (those that require a gradient by default) to ``path``."""
+    """Write parameters of ``model`` to ``path``: those in ``names``, or all trainable ones."""
     parameters = dict(model.named_parameters())
     if names is None:
         names = [name for name, parameter in parameters.items() if parameter.requires_grad]
     config = model.config
-    trained = Trained(stage, config.compressor, config.ratio, config.compressor_options or {})
-    write_trained(path, {name: parameters[name].detach() for name in names}, trained)
+    header = StudentHeader(stage, config.compressor, config.ratio, config.compressor_options or {})
+    write_student_tensors(path, {name: parameters[name].detach() for name in names}, header)
 
 
-def write_trained(path: Path, tensors: Mapping[str, Tensor], trained: Trained) -> None:
-    """Write tensors and what they belong to as one safetensors file.
+def write_student_tensors(path: Path, tensors: Mapping[str, Tensor], header: StudentHeader) -> None:
+    """Write tensors and their header as one safetensors file.
 
-    One key of metadata: safetensors writes several in random order, so files would differ.
+    The header is one metadata key: safetensors writes several in random order, so equal files would
+    differ in bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    save_file(kept, path, metadata={HEADER: json.dumps(asdict(trained))})
+    stored = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    save_file(stored, path, metadata={HEADER: json.dumps(asdict(header))})
 
 
-def read_trained(path: Path) -> tuple[dict[str, Tensor], Trained]:
-    """The tensors of ``path`` and what they belong to.
+def read_student_tensors(path: Path) -> tuple[dict[str, Tensor], StudentHeader]:
+    """Read the tensors of ``path`` and their header.
 
     Raises:
-        CheckpointError: the file is missing, damaged or not one of ours.
+        CheckpointError: the file is missing, damaged or has no header.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -204,44 +175,48 @@ def read_trained(path: Path) -> tuple[dict[str, Tensor], Trained]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {_first_line(error)}") from error
     if header is None:
-        raise CheckpointError(f"{path} does not say which compressor it belongs to; not our file")
-    return tensors, Trained(**json.loads(header))
+        raise CheckpointError(
+            f"{path} has no {HEADER!r} header; expected a file of distill, sft or merge"
+        )
+    return tensors, StudentHeader(**json.loads(header))
 
 
 def load_student(
-    teacher: InternVLForConditionalGeneration, files: Sequence[Path], *, share: bool = False
+    teacher: InternVLForConditionalGeneration, files: Sequence[Path], *, share_frozen: bool = False
 ) -> FcotvlForConditionalGeneration:
-    """The student that ``files`` describe, later files over earlier ones, over the teacher.
+    """Load the student of ``files``: later files replace tensors of earlier ones and the teacher.
 
     Raises:
-        CheckpointError: the files are of different students or do not fit the teacher.
+        CheckpointError: the files belong to different students or do not fit the teacher.
     """
     if not files:
-        raise ValueError("no files: a student needs at least the tensors that distill trained")
-    parts = [(path, *read_trained(path)) for path in files]
+        raise ValueError("no files; a student needs at least the tensors that distill trained")
+    parts = [(path, *read_student_tensors(path)) for path in files]
     _, _, first = parts[0]
     student = make_student(
         teacher,
         compressor=first.compressor,
         ratio=first.ratio,
         options=first.options,
-        share=share,
+        share_frozen=share_frozen,
     )
-    for path, tensors, trained in parts:
-        if replace(trained, stage=first.stage) != first:
+    for path, tensors, header in parts:
+        if replace(header, stage=first.stage) != first:
             raise CheckpointError(
-                f"{path} is of {_named(trained)}, but {files[0]} is of {_named(first)}; give files "
-                "of one student"
+                f"{path} is of {_describe(header)}, but {files[0]} is of {_describe(first)}; give "
+                "files of one student"
             )
-        apply(student, tensors, source=str(path))
+        load_tensors(student, tensors, source=str(path))
     return student
 
 
-def apply(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, source: str = "") -> None:
+def load_tensors(
+    model: PreTrainedModel, tensors: Mapping[str, Tensor], *, source: str = ""
+) -> None:
     """Copy ``tensors`` over the model's parameters of the same names.
 
     Raises:
-        CheckpointError: a tensor is unknown to the model or has another shape.
+        CheckpointError: the model has no parameter of a name, or it has another shape.
     """
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
@@ -254,13 +229,13 @@ def apply(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, source: str 
             parameters[name].copy_(tensor)
 
 
-def _named(trained: Trained) -> str:
-    options = f" with {trained.options}" if trained.options else ""
-    return f"{trained.compressor} at {trained.ratio}{options}"
+def _describe(header: StudentHeader) -> str:
+    options = f" with {header.options}" if header.options else ""
+    return f"{header.compressor} at {header.ratio}{options}"
 
 
-def _must_be_there(folder: str | Path) -> None:
-    """A path that does not exist is no hub id: asking the hub for it would only take minutes."""
+def _check_folder(folder: str | Path) -> None:
+    """Refuse a missing path at once; transformers would look for it on the hub for minutes."""
     if isinstance(folder, Path) and not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; run the stage that writes it (teacher)")
 

@@ -1,4 +1,4 @@
-"""The student's config and the sizes that follow from it; light enough to read without weights."""
+"""The student's config and the sizes that follow from it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NOT_INHERITED = (
 
 @no_type_check  # transformers makes this a dataclass of its own kind, which checkers misread
 class FcotvlConfig(InternVLConfig):
-    """InternVL's config and which compressor the student has.
+    """InternVL's config with the student's compressor.
 
-    ``image_seq_length`` is what prompts use: visual tokens per tile **after** compression, and
-    their mean where the processor chooses tile by tile.
+    ``image_seq_length`` is the number of visual tokens per tile **after** compression, as prompts
+    use it, or their mean where the number differs between tiles.
     """
 
     model_type = "fcotvl"
@@ -43,15 +43,13 @@ class FcotvlConfig(InternVLConfig):
         ratio: float,
         options: Mapping[str, Any] | None = None,
     ) -> FcotvlConfig:
-        """The config of a student of the teacher with ``config``.
+        """Derive a student's config from its teacher's.
 
         Raises:
-            ParamsError: that compressor does not offer this ratio for the teacher's tiles.
+            ParamsError: the compressor does not offer this ratio for the teacher's tiles.
         """
-        settings = config.to_dict()
-        for name in _NOT_INHERITED:
-            settings.pop(name, None)
-        settings["image_seq_length"] = compressors.check(
+        settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
+        settings["image_seq_length"] = compressors.output_tokens(
             compressor, ratio=ratio, tokens=full_tokens(config)
         )
         return cls(
@@ -60,7 +58,7 @@ class FcotvlConfig(InternVLConfig):
 
 
 def shuffle_factor(config: InternVLConfig) -> int:
-    """Pixel shuffle makes one token of ``factor x factor`` patches: 2 in InternVL2."""
+    """Side of the block of patches that pixel shuffle makes one token: 2 in InternVL2."""
     return round(1 / config.downsample_ratio)
 
 
@@ -71,25 +69,31 @@ def full_tokens(config: InternVLConfig) -> int:
 
 
 def visual_tokens(config: InternVLConfig) -> int:
-    """Visual tokens of one tile that the LLM reads, of a teacher or a student (some: a mean)."""
+    """Visual tokens of one tile that the LLM of a teacher or student reads, on average."""
     return compressed(full_tokens(config), getattr(config, "ratio", 0.0))
 
 
 def tile_ratios(config: InternVLConfig) -> tuple[float, ...]:
-    """The shares of its visual tokens that a tile may lose, least first: one, or two."""
+    """The one or two shares of its visual tokens that a tile may lose, smallest first."""
     if not isinstance(config, FcotvlConfig):
         return (0.0,)
     return compressors.tile_ratios(config.compressor, config.ratio)
 
 
 def tile_tokens(config: InternVLConfig) -> tuple[int, ...]:
-    """The numbers of visual tokens that a tile may become, most first: one, or two."""
+    """The one or two numbers of visual tokens that a tile may become, largest first."""
     return tuple(compressed(full_tokens(config), ratio) for ratio in tile_ratios(config))
 
 
 def token_width(config: InternVLConfig) -> int:
     """Channels of a visual token between pixel shuffle and projector: 4096 in InternVL2."""
     return int(config.vision_config.hidden_size * shuffle_factor(config) ** 2)
+
+
+def head_dim(config: InternVLConfig) -> int:
+    """Channels of an attention head of the LLM."""
+    text = config.text_config
+    return int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
 
 
 AutoConfig.register("fcotvl", FcotvlConfig)

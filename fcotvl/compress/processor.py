@@ -1,4 +1,4 @@
-"""From pictures and chat text to what the model reads, without torchvision or a video processor."""
+"""From pictures and chat text to model inputs, without torchvision or a video processor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import (
     AutoImageProcessor,
     AutoProcessor,
+    BatchEncoding,
     BatchFeature,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -19,8 +20,8 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from fcotvl.compress.config import FcotvlConfig
-from fcotvl.compress.tile_complexity import detail
-from fcotvl.compress.tiling import count_tiles, cut
+from fcotvl.compress.tile_complexity import tile_complexity
+from fcotvl.compress.tiling import split_into_tiles
 from fcotvl.core.errors import CheckpointError
 from fcotvl.internvl.chat_templates import (
     IMAGE_END,
@@ -54,19 +55,22 @@ class FcotvlImageProcessor(BaseImageProcessor):
 
         Args:
             tile_size: side of a tile in pixels.
-            max_tiles: of a picture, thumbnail not counted.
-            image_mean: of each channel, in [0, 1].
-            image_std: likewise.
-            tile_tokens: for a student whose tiles keep different numbers of visual tokens: that of
-                a tile with much detail, and that of one with little.
-            threshold: the detail from which on it is much (``fcotvl.compress.tile_complexity``).
-            **kwargs: of transformers.
+            max_tiles: largest number of tiles per picture, thumbnail not counted.
+            image_mean: mean of each channel, in [0, 1].
+            image_std: standard deviation of each channel.
+            tile_tokens: visual tokens of a complex tile and of a plain one, for a student that
+                keeps different numbers.
+            threshold: complexity at which a tile counts as complex, see ``tile_complexity``.
+            **kwargs: passed on to transformers.
 
         Raises:
-            ValueError: one of ``tile_tokens`` and ``threshold`` is there without the other.
+            ValueError: only one of ``tile_tokens`` and ``threshold`` is given.
         """
         if (threshold is None) != (tile_tokens is None):
-            raise ValueError(f"tile_tokens {tile_tokens} cannot do with threshold {threshold}")
+            raise ValueError(
+                f"tile_tokens is {tile_tokens} and threshold is {threshold}; set tile_tokens and "
+                "threshold together"
+            )
         super().__init__(**kwargs)
         self.tile_size = tile_size
         self.max_tiles = max_tiles
@@ -82,35 +86,22 @@ class FcotvlImageProcessor(BaseImageProcessor):
         max_tiles: int | None = None,
         return_tensors: str | None = None,
     ) -> BatchFeature:
-        """``pixel_values [tiles, 3, size, size]`` of all pictures and ``num_tiles`` per picture.
+        """Return ``pixel_values [tiles, 3, size, size]`` and ``num_tiles`` of each picture.
 
-        Where the number of visual tokens differs between tiles, ``tile_tokens [tiles]`` says it.
+        Where the number of visual tokens differs between tiles, also ``tile_tokens [tiles]``.
         """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
-        tiles = [
-            cut(picture, tile_size=self.tile_size, max_tiles=max_tiles or self.max_tiles)
-            for picture in pictures
-        ]
+        sizes = {"tile_size": self.tile_size, "max_tiles": max_tiles or self.max_tiles}
+        tiles = [split_into_tiles(picture, **sizes) for picture in pictures]
         pixels = np.stack([self._normalise(tile) for group in tiles for tile in group])
-        seen: dict[str, Any] = {
-            "pixel_values": pixels,
-            "num_tiles": [len(group) for group in tiles],
-        }
+        features: dict[str, Any] = {"pixel_values": pixels, "num_tiles": list(map(len, tiles))}
         if self.tile_tokens is not None and self.threshold is not None:
-            much, little = self.tile_tokens
-            seen["tile_tokens"] = [
-                little if detail(tile) < self.threshold else much for tile in pixels
+            more, fewer = self.tile_tokens
+            features["tile_tokens"] = [
+                fewer if tile_complexity(tile) < self.threshold else more for tile in pixels
             ]
         return BatchFeature(
-            seen,
-            tensor_type=return_tensors,
-            skip_tensor_conversion=["num_tiles"],
-        )
-
-    def count_tiles(self, width: int, height: int, max_tiles: int | None = None) -> int:
-        """How many tiles a picture of this size becomes, thumbnail included."""
-        return count_tiles(
-            width, height, tile_size=self.tile_size, max_tiles=max_tiles or self.max_tiles
+            features, tensor_type=return_tensors, skip_tensor_conversion=["num_tiles"]
         )
 
     def _normalise(self, tile: Image.Image) -> npt.NDArray[np.float32]:
@@ -124,9 +115,9 @@ class FcotvlImageProcessor(BaseImageProcessor):
 class FcotvlProcessor(ProcessorMixin):
     """Pictures and chat text in, ``input_ids``, ``attention_mask`` and ``pixel_values`` out.
 
-    One ``<IMG_CONTEXT>`` in the text stands for a picture and becomes
-    ``<img>`` + ``image_seq_length`` x its tiles of ``<IMG_CONTEXT>`` + ``</img>``, or as many as
-    ``tile_tokens`` says, which the image processor then gives too.
+    One ``<IMG_CONTEXT>`` in the text stands for a picture. It becomes ``<img>``, one
+    ``<IMG_CONTEXT>`` for each visual token, and ``</img>``: ``image_seq_length`` tokens a tile, or
+    the image processor's ``tile_tokens``.
     """
 
     def __init__(
@@ -150,9 +141,9 @@ class FcotvlProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """What the model's ``forward`` takes."""
-        choice = ["tile_tokens"] if self.image_processor.tile_tokens else []
-        return ["input_ids", "attention_mask", "pixel_values", *choice]
+        """Arguments of the model's ``forward``."""
+        adaptive = ["tile_tokens"] if self.image_processor.tile_tokens else []
+        return ["input_ids", "attention_mask", "pixel_values", *adaptive]
 
     def __call__(
         self,
@@ -172,9 +163,9 @@ class FcotvlProcessor(ProcessorMixin):
             text: rendered chats; each ``<IMG_CONTEXT>`` takes the next picture.
             videos: must be None.
             audio: must be None.
-            max_tiles: overrides the image processor's, for instance per benchmark.
+            max_tiles: overrides the image processor's limit, for instance per benchmark.
             return_tensors: ``pt``, ``np`` or None.
-            **kwargs: for the tokenizer; texts are padded on the left unless told otherwise.
+            **kwargs: passed to the tokenizer, over left padding and no added special tokens.
 
         Raises:
             ValueError: pictures and placeholders do not match, or a modality is not supported.
@@ -182,7 +173,7 @@ class FcotvlProcessor(ProcessorMixin):
         if videos is not None or audio is not None:
             raise ValueError("this processor reads pictures only; pass neither videos nor audio")
         if text is None:
-            raise ValueError("text is missing; a picture alone is not a question")
+            raise ValueError("text is missing; pass a rendered chat for the pictures")
         texts = [text] if isinstance(text, str) else list(text)
         pictures = _flatten(images)
         vision: dict[str, Any] = {}
@@ -192,12 +183,16 @@ class FcotvlProcessor(ProcessorMixin):
             )
         expanded = self.expand(texts, self.tiles(vision))
         vision.pop("num_tiles", None)
-        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False, **kwargs}
-        tokens = self.tokenizer(expanded, return_tensors=return_tensors, **settings)
+        tokens = self.tokenize(expanded, return_tensors=return_tensors, **kwargs)
         return BatchFeature({**tokens, **vision})
 
+    def tokenize(self, texts: Sequence[str], **kwargs: Any) -> BatchEncoding:
+        """Tokenise expanded chats as one batch, padded on the left unless ``kwargs`` differ."""
+        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False}
+        return self.tokenizer(list(texts), **{**settings, "return_tensors": "pt", **kwargs})
+
     def tiles(self, vision: Mapping[str, Any]) -> Sequence[int | list[int]]:
-        """The tiles of each picture that the image processor cut, as ``expand`` takes them."""
+        """Tiles of each picture, as ``expand`` takes them, from the image processor's output."""
         counts: list[int] = list(vision.get("num_tiles", []))
         if "tile_tokens" not in vision:
             return counts
@@ -205,14 +200,14 @@ class FcotvlProcessor(ProcessorMixin):
         return [[int(each) for each in islice(tokens, count)] for count in counts]
 
     def expand(self, texts: Sequence[str], tiles: Sequence[int | list[int]]) -> list[str]:
-        """Replace each picture placeholder by as many as the picture has visual tokens.
+        """Repeat each picture placeholder once for each visual token of its picture.
 
         Args:
             texts: rendered chats.
-            tiles: of each picture: how many, or a list of the visual tokens of each.
+            tiles: for each picture its number of tiles, or a list of the visual tokens of each.
 
         Raises:
-            ValueError: there are more or fewer placeholders than pictures.
+            ValueError: the texts have more or fewer placeholders than there are pictures.
         """
         mentioned = sum(text.count(IMAGE_TOKEN) for text in texts)
         if mentioned != len(tiles):
@@ -225,7 +220,7 @@ class FcotvlProcessor(ProcessorMixin):
         return expanded
 
     def render(self, prompt: str, reply: str | None = None) -> str:
-        """The chat about one picture as text, up to where the reply begins, or with the reply."""
+        """Render the chat about one picture as text: up to the reply, or with it if given."""
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if reply is not None:
@@ -238,17 +233,19 @@ class FcotvlProcessor(ProcessorMixin):
     def encode(
         self, prompt: str, reply: str, num_tiles: int | list[int]
     ) -> tuple[list[int], list[int]]:
-        """Token ids of one training chat and its labels: -100 on everything but the reply.
+        """Return token ids of one training chat and its labels, -100 on everything but the reply.
 
         The reply ends with the end-of-turn token, which is labelled too. Prompt and reply are
-        tokenised apart, so that training and generation see the same prompt. ``num_tiles`` may also
+        tokenised separately, so that training and generation see the same prompt. ``num_tiles`` may
         be a list of the visual tokens of each tile, as for ``expand``.
         """
-        asked = self.render(prompt)
-        answer = self.render(prompt, reply).removeprefix(asked)
+        question = self.render(prompt)
+        answer = self.render(prompt, reply).removeprefix(question)
         answer = answer[: answer.rindex(TURN_END) + len(TURN_END)]
-        given, wanted = self._ids(*self.expand([asked], [num_tiles])), self._ids(answer)
-        return given + wanted, [-100] * len(given) + wanted
+        prompt_ids, reply_ids = (
+            self._ids(text) for text in (*self.expand([question], [num_tiles]), answer)
+        )
+        return prompt_ids + reply_ids, [-100] * len(prompt_ids) + reply_ids
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -260,7 +257,7 @@ class FcotvlProcessor(ProcessorMixin):
 
 
 def _flatten(images: Any) -> list[Image.Image]:
-    """Any nesting of pictures as one list."""
+    """Flatten any nesting of pictures into one list."""
     if images is None:
         return []
     if isinstance(images, Image.Image):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import isqrt
 from typing import Any
 
 import torch
@@ -26,37 +26,40 @@ from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens, token
 
 Features = Float[Tensor, "tile n width"]
 Visual = Float[Tensor, "tile k hidden"] | list[Float[Tensor, "_ hidden"]]
-"""What the LLM reads of each tile; a list where tiles have different numbers of tokens."""
+"""Projected visual tokens by tile; a list where tiles have different numbers of them."""
 
 
 def encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]) -> Features:
-    """Visual tokens after ViT and pixel shuffle, which teacher and student share."""
-    seen = model.vision_tower(pixel_values=pixel_values.to(model.dtype)).last_hidden_state[:, 1:]
-    side = int(sqrt(seen.shape[1]))
-    grid = seen.reshape(len(seen), side, side, -1)
+    """Return visual tokens after ViT and pixel shuffle, which teacher and student share."""
+    states = model.vision_tower(pixel_values=pixel_values.to(model.dtype)).last_hidden_state
+    patches = states[:, 1:]  # without the class token
+    side = isqrt(patches.shape[1])
+    grid = patches.reshape(len(patches), side, side, -1)
     shuffled = model.pixel_shuffle(grid, scale_factor=model.config.downsample_ratio)
-    return shuffled.reshape(len(seen), -1, shuffled.shape[-1])
+    return shuffled.reshape(len(patches), -1, shuffled.shape[-1])
 
 
-def connect(model: InternVLModel, tokens: Features, chosen: Sequence[int] | None = None) -> Visual:
-    """What the LLM reads of these visual tokens: compressed if the model does so, and projected.
+def project_visual_tokens(
+    model: InternVLModel, tokens: Features, tile_counts: Sequence[int] | None = None
+) -> Visual:
+    """Compress visual tokens, if the model has a compressor, and project them for the LLM.
 
     Args:
-        model: of a teacher or a student.
-        tokens: of each tile, after pixel shuffle.
-        chosen: how many visual tokens each tile becomes, where the model leaves that to the
-            processor (its ``tile_tokens``); other models do not look at it.
+        model: inner model of a teacher or a student.
+        tokens: visual tokens of each tile, after pixel shuffle.
+        tile_counts: the processor's ``tile_tokens``, how many visual tokens each tile becomes;
+            ignored by models that remove the same share of every tile.
 
     Raises:
-        ValueError: the model needs such a choice, and it is missing or of another model.
+        ValueError: the model needs ``tile_counts``, and they are missing or of another model.
     """
     compressor = getattr(model, "compressor", None)
     if compressor is not None and len(tile_tokens(model.config)) > 1:
-        if chosen is None:
+        if tile_counts is None:
             raise ValueError("tile_tokens is missing; use the processor that belongs to this model")
-        parts = compressor(tokens, chosen)
-        together: Tensor = model.multi_modal_projector(torch.cat(parts))
-        return list(together.split([len(part) for part in parts]))
+        parts = compressor(tokens, tile_counts)
+        joined: Tensor = model.multi_modal_projector(torch.cat(parts))
+        return list(joined.split([len(part) for part in parts]))
     if compressor is not None:
         tokens = compressor(tokens)
     projected: Tensor = model.multi_modal_projector(tokens)
@@ -64,7 +67,7 @@ def connect(model: InternVLModel, tokens: Features, chosen: Sequence[int] | None
 
 
 def build_compressor(config: FcotvlConfig) -> nn.Module:
-    """The compressor that the config names, with its own start."""
+    """Build the compressor that the config names, with its initial weights."""
     return compressors.build(
         config.compressor,
         width=token_width(config),
@@ -75,7 +78,7 @@ def build_compressor(config: FcotvlConfig) -> nn.Module:
 
 
 class FcotvlModel(InternVLModel):
-    """InternVL whose visual tokens pass a compressor before the projector."""
+    """InternVL whose visual tokens pass through a compressor before the projector."""
 
     config_class = FcotvlConfig
 
@@ -89,17 +92,16 @@ class FcotvlModel(InternVLModel):
         tile_tokens: Int[Tensor, " tile"] | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPooling:
-        """Compressed and projected visual tokens of each tile, as ``pooler_output``.
+        """Return compressed and projected visual tokens of each tile as ``pooler_output``.
 
         Args:
             pixel_values: normalised tiles.
-            tile_tokens: the processor's choice, for a student that leaves it one: how many visual
-                tokens each tile becomes. ``pooler_output`` is then a list.
+            tile_tokens: how many visual tokens each tile becomes, as the processor chose, for an
+                adaptive student. ``pooler_output`` is then a list.
         """
-        chosen = None if tile_tokens is None else tile_tokens.tolist()
-        return BaseModelOutputWithPooling(
-            pooler_output=connect(self, encode_tiles(self, pixel_values), chosen)
-        )
+        counts = None if tile_tokens is None else tile_tokens.tolist()
+        visual = project_visual_tokens(self, encode_tiles(self, pixel_values), counts)
+        return BaseModelOutputWithPooling(pooler_output=visual)
 
     def forward(
         self,
@@ -109,14 +111,14 @@ class FcotvlModel(InternVLModel):
         mm_encoder_outputs: Mapping[str, BaseModelOutputWithPooling] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As InternVL's, with ``tile_tokens`` beside ``pixel_values``."""
+        """Run InternVL's ``forward``, with ``tile_tokens`` beside ``pixel_values``."""
         if pixel_values is not None and mm_encoder_outputs is None:
             mm_encoder_outputs = {"image": self.get_image_features(pixel_values, tile_tokens)}
             pixel_values = None
         image = (mm_encoder_outputs or {}).get("image")
         if image is not None and isinstance(image.pooler_output, list):
-            whole = torch.cat(image.pooler_output)
-            mm_encoder_outputs = {"image": BaseModelOutputWithPooling(pooler_output=whole)}
+            joined = torch.cat(image.pooler_output)
+            mm_encoder_outputs = {"image": BaseModelOutputWithPooling(pooler_output=joined)}
         return super().forward(
             *args, pixel_values=pixel_values, mm_encoder_outputs=mm_encoder_outputs, **kwargs
         )
@@ -142,14 +144,14 @@ class FcotvlForConditionalGeneration(InternVLForConditionalGeneration):
     def prepare_inputs_for_generation(
         self, *args: Any, tile_tokens: Int[Tensor, " tile"] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """As InternVL's; it names ``tile_tokens``, since ``generate`` refuses unnamed inputs."""
+        """Name ``tile_tokens``, since ``generate`` refuses inputs it does not know."""
         if tile_tokens is not None:
             kwargs["tile_tokens"] = tile_tokens
         prepared: dict[str, Any] = super().prepare_inputs_for_generation(*args, **kwargs)
         return prepared
 
 
-# Without these two, hub-layout weights of the LLM do not match and are left random in silence.
+# Without these, the LLM's weights in the hub's layout do not match and silently stay random.
 register_checkpoint_conversion_mapping(
     "fcotvl", get_checkpoint_conversion_mapping("internvl"), overwrite=True
 )

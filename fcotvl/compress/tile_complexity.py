@@ -1,6 +1,6 @@
-"""How much a tile shows, and from how much on it keeps more of its visual tokens.
+"""How much a tile shows, and the threshold above which it keeps more of its visual tokens.
 
-Numbers of one tile's own normalised pixels: no tile depends on another, or on a batch.
+Complexity is computed from a tile's own normalised pixels and does not depend on other tiles.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.geometry import mixture
+from fcotvl.core.geometry import tile_shares
 
 
-def detail(tile: Float[np.ndarray, "3 h w"]) -> float:
+def tile_complexity(tile: Float[np.ndarray, "3 h w"]) -> float:
     """Mean absolute difference between neighbouring pixels, right and below, over all channels.
 
     0 for a tile of one colour; its unit is a standard deviation of the normalised pixels.
@@ -24,23 +24,23 @@ def detail(tile: Float[np.ndarray, "3 h w"]) -> float:
     return float(total / (down.size + right.size))
 
 
-def calibrate(details: Sequence[float], ratio: float, ratios: Sequence[float]) -> float:
-    """The threshold under which as many tiles fall as the mean budget wants.
+def calibrate(complexities: Sequence[float], ratio: float, ratios: Sequence[float]) -> float:
+    """Return the threshold that splits the tiles so that the mean ratio is met.
 
-    Tiles of equal detail stay together, so the budget may be missed where there are many.
+    Tiles of equal complexity stay on one side, so the ratio may be missed where many are equal.
 
     Args:
-        details: of a sample of tiles.
+        complexities: those of a sample of tiles.
         ratio: mean share of visual tokens removed.
-        ratios: what a tile at or above the threshold loses, and one below it.
+        ratios: share removed of a tile at or above the threshold, and of one below it.
 
     Raises:
-        DataError: there is no tile.
+        DataError: there are no tiles.
     """
-    if not details:
+    if not complexities:
         raise DataError("no tile to calibrate adaptive compression on; raise corpus.align")
-    _, below = mixture(ratio, ratios)
-    ordered = np.sort(np.asarray(details, dtype=np.float64))
+    _, below = tile_shares(ratio, ratios)
+    ordered = np.sort(np.asarray(complexities, dtype=np.float64))
     count = len(ordered)
     cuts = [k for k in range(count + 1) if k in (0, count) or ordered[k - 1] < ordered[k]]
     cut = min(cuts, key=lambda k: abs(k - float(below) * count))
@@ -52,7 +52,9 @@ def calibrate(details: Sequence[float], ratio: float, ratios: Sequence[float]) -
     return float(max(between, np.nextafter(ordered[cut - 1], np.inf)))
 
 
-def removed(details: Sequence[float], threshold: float, ratios: Sequence[float]) -> float:
-    """The mean share of visual tokens that tiles of these ``details`` lose."""
+def mean_removed_ratio(
+    complexities: Sequence[float], threshold: float, ratios: Sequence[float]
+) -> float:
+    """Mean share of visual tokens removed from tiles of these ``complexities``."""
     above, below = ratios
-    return float(np.mean([below if each < threshold else above for each in details]))
+    return float(np.mean([below if each < threshold else above for each in complexities]))

@@ -1,6 +1,6 @@
-"""When a reply is right, for training: used by rejection sampling and by the merge's utility.
+"""Whether a reply is right, for training: used by rejection sampling and by the merge's utility.
 
-Deliberately apart from ``fcotvl.evaluate.metrics``: those reproduce what published tools report,
+Deliberately separate from ``fcotvl.evaluate.metrics``: those reproduce what published tools report,
 and a fix in one of them must not change what is trained.
 """
 
@@ -21,7 +21,7 @@ _YEAR = re.compile(r"^(19|20)\d\d$")
 
 
 def final_answer(reply: str) -> str:
-    """What stands after the last ``Answer:`` on its line; all of a reply that has none."""
+    """The rest of the line after the last ``Answer:``; the whole reply where there is none."""
     _, marker, tail = reply.rpartition(MARKER)
     return tail.strip().partition("\n")[0].strip() if marker else reply.strip()
 
@@ -29,25 +29,25 @@ def final_answer(reply: str) -> str:
 def similarity(prediction: str, reference: str) -> float:
     """1 - Levenshtein distance / longer length, of normalised texts, in [0, 1]; 1 is equal.
 
-    The *similarity*: a published rejection sampler compares the distance with its threshold
-    instead, and so keeps the answers that are most wrong.
+    A published rejection sampler compares the *distance* with its threshold instead, and so keeps
+    the answers that are most wrong.
     """
     return Levenshtein.normalized_similarity(_normal(prediction), _normal(reference))
 
 
-def is_correct(prediction: str, references: Sequence[str], *, similar: float = 0.9) -> bool:
-    """Is ``prediction`` one of the ``references``?
+def is_correct(prediction: str, references: Sequence[str], *, min_similarity: float = 0.9) -> bool:
+    """Whether ``prediction`` agrees with one of the ``references``.
 
     Numbers agree within 5 % of the reference, years exactly; other text agrees where its
-    similarity is at least ``similar``. Without references nothing is correct.
+    similarity is at least ``min_similarity``, in [0, 1]. Without references nothing is correct.
     """
-    return any(_agree(prediction, reference, similar) for reference in references)
+    return any(_agree(prediction, reference, min_similarity) for reference in references)
 
 
-def _agree(prediction: str, reference: str, similar: float) -> bool:
+def _agree(prediction: str, reference: str, min_similarity: float) -> bool:
     predicted, target = _number(prediction), _number(reference)
     if target is None or _YEAR.match(reference.strip()):
-        return similarity(prediction, reference) >= (1.0 if target is not None else similar)
+        return similarity(prediction, reference) >= (1.0 if target is not None else min_similarity)
     if predicted is None:
         return False
     return math.isclose(predicted, target, rel_tol=0, abs_tol=TOLERANCE * abs(target))

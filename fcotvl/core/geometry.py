@@ -1,4 +1,4 @@
-"""How many visual tokens a tile becomes: prompt, connector and reports agree on it here."""
+"""Tile grids and visual-token counts, stated once for prompts, connector and reports."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def compressed(tokens: int, ratio: float) -> int:
     return tokens // g * m
 
 
-def mixture(ratio: float, ratios: Sequence[float]) -> tuple[Fraction, ...]:
-    """The share of tiles at each of one or two ratios whose mean is ``ratio``.
+def tile_shares(ratio: float, ratios: Sequence[float]) -> tuple[Fraction, ...]:
+    """Return the share of tiles at each of one or two ratios such that their mean is ``ratio``.
 
-    0.75 of (0.5, 0.875) -> (1/3, 2/3).
+    ``tile_shares(0.75, (0.5, 0.875))`` is ``(1/3, 2/3)``.
     """
     if len(ratios) == 1:
         return (Fraction(1),)
@@ -81,33 +81,29 @@ def mixture(ratio: float, ratios: Sequence[float]) -> tuple[Fraction, ...]:
 
 
 @lru_cache
-def grids(max_tiles: int, min_tiles: int = 1) -> tuple[tuple[int, int], ...]:
-    """All ``(columns, rows)`` of ``min_tiles`` to ``max_tiles`` tiles, fewest tiles first.
+def grids(max_tiles: int) -> tuple[tuple[int, int], ...]:
+    """List all ``(columns, rows)`` of up to ``max_tiles`` tiles, fewest tiles first.
 
     Raises:
-        ValueError: there is none.
+        ValueError: ``max_tiles`` is less than 1.
     """
-    if not 1 <= min_tiles <= max_tiles:
-        raise ValueError(
-            f"{min_tiles} to {max_tiles} tiles is not a range; expected 1 <= min <= max"
-        )
+    if max_tiles < 1:
+        raise ValueError(f"max_tiles is {max_tiles}; expected at least 1")
     sides = range(1, max_tiles + 1)
-    found = [(c, r) for c in sides for r in sides if min_tiles <= c * r <= max_tiles]
-    return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))
+    pairs = [(c, r) for c in sides for r in sides if c * r <= max_tiles]
+    return tuple(sorted(pairs, key=lambda grid: grid[0] * grid[1]))
 
 
-def best_grid(
-    width: int, height: int, *, tile_size: int, max_tiles: int, min_tiles: int = 1
-) -> tuple[int, int]:
-    """The ``(columns, rows)`` whose aspect ratio is closest to the picture's.
+def best_grid(width: int, height: int, *, tile_size: int, max_tiles: int) -> tuple[int, int]:
+    """Return the ``(columns, rows)`` whose aspect ratio is closest to the picture's.
 
     Of equally close grids the larger one is taken only if the picture covers more than half of it.
 
-    Source: InternVL 2410d1db, ``dynamic_preprocess``. The area there is compared with 448 px tiles.
+    Source: InternVL 2410d1db, ``dynamic_preprocess``, with its 448 px tiles.
     """
     aspect = width / height
     best, smallest = (1, 1), float("inf")
-    for columns, rows in grids(max_tiles, min_tiles):
+    for columns, rows in grids(max_tiles):
         difference = abs(aspect - columns / rows)
         fills = width * height > 0.5 * tile_size**2 * columns * rows
         if difference < smallest or (difference == smallest and fills):
@@ -116,6 +112,6 @@ def best_grid(
 
 
 def count_tiles(width: int, height: int, *, tile_size: int, max_tiles: int) -> int:
-    """How many tiles, thumbnail included, a picture of this size becomes."""
+    """Count the tiles of a picture of this size, thumbnail included."""
     columns, rows = best_grid(width, height, tile_size=tile_size, max_tiles=max_tiles)
     return columns * rows + (columns * rows > 1)

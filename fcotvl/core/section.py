@@ -12,7 +12,7 @@ Option = bool | int | float | str
 
 
 class Section(BaseModel):
-    """A block of YAML. Frozen; an unknown key is an error, and so is a number that is not finite."""
+    """A frozen block of YAML. Unknown keys and numbers that are not finite are errors."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False

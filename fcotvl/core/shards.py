@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,12 @@ def _row(record: Record) -> dict[str, Any]:
 
 def from_row(row: dict[str, Any]) -> Record:
     """The record of one Parquet row, as ``to_pylist`` gives it."""
-    turns = tuple(Turn(**{**turn, "answers": tuple(turn["answers"])}) for turn in row["turns"])
-    return Record(**{**row, "image": row["image"]["bytes"], "turns": turns})
+    return Record(**{**row, "image": row["image"]["bytes"], "turns": turns_of(row)})
+
+
+def turns_of(row: dict[str, Any]) -> tuple[Turn, ...]:
+    """The turns of one Parquet row."""
+    return tuple(Turn(**{**turn, "answers": tuple(turn["answers"])}) for turn in row["turns"])
 
 
 def write_shards(
@@ -93,6 +98,22 @@ def shards(folder: Path) -> list[Path]:
     raise DataError(f"{folder} holds no Parquet shards; run the stage that writes it (curate)")
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Report errors while reading shard ``path`` as one line.
+
+    Raises:
+        DataError: the shard is missing, truncated or of another schema.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} is not a readable shard ({reason}); delete it and run curate again"
+        ) from error
+
+
 def read_records(folder: Path) -> Iterator[Record]:
     """Yield the records of all shards in order, holding one row group in memory.
 
@@ -100,12 +121,6 @@ def read_records(folder: Path) -> Iterator[Record]:
         DataError: a shard is missing, truncated or of another schema.
     """
     for path in shards(folder):
-        try:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=256):
-                    yield from map(from_row, batch.to_pylist())
-        except (pa.ArrowException, OSError, TypeError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(
-                f"{path} is not a readable shard ({reason}); delete it and run curate again"
-            ) from error
+        with readable(path), pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                yield from map(from_row, batch.to_pylist())

@@ -1,12 +1,12 @@
 """One description, two engines.
 
-``Chain`` reads dvc.yaml and offers it as Snakemake rules; ``sync`` tells Snakemake what DVC wrote,
-``commit`` tells DVC what Snakemake built, ``publish`` makes DVC experiments of finished variants.
+``Pipeline`` reads dvc.yaml and offers it as Snakemake rules; ``sync`` tells Snakemake what DVC
+wrote, ``commit`` tells DVC what Snakemake built.
 
 Only the standard library and yaml: this runs whenever Snakemake starts.
 """
 
 from fcotvl.dag.exchange import begin, commit, end, sync
-from fcotvl.dag.pipeline import Chain
+from fcotvl.dag.pipeline import Pipeline
 
-__all__ = ["Chain", "begin", "commit", "end", "sync"]
+__all__ = ["Pipeline", "begin", "commit", "end", "sync"]

@@ -1,8 +1,8 @@
 """What DVC wrote, told to Snakemake; what Snakemake built, told to DVC.
 
 Snakemake trusts mtimes and its own records; DVC trusts checksums and dvc.lock. An output whose
-mtime is not the one in Snakemake's record was written by somebody else. The records are private to
-Snakemake, so it is pinned to its minor version and ``tests/workflow`` runs both engines.
+mtime is not the one in Snakemake's record was written by another program: it is *foreign*. The
+records are private to Snakemake, so its minor version is pinned and ``tests/workflow`` runs both.
 """
 
 from __future__ import annotations
@@ -16,87 +16,80 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.io import write_json
-from fcotvl.dag.pipeline import Chain, Job
+from fcotvl.dag.pipeline import GATE, Job, Pipeline
 from fcotvl.dag.subprocesses import EngineError, run
 
 LOCK = Path("dvc.lock")
-AT_WORK_DVC = Path(".dvc/tmp/rwlock")
-AT_WORK_SNAKEMAKE = Path(".snakemake/locks")
+DVC_AT_WORK = Path(".dvc/tmp/rwlock")
+SNAKEMAKE_AT_WORK = Path(".snakemake/locks")
 RECORDS = Path(".snakemake/metadata")
 STAMP = ".snakemake_timestamp"
 ADOPTING = "FCOTVL_ADOPTING"
-"""Set for the Snakemake run that only adopts: it must not start another."""
+"""Set for the Snakemake run that only adopts outputs: it must not start another."""
 
 
-def sync(chain: Chain) -> None:
+def sync(pipeline: Pipeline) -> None:
     """Tell Snakemake what DVC wrote since its last run; called when the Snakefile is parsed.
 
     Raises:
         EngineError: DVC is at work in this folder.
     """
-    if ADOPTING in os.environ or any(AT_WORK_SNAKEMAKE.glob("*")):
+    if ADOPTING in os.environ or any(SNAKEMAKE_AT_WORK.glob("*")):
         return  # outputs that a running Snakemake has not recorded yet are not foreign
     _refuse_beside_dvc()
-    jobs = chain.jobs()
-    told = _mtime(LOCK) if LOCK.exists() else 0
-    if any(is_built(job) and max(map(_mtime, job.outs)) > told for job in jobs.values()):
-        commit(chain)  # the last Snakemake was killed before it could
+    jobs = pipeline.jobs()
+    committed = _mtime(LOCK) if LOCK.exists() else 0
+    if any(is_built(job) and max(map(_mtime, job.outs)) > committed for job in jobs.values()):
+        commit(pipeline)  # the last Snakemake was killed before it could
     ours = {out for job in jobs.values() for out in job.outs}
-    for point in chain.grid():  # `dvc status` knows nothing of the other variants
-        for job in chain.jobs(**point).values():
+    for point in pipeline.grid():  # `dvc status` knows nothing of the other variants
+        for job in pipeline.jobs(**point).values():
             if ours.isdisjoint(job.outs) and _is_foreign(job):
                 _disown(job)
-    if doubtful := {name for name, job in jobs.items() if _is_there(job) and not is_built(job)}:
+    if doubtful := {name for name, job in jobs.items() if _exists(job) and not is_built(job)}:
         _adopt_or_disown(jobs, doubtful)
 
 
-def commit(chain: Chain) -> None:
+def commit(pipeline: Pipeline) -> None:
     """Tell DVC what Snakemake built, where params and sources are still those it was built from."""
-    jobs, changed = chain.jobs(), _changed()
-    todo = [name for name, job in jobs.items() if name in changed and is_built(job)]
-    if todo:
-        run("dvc", "commit", "--force", "--no-relink", *todo)
-        _say(f"committed to DVC: {', '.join(todo)}")
+    if not Path(GATE).exists():
+        return  # DVC takes no stage without it; the next run builds it and comes back here
+    jobs, changed = pipeline.jobs(), _changed()
+    names = [name for name, job in jobs.items() if name in changed and is_built(job)]
+    if names:
+        run("dvc", "commit", "--force", "--no-relink", *names)
+        _print(f"committed to DVC: {', '.join(names)}")
     if LOCK.exists():
         os.utime(LOCK)
 
 
 def _adopt_or_disown(jobs: dict[str, Job], doubtful: set[str]) -> None:
     changed = _changed()
-    unsure: set[str] = set()  # outputs that will be made anew
-    younger: set[str] = set()  # outputs that are adopted: what was made of them follows
+    rebuilt: set[str] = set()  # outputs that will be made anew
+    touched: set[str] = set()  # outputs that are adopted: what was made of them follows
     adopted, stale = [], []
     for name, job in jobs.items():  # in dvc.yaml's order, which is that of the chain
-        if name in changed or not unsure.isdisjoint(job.inputs):
-            unsure.update(job.outs)
+        if name in changed or not rebuilt.isdisjoint(job.inputs):
+            rebuilt.update(job.outs)
             if name in changed and _is_foreign(job):
                 _disown(job)
                 stale.append(name)
-        elif name in doubtful or not younger.isdisjoint(job.inputs):
-            younger.update(job.outs)
+        elif name in doubtful or not touched.isdisjoint(job.inputs):
+            touched.update(job.outs)
             adopted.append(name)
     if adopted:
-        adopt([jobs[name] for name in adopted])
-        _say(f"up to date by DVC's word: {', '.join(adopted)}")
+        _adopt([jobs[name] for name in adopted])
+        _print(f"up to date according to DVC: {', '.join(adopted)}")
     if stale:
-        _say(f"changed since DVC wrote them, to be rebuilt: {', '.join(stale)}")
+        _print(f"changed since DVC wrote them, to be rebuilt: {', '.join(stale)}")
 
 
-def adopt(jobs: Collection[Job]) -> None:
+def _adopt(jobs: Collection[Job]) -> None:
     """Put the mtimes of these jobs' outputs in order and record their params; nothing is run."""
     rules = sorted({job.stage for job in jobs})
     files = [out for job in jobs for out in job.outs]
-    options = [
-        "--touch",
-        "--nolock",
-        "--no-hooks",
-        "--rerun-incomplete",
-        "--cores",
-        "1",
-        "--quiet",
-        "all",
-    ]
-    forced = ["--forcerun", *rules, "--allowed-rules", *rules, "--", *files]
+    options = ["--touch", "--nolock", "--no-hooks", "--rerun-incomplete", "--cores", "1"]
+    forced = ["--quiet", "all", "--forcerun", *rules, "--allowed-rules", *rules, "--", *files]
     run("snakemake", *options, *forced, env={**os.environ, ADOPTING: "1"})
     if LOCK.exists():
         os.utime(LOCK)
@@ -111,23 +104,9 @@ def _disown(job: Job) -> None:
         os.utime(out, (1, 1))  # 0 would read as no time at all
 
 
-def _is_kept(job: Job) -> bool:
-    """Whether the outputs are there and Snakemake knows them."""
-    return all(_is_untouched(Path(out)) for out in job.outs)
-
-
-def _is_there(job: Job) -> bool:
-    return all(Path(path).exists() for path in (*job.inputs, *job.outs))
-
-
-def _is_foreign(job: Job) -> bool:
-    """Whether somebody else than Snakemake wrote an output last; inputs must be there to tell."""
-    return _is_there(job) and not _is_kept(job)
-
-
 def is_built(job: Job) -> bool:
     """Whether Snakemake made the outputs as it would today, and no input is younger than that."""
-    if not _is_there(job) or not _is_kept(job):
+    if not _exists(job) or not _is_untouched(job):
         return False
     youngest = max(map(_mtime, job.inputs))
     params, inputs = sorted(map(repr, job.params)), sorted(job.inputs)
@@ -140,8 +119,22 @@ def is_built(job: Job) -> bool:
     )
 
 
-def _is_untouched(out: Path) -> bool:
-    """Whether ``out`` is as Snakemake recorded it; a folder's time is that of a stamp inside."""
+def _exists(job: Job) -> bool:
+    return all(Path(path).exists() for path in (*job.inputs, *job.outs))
+
+
+def _is_foreign(job: Job) -> bool:
+    """Whether another program wrote an output last; inputs must exist to tell."""
+    return _exists(job) and not _is_untouched(job)
+
+
+def _is_untouched(job: Job) -> bool:
+    """Whether every output exists as Snakemake recorded it."""
+    return all(_is_recorded(Path(out)) for out in job.outs)
+
+
+def _is_recorded(out: Path) -> bool:
+    """Whether ``out`` is as old as its record; a folder's time is that of a stamp inside."""
     record = _record(out)
     if not record or not out.exists():
         return False
@@ -177,21 +170,20 @@ def _changed() -> set[str]:
 def begin() -> None:
     """Note for DVC that this Snakemake is at work: until it ends, DVC refuses to run a stage."""
     notes = _notes()
-    here = {"pid": os.getpid(), "cmd": "snakemake"}
-    notes["write"][str(Path("data").resolve())] = here
-    write_json(AT_WORK_DVC, notes)
+    notes["write"][str(Path("data").resolve())] = {"pid": os.getpid(), "cmd": "snakemake"}
+    write_json(DVC_AT_WORK, notes)
 
 
 def end() -> None:
-    """Withdraw the note of ``begin``; that of a killed Snakemake DVC withdraws itself."""
+    """Withdraw the note of ``begin``; DVC itself withdraws that of a killed Snakemake."""
     notes = _notes()
     others = {path: note for path, note in notes["write"].items() if note["pid"] != os.getpid()}
-    write_json(AT_WORK_DVC, notes | {"write": others})
+    write_json(DVC_AT_WORK, notes | {"write": others})
 
 
 def _notes() -> dict[str, Any]:
     """DVC's notes of who reads and writes what, by process id."""
-    text = AT_WORK_DVC.read_text(encoding="utf-8") if AT_WORK_DVC.exists() else ""
+    text = DVC_AT_WORK.read_text(encoding="utf-8") if DVC_AT_WORK.exists() else ""
     return {"read": {}, "write": {}} | json.loads(text or "{}")
 
 
@@ -215,5 +207,5 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr)

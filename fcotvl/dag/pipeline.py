@@ -16,10 +16,11 @@ import yaml
 WILDCARDS = ("compressor", "ratio", "seed", "recipe")
 VARIABLE = re.compile(r"\$\{([\w.]+)\}")
 GATE = "data/check.txt"
-"""The constant output of ``check``. For DVC it comes before all else. It is no input of a rule: the
-Snakefile validates when parsed, and cannot know that what is made again will be the same."""
-QUIET = " > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
-"""Progress goes to the log; of a failure, the last line comes to the terminal."""
+"""The constant output of ``check``, a dependency of every other stage under DVC. It is no input of
+a rule: the Snakefile validates when parsed, and cannot know that the file will be the same."""
+LOGGED = " > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
+"""Progress goes to the log; the last line of a failure comes to the terminal."""
+VARIANT = "data/{scale}/{compressor}-r{ratio}-s{seed}/{recipe}"
 
 Values = Mapping[str, Any]
 
@@ -29,11 +30,12 @@ class Stage:
     """One entry of dvc.yaml, its ``${...}`` untouched."""
 
     name: str
+    desc: str
     cmd: str
     deps: tuple[str, ...]
     outs: tuple[str, ...]
     params: tuple[tuple[str, str | None], ...]
-    """Pairs of a file and a key of it (none: every key)."""
+    """Pairs of a file and a key in it (none: every key)."""
     items: str | None
     """The key of params.yaml that a ``foreach`` runs over."""
 
@@ -56,7 +58,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Job:
-    """A stage of one experiment, everything filled in."""
+    """A stage of one experiment, with every variable filled in."""
 
     stage: str
     cmd: str
@@ -65,13 +67,16 @@ class Job:
     params: list[str]
 
 
-class Chain:
-    """The stages of dvc.yaml with the values of params.yaml and of its scale."""
+class Pipeline:
+    """The stages of dvc.yaml with the values of params.yaml, of its scale and of its mix.
+
+    Args:
+        root: folder of dvc.yaml and params.yaml.
+    """
 
     def __init__(self, root: Path = Path()) -> None:
-        """Read dvc.yaml and params.yaml below ``root``, the current folder by default."""
-        for remembered in (_read, _members):  # files may have changed since the last chain
-            remembered.cache_clear()
+        for cached in (_read, _files_below):  # files may have changed since the last pipeline
+            cached.cache_clear()
         self.root = root
         self.stages = read_stages(root / "dvc.yaml")
         self.values: dict[str, Any] = _read(root / "params.yaml")
@@ -88,23 +93,24 @@ class Chain:
             input=list(self._inputs(stage, paths)),
             output=list(self._outs(stage, paths)),
             params=[self._param(file, key) for file, key in self._keys(stage)],
-            shell=_fill(stage.cmd, command) + QUIET,
+            shell=_fill(stage.cmd, command) + LOGGED,
         )
 
     def jobs(self, **point: Any) -> dict[str, Job]:
         """Return an experiment's jobs by DVC's names (``sft@full``); ``point`` replaces params."""
         values = self.values | point
-        values["modules"] = list(dict.fromkeys([*values["modules"], values["recipe"]]))
+        recipes = [*values["ablation_recipes"], values["recipe"]]
+        values["ablation_recipes"] = list(dict.fromkeys(recipes))
         jobs = {}
         for stage in self.stages.values():
-            for item in _look(values, stage.items) if stage.items else [None]:
-                one = values if item is None else values | {"item": item, "recipe": item}
+            for item in _look_up(values, stage.items) if stage.items else [None]:
+                filled = values if item is None else values | {"item": item, "recipe": item}
                 jobs[stage.name if item is None else f"{stage.name}@{item}"] = Job(
                     stage=stage.name,
-                    cmd=_fill(stage.cmd, one),
-                    inputs=list(self._inputs(stage, one)),
-                    outs=list(self._outs(stage, one)),
-                    params=[self._param(*pair)(one) for pair in self._keys(stage)],
+                    cmd=_fill(stage.cmd, filled),
+                    inputs=list(self._inputs(stage, filled)),
+                    outs=list(self._outs(stage, filled)),
+                    params=[self._param(*pair)(filled) for pair in self._keys(stage)],
                 )
         return jobs
 
@@ -113,25 +119,29 @@ class Chain:
         axes = self.values["ablation"]
         return [dict(zip(axes, point, strict=True)) for point in product(*axes.values())]
 
+    def grid_folders(self) -> list[str]:
+        """Return the folder of each point of the grid."""
+        return [VARIANT.format(scale=self.values["scale"], **point) for point in self.grid()]
+
     def _outs(self, stage: Stage, values: Values) -> Iterator[str]:
-        several = stage.items and "item" not in values
-        for item in _look(values, str(stage.items)) if several else [values.get("item")]:
+        is_open = stage.items and "item" not in values
+        for item in _look_up(values, str(stage.items)) if is_open else [values.get("item")]:
             yield from (_fill(out, {**values, "item": item}) for out in stage.outs)
 
     def _inputs(self, stage: Stage, values: Values) -> Iterator[str]:
         """The deps; a folder of sources, or of several stages' outputs, as its files."""
-        made = [out for other in self.stages.values() for out in self._outs(other, values)]
+        outputs = [out for other in self.stages.values() for out in self._outs(other, values)]
         for dep in stage.deps:
-            if dep == GATE:
-                continue
             path = _fill(dep, values)
-            below = [out for out in made if out.startswith(f"{path}/")]
-            if path in made:
+            below = [out for out in outputs if out.startswith(f"{path}/")]
+            if path == GATE:
+                continue
+            if path in outputs:
                 yield path
             elif below:
                 yield from below
             elif (self.root / path).is_dir():
-                yield from _members(self.root / path, self.root)
+                yield from _files_below(self.root / path, self.root)
             else:
                 yield path
 
@@ -145,7 +155,7 @@ class Chain:
         def param(wildcards: Values) -> str:
             values = self.values | dict(wildcards.items())
             name = _fill(key, values | {"item": values["recipe"]})
-            return f"{name}={json.dumps(_look(self._source(file), name), sort_keys=True)}"
+            return f"{name}={json.dumps(_look_up(self._source(file), name), sort_keys=True)}"
 
         return param
 
@@ -159,13 +169,13 @@ def read_stages(path: Path) -> dict[str, Stage]:
     for name, entry in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].items():
         body = entry.get("do", entry)
         items = VARIABLE.fullmatch(entry.get("foreach", ""))
+        outs = [out for kind in ("outs", "metrics", "plots") for out in _names(body.get(kind, ()))]
         stages[name] = Stage(
             name=name,
+            desc=body.get("desc", name),
             cmd=body["cmd"],
             deps=tuple(_names(body.get("deps", ()))),
-            outs=tuple(
-                o for kind in ("outs", "metrics", "plots") for o in _names(body.get(kind, ()))
-            ),
+            outs=tuple(outs),
             params=tuple(_pairs(body.get("params", ()))),
             items=items[1] if items else None,
         )
@@ -192,12 +202,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _members(folder: Path, root: Path) -> list[str]:
+def _files_below(folder: Path, root: Path) -> list[str]:
     files = (path.relative_to(root) for path in folder.rglob("*") if path.is_file())
     return sorted(str(path) for path in files if "__pycache__" not in path.parts)
 
 
-def _look(values: Values, key: str) -> Any:
+def _look_up(values: Values, key: str) -> Any:
     found: Any = values
     for part in key.split("."):
         found = found[part]
@@ -205,4 +215,4 @@ def _look(values: Values, key: str) -> Any:
 
 
 def _fill(text: str, values: Values) -> str:
-    return VARIABLE.sub(lambda match: str(_look(values, match[1])), text)
+    return VARIABLE.sub(lambda match: str(_look_up(values, match[1])), text)

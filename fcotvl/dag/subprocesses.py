@@ -1,20 +1,20 @@
-"""Other programs: run, and a failure told in one line."""
+"""Other programs: run, and a failure reported in one line."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from fcotvl.core.errors import FcotvlError
 
-OURS: Mapping[str, Sequence[str]] = {
+PYTHON: Mapping[str, tuple[str, ...]] = {
     "python": (sys.executable,),
     "dvc": (sys.executable, "-m", "dvc"),
     "snakemake": (sys.executable, "-m", "snakemake"),
 }
-"""What is installed beside this Python, whatever the PATH says."""
+"""What is installed beside this Python, whatever PATH says."""
 
 
 class EngineError(FcotvlError):
@@ -27,7 +27,7 @@ def run(*command: str, folder: Path = Path(), env: Mapping[str, str] | None = No
     Raises:
         EngineError: it failed.
     """
-    words = [*OURS.get(command[0], command[:1]), *command[1:]]
+    words = [*PYTHON.get(command[0], command[:1]), *command[1:]]
     done = subprocess.run(  # noqa: S603 - our own commands
         words, cwd=folder, env=env, capture_output=True, text=True, check=False
     )

@@ -1,1 +1,1 @@
-"""The evaluate room: metrics, benchmarks, intervals, and scores from tables of predictions."""
+"""Metrics, benchmarks, and scores from tables of predictions."""

@@ -1,13 +1,13 @@
-"""What a model costs, from its config alone: FLOPs by part, KV-cache bytes and parameters.
+"""Cost of a model from its config alone: FLOPs by part, KV-cache bytes and parameters.
 
-A multiplication with its addition counts as 2 FLOPs, matrix products only, and attention as the
-full square: what ``torch.utils.flop_counter`` counts. Causal kernels may do half of the square.
+Counted as ``torch.utils.flop_counter`` does: matrix products only, 2 FLOPs for a multiplication and
+its addition, and the full square of attention, of which causal kernels may compute half.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,18 +19,19 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 from fcotvl.compress.config import (
     FcotvlConfig,
     full_tokens,
+    head_dim,
     tile_ratios,
     tile_tokens,
     token_width,
 )
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
-from fcotvl.core.geometry import mixture
-from fcotvl.inference.fastv import Prune
+from fcotvl.core.geometry import tile_shares
+from fcotvl.inference.pruned_decoding import Pruning
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One prompt about one picture; FLOPs but for ``kv_bytes``."""
+    """Cost of one prompt about one picture, in FLOPs except ``kv_bytes``."""
 
     vit: int
     compressor: int
@@ -38,13 +39,13 @@ class Cost:
     prefill: int
     """LLM and head up to the first new token."""
     decode: int
-    """LLM and head for the second new token; later ones differ by their longer context only."""
+    """LLM and head for the second new token; later ones only have a longer context."""
     kv_bytes: int
-    """Cache after prefill."""
+    """Size of the KV cache after prefill, in bytes."""
 
     @property
     def connector(self) -> int:
-        """Compressor and projector; pixel shuffle only moves numbers."""
+        """Compressor and projector; pixel shuffle computes nothing."""
         return self.compressor + self.projector
 
     @property
@@ -58,49 +59,45 @@ def cost(
     *,
     tiles: int | Sequence[int],
     text_tokens: int,
-    prune: Prune | None = None,
+    pruning: Pruning | None = None,
     bytes_per_number: int = 2,
 ) -> Cost:
-    """The cost of a prompt of ``tiles`` tiles and ``text_tokens`` other tokens.
+    """Compute the cost of a prompt of ``tiles`` tiles and ``text_tokens`` other tokens.
 
     Args:
-        config: of a teacher or a student.
-        tiles: how many, thumbnail included, or a list of the visual tokens of each. Where tiles
-            have different numbers of them, the mean budget is what counts without the list.
-        text_tokens: everything that is no visual token, the chat template's tokens too.
-        prune: visual tokens that are dropped at prefill, as by FastV.
-        bytes_per_number: of the KV cache; 2 for bfloat16.
+        config: config of a teacher or a student.
+        tiles: number of tiles, thumbnail included, or a list of the visual tokens of each tile.
+            Given only a number, an adaptive student is counted at its mean ratio.
+        text_tokens: all tokens except visual ones, with those of the chat template.
+        pruning: how visual tokens are dropped at prefill, if at all.
+        bytes_per_number: bytes of a number in the KV cache; 2 for bfloat16.
     """
-    kinds = _kinds(config, tiles)
-    visual = int(sum(tokens * number for tokens, number in kinds.items()))
-    whole, layers = visual + text_tokens, config.text_config.num_hidden_layers
-    if prune is None:
-        lengths = [whole] * layers
-    else:
-        short = prune.kept(visual) + text_tokens
-        lengths = [whole] * prune.layer + [short] * (layers - prune.layer)
+    counts = _tile_counts(config, tiles)
+    visual = int(sum(tokens * number for tokens, number in counts.items()))
+    full, layers = visual + text_tokens, config.text_config.num_hidden_layers
+    lengths, scoring = [full] * layers, 0
+    if pruning is not None:
+        short = pruning.kept(visual) + text_tokens
+        lengths = [full] * pruning.layer + [short] * (layers - pruning.layer)
+        scoring = pruning.scoring_flops(config, full)
     head = 2 * config.text_config.hidden_size * config.text_config.vocab_size
-    ranking = _ranking(config, whole) if prune is not None and prune.kind == "fastv" else 0
     _, key_value_width = _attention_widths(config)
     return Cost(
-        vit=int(sum(kinds.values())) * _vit(config),
-        compressor=int(sum(number * _compressor(config, n) for n, number in kinds.items())),
+        vit=int(sum(counts.values())) * _vit(config),
+        compressor=int(sum(number * _compressor(config, n) for n, number in counts.items())),
         projector=visual * 2 * _projector_weights(config),
-        prefill=sum(_llm_layer(config, length, length) for length in lengths) + head + ranking,
+        prefill=sum(_llm_layer(config, length, length) for length in lengths) + head + scoring,
         decode=sum(_llm_layer(config, 1, length + 1) for length in lengths) + head,
         kv_bytes=sum(lengths) * 2 * key_value_width * bytes_per_number,
     )
 
 
 def parameters(config: InternVLConfig) -> dict[str, int]:
-    """Parameters by part; an embedding that is tied to the head counts once, in the LLM."""
-    kind = (
-        FcotvlForConditionalGeneration
-        if isinstance(config, FcotvlConfig)
-        else InternVLForConditionalGeneration
-    )
+    """Count parameters by part; an embedding tied to the head counts once, in the LLM."""
+    is_student = isinstance(config, FcotvlConfig)
+    model_class = FcotvlForConditionalGeneration if is_student else InternVLForConditionalGeneration
     with torch.device("meta"):
-        model = kind(config)
+        model = model_class(config)
     parts = {
         "vit": "vision_tower",
         "compressor": "compressor",
@@ -115,18 +112,16 @@ def parameters(config: InternVLConfig) -> dict[str, int]:
     return {"compressor": 0, **counts, "llm": total - sum(counts.values()), "total": total}
 
 
-def _kinds(config: InternVLConfig, tiles: int | Sequence[int]) -> Mapping[int, Fraction | int]:
-    """How many tiles become so many visual tokens; of a mean budget, not always whole numbers."""
+def _tile_counts(config: InternVLConfig, tiles: int | Sequence[int]) -> dict[int, Fraction | int]:
+    """Number of tiles by their visual tokens; at a mean ratio not always a whole number."""
     if not isinstance(tiles, int):
-        return Counter(tiles)
-    shares = mixture(getattr(config, "ratio", 0.0), tile_ratios(config))
-    return {
-        tokens: tiles * share for tokens, share in zip(tile_tokens(config), shares, strict=True)
-    }
+        return dict(Counter(tiles))
+    shares = tile_shares(getattr(config, "ratio", 0.0), tile_ratios(config))
+    return {n: tiles * share for n, share in zip(tile_tokens(config), shares, strict=True)}
 
 
 def _vit(config: InternVLConfig) -> int:
-    """FLOPs of the ViT on one tile, its class token included."""
+    """FLOPs of the ViT on one tile, class token included."""
     vision = config.vision_config
     patch_rows, patch_columns = vision.patch_size
     patches = (vision.image_size[0] // patch_rows) * (vision.image_size[1] // patch_columns)
@@ -137,15 +132,15 @@ def _vit(config: InternVLConfig) -> int:
 
 
 def _compressor(config: InternVLConfig, tokens: int) -> int:
-    """FLOPs of making one tile ``tokens`` long, counted on the graph without computing it."""
+    """FLOPs of compressing one tile to ``tokens``, counted on the meta device."""
     if not isinstance(config, FcotvlConfig):
         return 0
-    # The plain implementation of attention, since fused ones are not counted on every device.
+    # Plain attention, since fused kernels are not counted on every device.
     plain = sdpa_kernel(SDPBackend.MATH)
     with torch.device("meta"), plain, FlopCounterMode(display=False) as counter:
         tile = torch.empty(1, full_tokens(config), token_width(config))
-        choice = ([tokens],) if len(tile_tokens(config)) > 1 else ()
-        build_compressor(config)(tile, *choice)
+        counts = ([tokens],) if len(tile_tokens(config)) > 1 else ()
+        build_compressor(config)(tile, *counts)
     return int(counter.get_total_flops())
 
 
@@ -157,22 +152,15 @@ def _projector_weights(config: InternVLConfig) -> int:
 
 def _attention_widths(config: InternVLConfig) -> tuple[int, int]:
     """Channels of all query heads, and of all key (or value) heads."""
-    text = config.text_config
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    text, head = config.text_config, head_dim(config)
     return text.num_attention_heads * head, text.num_key_value_heads * head
 
 
 def _llm_layer(config: InternVLConfig, queries: int, keys: int) -> int:
-    """FLOPs of one LLM layer for so many new tokens over so many cached and new ones."""
+    """FLOPs of one LLM layer for ``queries`` new tokens that attend to ``keys`` tokens."""
     text = config.text_config
     query_width, key_value_width = _attention_widths(config)
     projections = text.hidden_size * (2 * query_width + 2 * key_value_width)
     feed_forward = 3 * text.hidden_size * text.intermediate_size
     attention = 2 * keys * query_width
     return int(2 * queries * (projections + feed_forward + attention))
-
-
-def _ranking(config: InternVLConfig, keys: int) -> int:
-    """FLOPs of the one row of attention by which FastV ranks visual tokens."""
-    query_width, _ = _attention_widths(config)
-    return int(2 * query_width * (config.text_config.hidden_size + keys))

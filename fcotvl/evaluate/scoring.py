@@ -2,18 +2,20 @@
 
 Both are pandas data frames:
 
-* predictions, one row a reply: ``system``, ``benchmark``, ``prompt`` (``direct`` or ``cot``),
+* predictions, one row per reply: ``system``, ``benchmark``, ``prompt`` (``direct`` or ``cot``),
   ``kind``, ``image_id``, ``question_id``, ``prediction`` (the raw reply), ``references`` (a list of
   strings, empty where hidden), and, optionally, ``source`` (the record's, as ``chartqa/human``).
-* scores, one row a reply and metric: the same without ``prediction`` and ``references``, with
+* scores, one row per reply and metric: the same without ``prediction`` and ``references``, with
   ``metric`` and ``score`` in [0, 1].
 """
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from fcotvl.core.answers import final_answer
 from fcotvl.core.errors import DataError
@@ -26,41 +28,87 @@ PREDICTION_COLUMNS = [*KEYS, "prediction", "references"]
 SCORE_COLUMNS = [*KEYS, "metric", "score"]
 
 
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The predictions in a Parquet file.
+
+    Raises:
+        DataError: there is no such file, or it is not a Parquet file.
+    """
+    return _read(path, "predictions", "predict")
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """The scores in a Parquet file.
+
+    Raises:
+        DataError: there is no such file, or it is not a table of scores.
+    """
+    table = _read(path, "scores", "score")
+    if missing := set(SCORE_COLUMNS) - set(table.columns):
+        raise DataError(f"{path} is not a table of scores: it has no {', '.join(sorted(missing))}")
+    return table
+
+
+def _read(path: Path, content: str, stage: str) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} is not a table of {content} ({reason}); run {stage} first"
+        ) from error
+
+
 def score_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     """Score every reply by every metric of its benchmark.
 
-    A chain-of-thought reply is scored by its final answer, a direct one as it stands. Questions
-    without references are left out.
+    Questions without references are left out.
 
     Raises:
-        DataError: a column is missing, a question is answered twice, or none has references.
+        DataError: the predictions are malformed (see ``checked``), or none has references.
     """
-    table = _checked(predictions)
+    table = checked(predictions)
     known = table[table["references"].map(len) > 0]
     if len(known) < len(table):
         log.warning("%d replies have no references and no score", len(table) - len(known))
     if known.empty:
-        raise DataError("no prediction has references; write a submission file for a hidden test")
+        raise DataError(
+            "no prediction has references; for a hidden test set, run fcotvl submit instead"
+        )
+    scorers = {
+        name: {metric: metrics.get(metric) for metric in benchmarks.get(name).metrics}
+        for name in known["benchmark"].unique()
+    }
     rows = [
-        (*(row[key] for key in KEYS), name, metrics.get(name)(answer, row["references"]))
+        (*(row[key] for key in KEYS), metric, score(text, row["references"]))
         for row in known.to_dict("records")
-        for answer in [_answer(row["prediction"], row["prompt"])]
-        for name in benchmarks.get(row["benchmark"]).metrics
+        for text in [answer(row["prediction"], row["prompt"])]
+        for metric, score in scorers[row["benchmark"]].items()
     ]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
-def _checked(predictions: pd.DataFrame) -> pd.DataFrame:
+def checked(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A copy of ``predictions`` with a ``source`` and lists of references throughout.
+
+    Raises:
+        DataError: a column or a reply is missing, or a question is answered twice.
+    """
     table = predictions.assign(source=predictions.get("source", ""))
     if missing := [name for name in PREDICTION_COLUMNS if name not in table]:
-        raise DataError(f"the predictions have no column {missing[0]!r}; run evaluate again")
+        raise DataError(f"the predictions have no column {missing[0]!r}; run predict again")
     identity = ["system", "benchmark", "prompt", "question_id"]
-    if (twice := table.duplicated(identity)).any():
-        first = " / ".join(map(str, table.loc[twice, identity].iloc[0]))
-        raise DataError(f"{twice.sum()} questions are answered twice, the first is {first}")
+    for problem, found in (
+        ("answered twice", table.duplicated(identity)),
+        ("without a reply", table["prediction"].isna()),
+    ):
+        if found.any():
+            first = " / ".join(map(str, table.loc[found, identity].iloc[0]))
+            raise DataError(f"{found.sum()} questions are {problem}, the first is {first}")
     references = [[] if one is None else list(one) for one in table["references"]]
     return table.assign(references=pd.Series(references, index=table.index, dtype=object))
 
 
-def _answer(reply: str, prompt: str) -> str:
+def answer(reply: str, prompt: str) -> str:
+    """What is scored: a chain of thought's final answer, a direct reply as it stands."""
     return final_answer(reply) if prompt == "cot" else reply

@@ -1,9 +1,9 @@
-"""Wall-clock time of a system's parts as ratios to the teacher, measured in turn in one run."""
+"""Wall-clock time of each part of a system as a ratio to the teacher, measured in one run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,32 +11,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
-from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.student import connect, encode_tiles
+from fcotvl.compress.student import encode_tiles, project_visual_tokens
 from fcotvl.core.records import Record
 from fcotvl.evaluate.cost import cost
-from fcotvl.inference.decoding import Decoder, Ids, Mask
-from fcotvl.inference.fastv import Prune, PrunedDecoder
+from fcotvl.inference.decoding import Ids, Mask
+from fcotvl.inference.pruned_decoding import System
 
 PARTS = ("vision", "prefill", "decode", "total")
-"""ViT and connector; the LLM's first pass; one further token; an answer of ``NEW_TOKENS``."""
+"""ViT and connector; the LLM's prefill; one further token; a reply of ``NEW_TOKENS``."""
 NEW_TOKENS = 16
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A system in the race; the first one is what the others are measured against."""
-
-    name: str
-    model: InternVLForConditionalGeneration
-    prune: Prune | None = None
-
-
-def race(
-    contenders: Sequence[Contender],
+def measure_speed(
+    systems: Mapping[str, System],
     processor: FcotvlProcessor,
     records: Sequence[Record],
     prompt: Callable[[Record], str],
@@ -44,50 +34,52 @@ def race(
     max_tiles: int,
     pairs: int,
 ) -> pd.DataFrame:
-    """Time of each part as a ratio to the first contender's in the same turn.
+    """Measure the time of each part as a ratio to the first system's in the same round.
 
     Args:
-        contenders: the teacher, then the others.
+        systems: by name, the teacher first.
         processor: the teacher's.
         records: one batch of images.
-        prompt: what each image is asked.
-        max_tiles: tiles an image at most.
-        pairs: turns that count; one more comes first, to warm up.
+        prompt: makes the prompt about an image.
+        max_tiles: largest number of tiles per image, thumbnail not counted.
+        pairs: rounds that count, in each of which all systems take their turn; one more round
+            comes first, to warm up.
 
     Returns:
-        system, part, time (median ratio; 0.5 is twice as fast), low, high (least and greatest: of
-        7 turns they enclose the true median with 98 % confidence), flops (ratio that the cost
-        model predicts), pairs, removed (share of the first's visual tokens that the prompts do not
-        have; pruning comes later), tiles (of all images).
+        system, part, time (median ratio; 0.5 is twice as fast), low, high (minimum and maximum: of
+        7 rounds they enclose the true median with 98 % confidence), flops (ratio that the cost
+        model predicts), pairs, removed (share of the teacher's visual tokens that the prompts lack;
+        pruning comes later), tiles (of all images).
     """
-    batches = {c.name: _prepare(c, processor, records, prompt, max_tiles) for c in contenders}
-    turns = [
-        {c.name: _time(c, batches[c.name]) for c in contenders}
+    batches = {
+        name: _prepare(system, processor, records, prompt, max_tiles)
+        for name, system in systems.items()
+    }
+    rounds = [
+        {name: _time(system, batches[name]) for name, system in systems.items()}
         for _ in tqdm(range(pairs + 1), desc="speed", disable=None)
     ]
-    work = {c.name: _flops(c, batches[c.name]) for c in contenders}
-    first = contenders[0].name
+    flops = {name: _flops(system, batches[name]) for name, system in systems.items()}
     visual = {
-        c.name: int((batches[c.name].input_ids == c.model.config.image_token_id).sum())
-        for c in contenders
+        name: int((batches[name].input_ids == system.model.config.image_token_id).sum())
+        for name, system in systems.items()
     }
+    teacher, *others = systems
     rows = []
-    for contender in contenders[1:]:
+    for name in others:
         for part in PARTS:
-            ratios = pd.Series(
-                [turn[contender.name][part] / turn[first][part] for turn in turns[1:]]
-            )
+            ratios = pd.Series([times[name][part] / times[teacher][part] for times in rounds[1:]])
             rows.append(
                 {
-                    "system": contender.name,
+                    "system": name,
                     "part": part,
                     "time": ratios.median(),
                     "low": ratios.min(),
                     "high": ratios.max(),
-                    "flops": work[contender.name][part] / work[first][part],
+                    "flops": flops[name][part] / flops[teacher][part],
                     "pairs": pairs,
-                    "removed": 1 - visual[contender.name] / visual[first],
-                    "tiles": len(batches[contender.name].pixels),
+                    "removed": 1 - visual[name] / visual[teacher],
+                    "tiles": len(batches[name].pixels),
                 }
             )
     return pd.DataFrame(rows)
@@ -95,73 +87,72 @@ def race(
 
 @dataclass(frozen=True)
 class Batch:
-    """What one contender is given: the same images and words, with its own number of tokens."""
+    """Inputs of one system: the same images and words, with its own number of visual tokens."""
 
     pixels: Float[Tensor, "tile 3 h w"]
     input_ids: Ids
     attention_mask: Mask
     names: list[str]
     tiles: Sequence[int | list[int]]
-    """Of each image, as the processor's ``tiles`` gives them."""
-    chosen: list[int] | None
+    """Tiles of each image, as the processor's ``tiles`` gives them."""
+    tile_tokens: list[int] | None
     """Visual tokens of each tile, where the processor chooses them."""
 
 
 def _prepare(
-    contender: Contender,
+    system: System,
     processor: FcotvlProcessor,
     records: Sequence[Record],
     prompt: Callable[[Record], str],
     max_tiles: int,
 ) -> Batch:
-    model = contender.model
+    model = system.model
     adapted = processor_for(processor, model.config)
-    seen = adapted.image_processor(
+    vision = adapted.image_processor(
         [record.decode() for record in records], max_tiles=max_tiles, return_tensors="pt"
     )
-    tiles = adapted.tiles(seen)
+    tiles = adapted.tiles(vision)
     chats = adapted.expand([adapted.render(prompt(r)) for r in records], tiles)
-    tokens = adapted.tokenizer(
-        chats, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
-    ).to(model.device)
+    tokens = adapted.tokenize(chats).to(model.device)
     return Batch(
-        seen["pixel_values"].to(model.device, model.dtype),
+        vision["pixel_values"].to(model.device, model.dtype),
         tokens["input_ids"],
         tokens["attention_mask"],
         [record.id for record in records],
         tiles,
-        seen["tile_tokens"].tolist() if "tile_tokens" in seen else None,
+        vision["tile_tokens"].tolist() if "tile_tokens" in vision else None,
     )
 
 
-def _time(contender: Contender, batch: Batch) -> dict[str, float]:
+def _time(system: System, batch: Batch) -> dict[str, float]:
     """Seconds of each part for one batch."""
-    model, prune = contender.model, contender.prune
-    decoder = PrunedDecoder(model, prune, batch.names) if prune else Decoder(model)
+    model, decoder = system.model.model, system.decoder(batch.names)
     with torch.inference_mode():
-        began = _now()
-        features = connect(model.model, encode_tiles(model.model, batch.pixels), batch.chosen)
-        looked = _now()
+        start = _now()
+        features = project_visual_tokens(
+            model, encode_tiles(model, batch.pixels), batch.tile_tokens
+        )
+        encoded = _now()
         logits = decoder.prefill(batch.input_ids, batch.attention_mask, features)
-        read = _now()
+        prefilled = _now()
         for _ in range(NEW_TOKENS - 1):
             logits = decoder.step(logits.argmax(dim=-1))
-        answered = _now()
+        end = _now()
     return {
-        "vision": looked - began,
-        "prefill": read - looked,
-        "decode": (answered - read) / (NEW_TOKENS - 1),
-        "total": answered - began,
+        "vision": encoded - start,
+        "prefill": prefilled - encoded,
+        "decode": (end - prefilled) / (NEW_TOKENS - 1),
+        "total": end - start,
     }
 
 
-def _flops(contender: Contender, batch: Batch) -> dict[str, int]:
-    """What the cost model predicts for the same parts."""
-    config = contender.model.config
+def _flops(system: System, batch: Batch) -> dict[str, int]:
+    """FLOPs that the cost model predicts for the same parts."""
+    config = system.model.config
     is_text = batch.attention_mask.bool() & (batch.input_ids != config.image_token_id)
     lengths = is_text.sum(dim=-1).tolist()
     costs = [
-        cost(config, tiles=tiles, text_tokens=length, prune=contender.prune)
+        cost(config, tiles=tiles, text_tokens=length, pruning=system.pruning)
         for tiles, length in zip(batch.tiles, lengths, strict=True)
     ]
     parts = {
@@ -174,7 +165,7 @@ def _flops(contender: Contender, batch: Batch) -> dict[str, int]:
 
 
 def _now() -> float:
-    """Seconds, once the accelerator has done what it was given."""
+    """Seconds on the clock, once the accelerator has finished its work."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return time.perf_counter()

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from fcotvl.core.answers import final_answer
 from fcotvl.core.errors import DataError
+from fcotvl.evaluate.scoring import answer
+
+_QUESTION_ID = re.compile(r"(?:(?:docvqa|infographicvqa)-test-)?(\d+)")
+"""An official integer, or the id that our readers make of it: ``docvqa-test-57344``."""
 
 
-def submission(predictions: pd.DataFrame, question_ids: Iterable[int]) -> str:
+def submission(predictions: pd.DataFrame, question_ids: Iterable[object]) -> str:
     """The JSON text to submit: ``[{"questionId": 1, "answer": "..."}, ...]``, by question id.
 
     Args:
         predictions: of one system, benchmark and prompt, columns as in ``scoring``.
-        question_ids: all questions of the official test file.
+        question_ids: all questions of the test split, named as in ``predictions``.
 
     Raises:
-        DataError: the server would refuse the file.
+        DataError: a reply is missing, or the server would refuse the file.
     """
+    if (missing := predictions["prediction"].isna()).any():
+        first = predictions.loc[missing, "question_id"].iloc[0]
+        raise DataError(f"{missing.sum()} questions are without a reply, the first is {first}")
     answers = [
-        (_integer(row.question_id), final_answer(text) if row.prompt == "cot" else text)
+        (official_id(row.question_id), answer(str(row.prediction), str(row.prompt)))
         for row in predictions.itertuples(index=False)
-        for text in [str(row.prediction)]
     ]
-    rows = [{"questionId": key, "answer": answer} for key, answer in sorted(answers)]
-    validate(rows, question_ids)
+    rows = [{"questionId": key, "answer": text} for key, text in sorted(answers)]
+    validate(rows, map(official_id, question_ids))
     return json.dumps(rows, ensure_ascii=False, indent=1)
 
 
 def validate(rows: Any, question_ids: Iterable[int]) -> None:
-    """Check what the server checks: one string a question, every question exactly once.
+    """Check what the server checks: one string per question, every question exactly once.
 
     Raises:
         DataError: names the first fault.
@@ -55,8 +61,15 @@ def validate(rows: Any, question_ids: Iterable[int]) -> None:
         raise DataError(f"{len(extra)} answers have no question, the first is {extra[0]}")
 
 
-def _integer(question_id: Any) -> int:
-    try:
-        return int(question_id)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"question id {question_id!r} is not the official integer") from error
+def official_id(question_id: object) -> int:
+    """The RRC's integer in a question id: 57344 of ``docvqa-test-57344``.
+
+    Raises:
+        DataError: the id holds no official integer.
+    """
+    if found := _QUESTION_ID.fullmatch(str(question_id)):
+        return int(found[1])
+    raise DataError(
+        f"question id {question_id!r} is not the official integer; submit answers to a test split "
+        "that the reader docvqa or infographicvqa has read"
+    )

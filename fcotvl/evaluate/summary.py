@@ -1,12 +1,13 @@
 """From a table of scores to means, differences and retentions, each with n and its interval.
 
-One row a system, benchmark, prompt and metric: ``headline`` (is it the benchmark's?),
-``n`` and a value with ``low`` and ``high``, in percent (differences: in percentage points).
+One row per system, benchmark, prompt and metric: ``headline`` (whether the metric is the
+benchmark's headline), ``n``, and a value with ``low`` and ``high``, in percent (differences: in
+percentage points).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,10 +24,6 @@ from fcotvl.core.bootstrap import (
 from fcotvl.evaluate import benchmarks
 
 _TASK = ["benchmark", "prompt", "metric"]
-_PAIRED: dict[str, Callable[[Any, Any, Questions, Bootstrap], Interval]] = {
-    "difference": difference_interval,
-    "retention": retention_interval,
-}
 
 
 def summarise(
@@ -37,15 +34,13 @@ def summarise(
     Args:
         scores: as ``score_predictions`` returns them.
         by: further columns to split by, as ``kind``.
-        bootstrap: of the intervals.
+        bootstrap: how intervals are made.
     """
     keys = ["system", *_TASK, *by]
-    rows = []
-    for names, group in scores.groupby(keys, sort=False):
-        label = dict(zip(keys, map(str, names), strict=True))
-        interval = mean_interval(group["score"].to_numpy(), _questions(label, group), bootstrap)
-        rows.append(label | _headline(label) | _percent(interval, "score"))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        _row(label, "score", mean_interval(group["score"].to_numpy(), questions, bootstrap))
+        for label, group, questions in _groups(scores, keys)
+    )
 
 
 def compare(
@@ -55,7 +50,7 @@ def compare(
 
     Only questions that both systems were asked count. Pairs that share none give no row.
     """
-    return _paired(scores, pairs, "difference", bootstrap)
+    return _paired(scores, pairs, "difference", difference_interval, bootstrap)
 
 
 def retention(
@@ -63,16 +58,16 @@ def retention(
 ) -> pd.DataFrame:
     """Each system's score in percent of the teacher's: system, baseline, ..., n, retention, ..."""
     pairs = [(name, teacher) for name in scores["system"].unique() if name != teacher]
-    return _paired(scores, pairs, "retention", bootstrap)
+    return _paired(scores, pairs, "retention", retention_interval, bootstrap)
 
 
 def _paired(
     scores: pd.DataFrame,
     pairs: Iterable[tuple[str, str]],
     column: str,
+    interval: Callable[[Any, Any, Questions, Bootstrap], Interval],
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    interval = _PAIRED[column]
     by_system = dict(list(scores.groupby("system")))
     rows = []
     for system, baseline in pairs:
@@ -81,31 +76,31 @@ def _paired(
         both = by_system[system].merge(
             by_system[baseline], on=[*_TASK, "question_id"], suffixes=("", "_baseline")
         )
-        for names, group in both.groupby(_TASK, sort=False):
-            label = dict(zip(_TASK, map(str, names), strict=True))
-            found = interval(
-                group["score"].to_numpy(),
-                group["score_baseline"].to_numpy(),
-                _questions(label, group),
-                bootstrap,
-            )
-            ends = {"system": system, "baseline": baseline}
-            rows.append(ends | label | _headline(label) | _percent(found, column))
+        for label, group, questions in _groups(both, _TASK):
+            values = group["score"].to_numpy(), group["score_baseline"].to_numpy()
+            row = _row(label, column, interval(*values, questions, bootstrap))
+            rows.append({"system": system, "baseline": baseline} | row)
     columns = ["system", "baseline", *_TASK, "headline", "n", column, "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _questions(label: dict[str, str], group: pd.DataFrame) -> Questions:
-    """Images of the questions, and the benchmark's halves where exactly those are present."""
-    sources = group["source"].tolist()
-    halves = set(benchmarks.get(label["benchmark"]).halves)
-    return Questions(group["image_id"].tolist(), sources if halves == set(sources) else None)
+def _groups(
+    table: pd.DataFrame, keys: list[str]
+) -> Iterator[tuple[dict[str, str], pd.DataFrame, Questions]]:
+    """Label, rows and questions of each group.
+
+    The questions' strata are the benchmark's halves where exactly those are present.
+    """
+    for names, group in table.groupby(keys, sort=False):
+        label = dict(zip(keys, map(str, names), strict=True))
+        sources = group["source"].tolist()
+        halves = set(benchmarks.get(label["benchmark"]).halves)
+        strata = sources if halves == set(sources) else None
+        yield label, group, Questions(group["image_id"].tolist(), strata)
 
 
-def _headline(label: dict[str, str]) -> dict[str, bool]:
-    return {"headline": benchmarks.get(label["benchmark"]).headline == label["metric"]}
-
-
-def _percent(interval: Interval, column: str) -> dict[str, Any]:
+def _row(label: dict[str, str], column: str, interval: Interval) -> dict[str, Any]:
+    headline = benchmarks.get(label["benchmark"]).headline == label["metric"]
     values = {column: interval.value, "low": interval.low, "high": interval.high}
-    return {"n": interval.n} | {name: 100 * value for name, value in values.items()}
+    percent = {name: 100 * value for name, value in values.items()}
+    return label | {"headline": headline, "n": interval.n} | percent

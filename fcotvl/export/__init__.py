@@ -1,0 +1,1 @@
+"""Students as folders that transformers loads, with a model card."""

@@ -1,0 +1,1 @@
+"""Batched generation and training-free pruning of visual tokens."""

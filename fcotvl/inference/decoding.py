@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,30 +13,36 @@ from fcotvl.compress.student import Visual
 
 Ids = Int[Tensor, "row seq"]
 Mask = Int[Tensor, "row key"]
-"""1 on tokens, 0 on padding; as long as the cache, so mostly longer than what is being read."""
+"""1 on tokens, 0 on padding; covers the cache and the tokens that are being read."""
 Logits = Float[Tensor, "row vocab"]
 
 
 def embed(
     model: InternVLForConditionalGeneration, input_ids: Ids, features: Visual
 ) -> Float[Tensor, "row seq hidden"]:
-    """Input embeddings with the visual tokens in their places, in order of rows and tiles.
+    """Embed ``input_ids``, with visual tokens at their placeholders in order of rows and tiles.
 
     Raises:
-        ValueError: there are more or fewer places than visual tokens.
+        ValueError: the numbers of placeholders and visual tokens differ.
     """
     embedded = model.get_input_embeddings()(input_ids)
-    places = input_ids == model.config.image_token_id
+    is_visual = input_ids == model.config.image_token_id
     visual = torch.cat(list(features)).to(embedded)
-    if int(places.sum()) != len(visual):
-        raise ValueError(f"{int(places.sum())} places for {len(visual)} visual tokens")
-    embedded[places] = visual
+    if int(is_visual.sum()) != len(visual):
+        raise ValueError(f"{int(is_visual.sum())} placeholders for {len(visual)} visual tokens")
+    embedded[is_visual] = visual
     return embedded
 
 
 def positions(attention_mask: Mask) -> Ids:
-    """Position of each token in its own row, whatever the padding on its left."""
+    """Position of each token in its own row, left padding not counted."""
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """Make a random generator from ``parts`` alone, so that its numbers depend on nothing else."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 class Decoder:
@@ -56,12 +64,13 @@ class Decoder:
 
     def step(self, tokens: Int[Tensor, " row"]) -> Logits:
         """Append one token to each row and return the logits of the next."""
-        at = self.attention_mask.sum(dim=-1, keepdim=True)
-        self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(at)], dim=-1)
-        return self._run(self.model.get_input_embeddings()(tokens[:, None]), at)
+        position_ids = self.attention_mask.sum(dim=-1, keepdim=True)
+        one = torch.ones_like(position_ids)
+        self.attention_mask = torch.cat([self.attention_mask, one], dim=-1)
+        return self._run(self.model.get_input_embeddings()(tokens[:, None]), position_ids)
 
     def select(self, rows: Int[Tensor, " row"]) -> None:
-        """Go on with these rows, which may be fewer, or the same row several times."""
+        """Continue with these rows only; a row may be repeated."""
         self.attention_mask = self.attention_mask[rows]
         self.cache.batch_select_indices(rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,17 +14,17 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.student import Visual, connect, encode_tiles
-from fcotvl.inference.decoding import Decoder, Logits
-from fcotvl.inference.fastv import Prune, PrunedDecoder
+from fcotvl.compress.student import Visual, encode_tiles, project_visual_tokens
+from fcotvl.inference.decoding import Decoder, Logits, seeded
+from fcotvl.inference.pruned_decoding import Pruning, System
 from fcotvl.internvl.chat_templates import TURN_END
 
 WINDOW = 8
-"""Batches that are sorted by length together; their pictures are in memory at the same time."""
+"""Number of batches sorted by length together; their pictures are in memory at the same time."""
 PICTURE_BATCH = 16
-"""Pictures that are cut into tiles together."""
+"""Number of pictures split into tiles together."""
 TILE_BATCH = 32
-"""Tiles that pass the ViT together."""
+"""Number of tiles that pass through the ViT together."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Query:
     """One prompt about one picture."""
 
     picture: Callable[[], Image.Image]
-    """Opens the picture; ``Record.decode`` is one."""
+    """Opens the picture, as ``Record.decode`` does."""
     picture_id: str
     """Queries with the same id share the picture and its features."""
     prompt: str
@@ -48,15 +47,13 @@ class Decoding:
     """0 is greedy."""
     top_k: int | None = None
     samples: int = 1
-    """Replies per query."""
+    """Number of replies per query."""
     seed: int = 0
 
-    def dice(self, query: Query, sample: int) -> Float[Tensor, " step"]:
-        """Random numbers of one reply, which do not depend on the batch it is made in."""
-        name = f"{self.seed}\0{query.picture_id}\0{query.prompt}\0{sample}"
-        digest = hashlib.sha256(name.encode()).digest()
-        source = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        return torch.rand(self.max_new_tokens, generator=source, dtype=torch.float64)
+    def uniforms(self, query: Query, sample: int) -> Float[Tensor, " step"]:
+        """Random numbers in [0, 1) of one reply; they do not depend on its batch."""
+        generator = seeded(self.seed, query.picture_id, query.prompt, sample)
+        return torch.rand(self.max_new_tokens, generator=generator, dtype=torch.float64)
 
 
 def generate(
@@ -67,23 +64,23 @@ def generate(
     max_new_tokens: int,
     batch_size: int = 32,
     max_tiles: int | None = None,
-    prune: Prune | None = None,
+    pruning: Pruning | None = None,
     label: str = "generate",
 ) -> list[str]:
-    """The greedy reply to each query, in the order of the queries.
+    """Return the greedy reply to each query, in the order of the queries.
 
     Args:
         model: teacher or student.
-        processor: with the number of visual tokens of that model, see ``processor_for``.
+        processor: adapted to the model's visual tokens, see ``processor_for``.
         queries: prompts and their pictures.
-        max_new_tokens: where a reply is cut off.
-        batch_size: rows that are decoded together.
-        max_tiles: of a picture, where the processor's own cap is not wanted.
-        prune: drop visual tokens at prefill, without training.
-        label: of the progress bar.
+        max_new_tokens: length at which a reply is cut off.
+        batch_size: rows decoded together.
+        max_tiles: largest number of tiles per picture; by default the processor's.
+        pruning: how to drop visual tokens at prefill, if at all.
+        label: label of the progress bar.
     """
     decoding = Decoding(max_new_tokens)
-    run = _Run(model, processor, decoding, batch_size, max_tiles, prune, label)
+    run = _Run(model, processor, decoding, batch_size, max_tiles, pruning, label)
     return [first for first, *_ in run.replies(queries)]
 
 
@@ -101,7 +98,7 @@ def sample(
     max_tiles: int | None = None,
     label: str = "sample",
 ) -> list[list[str]]:
-    """``samples`` replies to each query; a query's draws depend on nothing but it and ``seed``.
+    """Sample ``samples`` replies to each query; they depend only on the query and ``seed``.
 
     Raises:
         ValueError: ``temperature`` is not positive.
@@ -113,43 +110,44 @@ def sample(
     return run.replies(queries)
 
 
-def choose(logits: Logits, decoding: Decoding, dice: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
-    """The next token of each row: the likeliest, or the one its number in [0, 1) falls on."""
+def choose(
+    logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]
+) -> Int[Tensor, " row"]:
+    """Choose the next token of each row: the most likely, or the one its random number selects."""
     if not decoding.temperature:
         return logits.argmax(dim=-1)
-    # Not in float64, which some accelerators lack.
+    # In float32, since some accelerators lack float64.
     scaled = logits.float() / decoding.temperature
     if decoding.top_k is not None and decoding.top_k < scaled.shape[-1]:
         least = scaled.topk(decoding.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    reached = scaled.softmax(dim=-1).cumsum(dim=-1)
-    found = torch.searchsorted(reached, dice.to(reached)[:, None] * reached[:, -1:], right=True)
+    cumulative = scaled.softmax(dim=-1).cumsum(dim=-1)
+    targets = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
+    found = torch.searchsorted(cumulative, targets, right=True)
     return found[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Everything about a call of ``generate`` or ``sample`` but the queries."""
+    """The arguments of ``generate`` or ``sample``, except the queries."""
 
     model: InternVLForConditionalGeneration
     processor: FcotvlProcessor
     decoding: Decoding
     batch_size: int
     max_tiles: int | None
-    prune: Prune | None
+    pruning: Pruning | None
     label: str
 
     def replies(self, queries: Sequence[Query]) -> list[list[str]]:
-        """All replies to each query, in the order of the queries."""
+        """Return all replies to each query, in the order of the queries."""
         replies: list[list[str]] = [[] for _ in queries]
         was_training = self.model.training
         self.model.eval()
         try:
-            with (
-                torch.inference_mode(),
-                tqdm(total=len(queries), desc=self.label, disable=None) as bar,
-            ):
-                for window in _windows(queries, self._at_once * WINDOW):
+            bar = tqdm(total=len(queries), desc=self.label, disable=None)
+            with torch.inference_mode(), bar:
+                for window in _windows(queries, self._queries_per_batch * WINDOW):
                     for i, texts in self._window([queries[i] for i in window]):
                         replies[window[i]] = texts
                         bar.update()
@@ -158,102 +156,92 @@ class _Run:
         return replies
 
     @property
-    def _at_once(self) -> int:
-        """Queries whose replies are made together."""
+    def _queries_per_batch(self) -> int:
+        """Number of queries whose replies are decoded together."""
         return max(1, self.batch_size // self.decoding.samples)
 
     def _window(self, queries: Sequence[Query]) -> Iterator[tuple[int, list[str]]]:
-        """Index and replies of each query, shortest prompts first."""
+        """Yield index and replies of each query, shortest prompts first."""
         features = self._features(queries)
         tiles = [list(map(len, features[query.picture_id])) for query in queries]
         chats = self.processor.expand([self.processor.render(q.prompt) for q in queries], tiles)
         order = sorted(range(len(queries)), key=lambda i: (len(chats[i]), i))
-        for start in range(0, len(order), self._at_once):
-            batch = order[start : start + self._at_once]
-            asked = [queries[i] for i in batch]
-            visual = [tile for query in asked for tile in features[query.picture_id]]
-            texts = self._decode(asked, [chats[i] for i in batch], visual)
+        for start in range(0, len(order), self._queries_per_batch):
+            batch = order[start : start + self._queries_per_batch]
+            selected = [queries[i] for i in batch]
+            visual = [tile for query in selected for tile in features[query.picture_id]]
+            texts = self._decode(selected, [chats[i] for i in batch], visual)
             yield from zip(batch, texts, strict=True)
 
     def _features(self, queries: Sequence[Query]) -> dict[str, list[Tensor]]:
-        """What the LLM reads of each picture, tile by tile, by picture id."""
+        """Projected visual tokens of each tile, by picture id."""
         pictures = {query.picture_id: query.picture for query in queries}
         ids = list(pictures)
         features: dict[str, list[Tensor]] = {}
         for start in range(0, len(ids), PICTURE_BATCH):
             names = ids[start : start + PICTURE_BATCH]
-            seen = self.processor.image_processor(
+            vision = self.processor.image_processor(
                 [pictures[name]() for name in names], max_tiles=self.max_tiles, return_tensors="pt"
             )
-            tiles = iter(self._look(seen["pixel_values"], seen.get("tile_tokens")))
-            for name, count in zip(names, seen["num_tiles"], strict=True):
+            tiles = iter(self._encode(vision["pixel_values"], vision.get("tile_tokens")))
+            for name, count in zip(names, vision["num_tiles"], strict=True):
                 features[name] = list(islice(tiles, count))
         return features
 
-    def _look(
-        self, pixels: Float[Tensor, "tile 3 h w"], chosen: Int[Tensor, " tile"] | None
+    def _encode(
+        self, pixels: Float[Tensor, "tile 3 h w"], tile_tokens: Int[Tensor, " tile"] | None
     ) -> Iterator[Float[Tensor, "k hidden"]]:
-        """What the LLM reads of each tile."""
+        """Yield the projected visual tokens of each tile."""
         model = self.model.model
         for start in range(0, len(pixels), TILE_BATCH):
             part = slice(start, start + TILE_BATCH)
             tokens = encode_tiles(model, pixels[part].to(self.model.device))
-            yield from connect(model, tokens, None if chosen is None else chosen[part].tolist())
+            counts = None if tile_tokens is None else tile_tokens[part].tolist()
+            yield from project_visual_tokens(model, tokens, counts)
 
     def _decode(
         self, queries: Sequence[Query], chats: Sequence[str], features: Visual
     ) -> list[list[str]]:
-        """The replies to a batch of queries whose chats are rendered already."""
-        decoder = self._decoder(queries)
-        inputs = self.processor.tokenizer(
-            list(chats),
-            padding=True,
-            padding_side="left",
-            add_special_tokens=False,
-            return_tensors="pt",
-        ).to(self.model.device)
+        """Return the replies to a batch of queries with rendered chats."""
+        names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
+        decoder = System(self.model, self.pruning).decoder(names)
+        inputs = self.processor.tokenize(chats).to(self.model.device)
         logits = decoder.prefill(inputs["input_ids"], inputs["attention_mask"], features)
         count = self.decoding.samples
         if count > 1:
             copies = torch.arange(len(chats), device=logits.device).repeat_interleave(count)
             decoder.select(copies)
             logits = logits[copies]
-        dice = torch.stack([self.decoding.dice(q, i) for q in queries for i in range(count)])
-        said = self._extend(decoder, logits, dice)
-        texts = self.processor.tokenizer.batch_decode(said, skip_special_tokens=True)
+        uniforms = [self.decoding.uniforms(query, i) for query in queries for i in range(count)]
+        replies = self._extend(decoder, logits, torch.stack(uniforms))
+        texts = self.processor.tokenizer.batch_decode(replies, skip_special_tokens=True)
         return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
 
-    def _decoder(self, queries: Sequence[Query]) -> Decoder:
-        if self.prune is None:
-            return Decoder(self.model)
-        names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
-        return PrunedDecoder(self.model, self.prune, names)
-
     def _extend(
-        self, decoder: Decoder, logits: Logits, dice: Float[Tensor, "row step"]
+        self, decoder: Decoder, logits: Logits, uniforms: Float[Tensor, "row step"]
     ) -> list[list[int]]:
-        """The tokens of each row up to its end of turn; rows that have ended leave the batch."""
+        """Return each row's tokens up to its end of turn; rows that have ended leave the batch."""
         end = self.processor.tokenizer.convert_tokens_to_ids(TURN_END)
-        said: list[list[int]] = [[] for _ in dice]
-        live = list(range(len(said)))
+        replies: list[list[int]] = [[] for _ in uniforms]
+        live = list(range(len(replies)))
         for step in range(self.decoding.max_new_tokens):
-            chosen = choose(logits, self.decoding, dice[live, step])
-            on = [i for i, token in enumerate(chosen.tolist()) if token != end]
-            if len(on) < len(live):
-                live, rows = [live[i] for i in on], torch.tensor(on, device=chosen.device)
+            chosen = choose(logits, self.decoding, uniforms[live, step])
+            going = [i for i, token in enumerate(chosen.tolist()) if token != end]
+            if len(going) < len(live):
+                live, rows = [live[i] for i in going], torch.tensor(going, device=chosen.device)
                 if not live:
                     break
                 chosen = chosen[rows]
                 decoder.select(rows)
             for row, token in zip(live, chosen.tolist(), strict=True):
-                said[row].append(token)
+                replies[row].append(token)
             if step + 1 < self.decoding.max_new_tokens:
                 logits = decoder.step(chosen)
-        return said
+        return replies
 
 
 def _windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
-    """Indices of the queries, those of a picture together, in groups of ``size``."""
+    """Yield indices of the queries in groups of ``size``, those of a picture together."""
     first: dict[str, int] = {}
     for index, query in enumerate(queries):
         first.setdefault(query.picture_id, index)

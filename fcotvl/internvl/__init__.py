@@ -1,0 +1,1 @@
+"""InternVL2 as published: architectures, chat templates and checkpoint conversion."""

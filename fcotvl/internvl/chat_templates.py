@@ -8,7 +8,7 @@ IMAGE_END = "</img>"
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
 SPECIAL_TOKENS = (TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN)
-"""What every tokenizer of this project must know, looked up by name and never by id."""
+"""Tokens that every tokenizer of this project has; they are looked up by name, never by id."""
 
 INTERNVL2_SYSTEM = (
     "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "  # noqa: RUF001
@@ -43,14 +43,13 @@ _SYSTEM = (
 )
 
 CHATML = _chat(tail="\n")
-"""One newline after each turn and no system message: what the tiny teacher is trained on."""
+"""The tiny teacher: one newline after each turn and no system message."""
 
 HERMES2 = _chat(head=_SYSTEM)
 """InternVL2-1B: a Chinese system message and **no** newline between turns.
 
-Source: InternVL 2410d1db, ``conversation.py``. InternVL2.5 has the newline: the same
-weights score differently with it.
+Source: InternVL 2410d1db, ``conversation.py``. InternVL2.5 has the newline, which changes scores.
 """
 
 INTERNLM2 = "{{ bos_token }}" + HERMES2
-"""InternVL2-2B and 8B: as Hermes-2, after ``<s>``."""
+"""InternVL2-2B and 8B: ``<s>``, then as Hermes-2."""

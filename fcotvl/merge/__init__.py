@@ -1,1 +1,1 @@
-"""The merge room: what each checkpoint is worth, what it shall weigh, and the weighted average."""
+"""Merging checkpoints: what each contributes, what it weighs, and the weighted average."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,24 @@ Layout = dict[str, tuple[str, tuple[int, ...]]]
 """Name -> (dtype, shape) of every tensor, in the order of the file."""
 
 
-def average_files(sources: Sequence[Path], weights: Sequence[float], output: Path) -> None:
+def average_files(
+    sources: Sequence[Path],
+    weights: Sequence[float],
+    output: Path,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write the weighted sum of safetensors files to ``output``.
 
-    Sums are taken in float32 (float64 for such tensors) and cast once. The header, and with it
-    names, order, dtypes, shapes and metadata, is that of the first file, so a weight of 1 gives
-    back its file byte by byte. Of a source with weight 0 not even NaN gets through.
+    Sums are taken in float32 (float64 for such tensors) and cast once. The header (names, order,
+    dtypes, shapes and metadata) is that of the first file, so a weight of 1 gives back its file
+    byte by byte. A source of weight 0 has no influence, not even with NaN.
 
     Args:
         sources: files with the same tensors.
         weights: one for each; they are used as they are, so pass weights that sum to 1.
         output: the file to write; must not be one of the sources.
+        metadata: what replaces the metadata of the first file; the tensors' bytes stay.
 
     Raises:
         CheckpointError: a file cannot be read, differs in names, shapes or dtypes from the first,
@@ -41,6 +48,8 @@ def average_files(sources: Sequence[Path], weights: Sequence[float], output: Pat
     if not any(weights) or not all(map(torch.isfinite, torch.tensor(list(weights)))):
         raise ValueError(f"checkpoints cannot be averaged with weights {list(weights)}")
     header, layout = _read_header(sources[0])
+    if metadata is not None:
+        header = _with_metadata(header, metadata)
     for other in sources[1:]:
         _check_same(sources[0], layout, other, _read_header(other)[1])
     with ExitStack() as stack, output.open("wb") as target:
@@ -52,25 +61,6 @@ def average_files(sources: Sequence[Path], weights: Sequence[float], output: Pat
             except ValueError as error:
                 raise CheckpointError(f"tensor {name!r} {error}, from {sources[0]} on") from error
             target.write(_bytes(merged))
-
-
-def average_folders(sources: Sequence[Path], weights: Sequence[float], output: Path) -> None:
-    """Average every ``*.safetensors`` of the folders into ``output``, keeping the shards.
-
-    Files of other kinds are not copied. Arguments and errors otherwise as in ``average_files``.
-
-    Raises:
-        CheckpointError: the folders do not hold the same shards, or hold none.
-    """
-    shards = [sorted(path.name for path in folder.glob("*.safetensors")) for folder in sources]
-    for folder, names in zip(sources, shards, strict=True):
-        if not names or names != shards[0]:
-            found = ", ".join(names) or "no safetensors file"
-            expected = ", ".join(shards[0]) or "at least one"
-            raise CheckpointError(f"{folder} holds {found}, expected {expected}")
-    output.mkdir(parents=True, exist_ok=True)
-    for name in shards[0] if shards else []:
-        average_files([folder / name for folder in sources], weights, output / name)
 
 
 def _combine(
@@ -116,6 +106,15 @@ def _read_header(path: Path) -> tuple[bytes, Layout]:
     }
 
 
+def _with_metadata(header: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The same header with other metadata: its length, then JSON padded to 8 bytes."""
+    entries = json.loads(header[8:])
+    entries["__metadata__"] = dict(metadata)
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
 def _check_same(path: Path, layout: Layout, other: Path, found: Layout) -> None:
     if odd := sorted(set(layout) ^ set(found)):
         where, where_not = (path, other) if odd[0] in layout else (other, path)
@@ -126,10 +125,10 @@ def _check_same(path: Path, layout: Layout, other: Path, found: Layout) -> None:
     for name, expected in layout.items():
         if found[name] != expected:
             raise CheckpointError(
-                f"{other}: tensor {name!r} is {_shown(found[name])}, expected "
-                f"{_shown(expected)} as in {path}; merge checkpoints of one run"
+                f"{other}: tensor {name!r} is {_describe(found[name])}, expected "
+                f"{_describe(expected)} as in {path}; merge checkpoints of one run"
             )
 
 
-def _shown(entry: tuple[str, tuple[int, ...]]) -> str:
+def _describe(entry: tuple[str, tuple[int, ...]]) -> str:
     return f"{entry[0]} {list(entry[1])}"

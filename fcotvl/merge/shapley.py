@@ -1,43 +1,58 @@
 """What each checkpoint contributes to the scores of the averages that it is part of.
 
 The game is the one of federated learning: players are checkpoints, and a coalition's utility is
-the score of the uniform average of its members. The utility of the empty coalition is that of the
-student before post-training; adding d to it takes d/n from every value, so that ranks and gaps
-stay but normalised weights move.
+the score of the uniform average of its members. The empty coalition is the student before
+post-training; adding d to its utility takes d/n from every value, which keeps ranks and gaps but
+moves normalised weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 from math import factorial, fsum, nan, sqrt
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fcotvl.core.bootstrap import BOOTSTRAP, Bootstrap, Interval, Scores, mean_intervals
 from fcotvl.core.errors import DataError
 
 Coalition = frozenset[str]
+Value = TypeVar("Value")
+
+EXACT_PLAYERS = 8
+"""Up to 8 players are valued by all 2**n coalitions, more by permutations."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with the interval around it."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Sampled:
+class Sampled(NamedTuple):
     """A value estimated from permutations, with its standard error."""
 
     value: float
     error: float
+
+
+class LazyTable(Mapping[Coalition, Value]):
+    """A value for every coalition of ``players``, computed when it is first read."""
+
+    def __init__(self, players: Iterable[str], compute: Callable[[Coalition], Value]) -> None:
+        self.players = frozenset(players)
+        self.compute = compute
+        self.known: dict[Coalition, Value] = {}
+
+    def __getitem__(self, members: Coalition) -> Value:
+        if members not in self.known:
+            if not members <= self.players:
+                raise KeyError(members)
+            self.known[members] = self.compute(members)
+        return self.known[members]
+
+    def __iter__(self) -> Iterator[Coalition]:
+        return coalitions(self.players)
+
+    def __len__(self) -> int:
+        return 2 ** len(self.players)
 
 
 def coalitions(players: Iterable[str]) -> Iterator[Coalition]:
@@ -52,6 +67,19 @@ def players_of(table: Mapping[Coalition, Any]) -> list[str]:
     return sorted(frozenset().union(*table))
 
 
+def estimate_values(utility: Mapping[Coalition, float], *, pairs: int) -> dict[str, float]:
+    """Shapley values: exact for up to ``EXACT_PLAYERS``, from permutations for more.
+
+    Raises:
+        DataError: a coalition has no score, where values are exact.
+    """
+    players = players_of(utility)
+    if len(players) <= EXACT_PLAYERS:
+        return shapley_values(utility)
+    sampled = sampled_values(utility.__getitem__, players, pairs=pairs)
+    return {player: one.value for player, one in sampled.items()}
+
+
 def shapley_values(utility: Mapping[Coalition, float]) -> dict[str, float]:
     """Each player's average marginal contribution, in the unit of ``utility`` (Shapley 1953).
 
@@ -59,58 +87,16 @@ def shapley_values(utility: Mapping[Coalition, float]) -> dict[str, float]:
         utility: score of every coalition, the empty one included.
 
     Returns:
-        Values that sum to ``utility[everyone] - utility[nobody]``.
+        Values that sum to ``utility[everyone] - utility[empty_coalition]``.
 
     Raises:
         DataError: a coalition has no score.
     """
-    players, order = _complete(utility)
+    players, order, matrix = _exact_coefficients(utility)
     return {
         player: fsum(weight * utility[members] for weight, members in zip(row, order, strict=True))
-        for player, row in zip(players, _coefficients(players, order), strict=True)
+        for player, row in zip(players, matrix, strict=True)
     }
-
-
-def bootstrap_values(
-    scores: Mapping[Coalition, Sequence[Any] | NDArray[Any]],
-    images: Sequence[Hashable],
-    *,
-    replicates: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[dict[str, Estimate], dict[tuple[str, str], Estimate]]:
-    """Shapley values with intervals, and the gaps between any two of them with theirs.
-
-    Whole images are resampled, the same ones for every coalition. Where the interval of a gap
-    holds zero, these questions cannot tell the two checkpoints apart.
-
-    Args:
-        scores: of every coalition, the score of each question.
-        images: the image of each question.
-        replicates: resamples.
-        level: of the intervals.
-        seed: of the resamples.
-
-    Raises:
-        DataError: a coalition has no scores.
-        ValueError: a coalition does not have one score for each question, or there are none.
-    """
-    players, order = _complete(scores)
-    if not images or any(len(scores[members]) != len(images) for members in order):
-        raise ValueError(f"every coalition needs one score for each of {len(images)} questions")
-    table = np.array([scores[members] for members in order], dtype=np.float64)
-    by_question = _coefficients(players, order) @ table  # values are linear in the utility
-    gaps = list(combinations(range(len(players)), 2))
-    rows = np.vstack([by_question, *(by_question[[i]] - by_question[[j]] for i, j in gaps)])
-    drawn = _resampled_means(rows, images, replicates, np.random.default_rng(seed))
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    means = rows.mean(axis=1)
-    found = [Estimate(*map(float, ends)) for ends in zip(means, low, high, strict=True)]
-    pairs = [(players[i], players[j]) for i, j in gaps]
-    return (
-        dict(zip(players, found[: len(players)], strict=True)),
-        dict(zip(pairs, found[len(players) :], strict=True)),
-    )
 
 
 def sampled_values(
@@ -118,51 +104,71 @@ def sampled_values(
 ) -> dict[str, Sampled]:
     """Shapley values from ``pairs`` random orders and their reverses, with standard errors.
 
-    For more players than 2**n coalitions can be scored for. Each order and its reverse count as
-    one draw: this antithetic pair is exact where no more than two players interact. No coalition
-    is scored twice. One pair alone has no standard error (not a number).
+    Each order and its reverse count as one draw: this antithetic pair is exact where no more than
+    two players interact. No coalition is scored twice. One pair alone has no standard error (not a
+    number).
 
     Raises:
-        ValueError: there is no pair to draw.
+        ValueError: ``pairs`` is less than 1.
     """
-    if pairs < 1:
-        raise ValueError(f"{pairs} pairs of permutations give no estimate")
-    score = cache(utility)
-    rng = np.random.default_rng(seed)
-    draws = np.empty((pairs, len(players)))
-    for draw in draws:
-        order = rng.permutation(len(players)).tolist()
-        draw[:] = (_marginals(score, players, order) + _marginals(score, players, order[::-1])) / 2
-    errors = draws.std(axis=0, ddof=1) / sqrt(pairs) if pairs > 1 else np.full(len(players), nan)
-    return {
-        player: Sampled(float(value), float(error))
-        for player, value, error in zip(players, draws.mean(axis=0), errors, strict=True)
-    }
+    order, matrix = _sampled_coefficients(players, pairs, seed)
+    draws = matrix @ np.array([utility(members) for members in order], dtype=np.float64)
+    values = zip(draws.mean(axis=0).tolist(), _standard_errors(draws), strict=True)
+    return {player: Sampled(*value) for player, value in zip(players, values, strict=True)}
 
 
-def _marginals(
-    score: Callable[[Coalition], float], players: Sequence[str], order: list[int]
-) -> NDArray[np.float64]:
-    gains = np.empty(len(players))
-    members: Coalition = frozenset()
-    before = score(members)
-    for index in order:
-        members |= {players[index]}
-        after = score(members)
-        gains[index], before = after - before, after
-    return gains
+def bootstrap_values(
+    scores: Mapping[Coalition, Scores],
+    images: Sequence[Hashable],
+    *,
+    pairs: int = 1,
+    bootstrap: Bootstrap = BOOTSTRAP,
+) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, float]]:
+    """Values and the gaps between any two of them, with intervals, and standard errors.
+
+    Whole images are resampled, the same ones for every coalition. If the interval of a gap holds
+    zero, these questions cannot tell the two checkpoints apart. Standard errors are those of
+    permutations; exact values have none.
+
+    Args:
+        scores: the score of each question, for every coalition.
+        images: the image of each question.
+        pairs: pairs of permutations, for more than ``EXACT_PLAYERS`` players.
+        bootstrap: how intervals are made.
+
+    Raises:
+        DataError: a coalition has no scores, where values are exact.
+        ValueError: a coalition does not have one score for each question, or there are none.
+    """
+    players = players_of(scores)
+    if len(players) <= EXACT_PLAYERS:
+        _, order, matrix = _exact_coefficients(scores)
+        draws = matrix[None]
+    else:
+        order, draws = _sampled_coefficients(players, pairs)
+    if not images or any(len(scores[members]) != len(images) for members in order):
+        raise ValueError(f"every coalition needs one score for each of {len(images)} questions")
+    table = np.array([scores[members] for members in order], dtype=np.float64)
+    by_question = dict(zip(players, draws.mean(axis=0) @ table, strict=True))  # values are linear
+    gaps = {(a, b): by_question[a] - by_question[b] for a, b in combinations(players, 2)}
+    found = mean_intervals([*by_question.values(), *gaps.values()], images, bootstrap)
+    values = dict(zip(players, found, strict=False))
+    errors = _standard_errors(draws @ table.mean(axis=1)) if len(draws) > 1 else []
+    return (
+        values,
+        dict(zip(gaps, found[len(players) :], strict=True)),
+        dict(zip(players, errors, strict=False)),
+    )
 
 
-def _complete(table: Mapping[Coalition, Any]) -> tuple[list[str], list[Coalition]]:
+def _exact_coefficients(
+    table: Mapping[Coalition, Any],
+) -> tuple[list[str], list[Coalition], NDArray[np.float64]]:
+    """Players, coalitions, and the weight of a utility in a value: [player, coalition]."""
     players = players_of(table)
     order = list(coalitions(players))
     if missing := [sorted(members) for members in order if members not in table]:
         raise DataError(f"{len(missing)} coalitions have no score, the first is {missing[0]}")
-    return players, order
-
-
-def _coefficients(players: list[str], order: list[Coalition]) -> NDArray[np.float64]:
-    """What each coalition's utility counts in each player's value: [player, coalition]."""
     n = len(players)
     matrix = np.empty((n, len(order)))
     for row, player in zip(matrix, players, strict=True):
@@ -170,18 +176,39 @@ def _coefficients(players: list[str], order: list[Coalition]) -> NDArray[np.floa
             others = len(members - {player})
             sign = 1 if player in members else -1
             row[column] = sign * factorial(others) * factorial(n - others - 1) / factorial(n)
-    return matrix
+    return players, order, matrix
 
 
-def _resampled_means(
-    rows: NDArray[np.float64], images: Sequence[Hashable], replicates: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Means of ``rows`` over resampled images: [row, question] -> [replicate, row]."""
-    codes: dict[Hashable, int] = {}
-    index = [codes.setdefault(image, len(codes)) for image in images]
-    sums = np.zeros((len(codes), len(rows) + 1))
-    np.add.at(sums, index, np.vstack([rows, np.ones(len(index))]).T)
-    draws = (sums[rng.integers(len(sums), size=len(sums))].sum(axis=0) for _ in range(replicates))
-    totals = np.stack(list(draws))
-    means: NDArray[np.float64] = totals[:, :-1] / totals[:, -1:]
-    return means
+def _sampled_coefficients(
+    players: Sequence[str], pairs: int, seed: int = 0
+) -> tuple[list[Coalition], NDArray[np.float64]]:
+    """Coalitions that come up, and their weights in each draw: [pair, player, coalition]."""
+    if pairs < 1:
+        raise ValueError(f"{pairs} pairs of permutations give no estimate")
+    rng = np.random.default_rng(seed)
+    found: dict[Coalition, int] = {}
+    steps: list[tuple[int, int, int, int]] = []
+    for pair in range(pairs):
+        order = rng.permutation(len(players)).tolist()
+        for direction in (order, order[::-1]):
+            members: Coalition = frozenset()
+            before = found.setdefault(members, len(found))
+            for player in direction:
+                members |= {players[player]}
+                after = found.setdefault(members, len(found))
+                steps.append((pair, player, before, after))
+                before = after
+    matrix = np.zeros((pairs, len(players), len(found)))
+    for pair, player, before, after in steps:
+        matrix[pair, player, before] -= 0.5
+        matrix[pair, player, after] += 0.5
+    return list(found), matrix
+
+
+def _standard_errors(draws: NDArray[np.float64]) -> list[float]:
+    """Of the mean of each player's draws: [pair, player] -> [player]."""
+    pairs, players = draws.shape
+    if pairs == 1:
+        return [nan] * players
+    errors: list[float] = (draws.std(axis=0, ddof=1) / sqrt(pairs)).tolist()
+    return errors

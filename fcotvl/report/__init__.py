@@ -1,1 +1,1 @@
-"""The report room: tables, plots, verdicts on the paper's claims, and one page with all of them."""
+"""Tables, plots, verdicts on the paper's claims, and one page with all of them."""

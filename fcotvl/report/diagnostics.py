@@ -2,144 +2,130 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pandas as pd
 
-from fcotvl.report.formatting import INTERVALS, cells, headline, percent, titled
-from fcotvl.report.report_data import Inputs
-from fcotvl.report.table import Table, interval, number
+from fcotvl.report.formatting import INTERVALS, cells, headline, percent
+from fcotvl.report.report_data import ReportData
+from fcotvl.report.table import Table, interval, make_table, number
+
+_COUNTS = ("read", "kept", "duplicates", "contaminated", "quarantined")
 
 
-def rules(inputs: Inputs, prompt: str) -> Table | None:
-    """Merge rules beside each other, under one prompt."""
-    if inputs.rules is None or inputs.rules.empty:
-        return None
-    data = headline(inputs.scores, prompt)
-    rows, tidy = [], []
-    for rule in inputs.rules.to_dict("records"):
-        scored = data[data["system"] == rule["system"]]
-        head = {"Rule": rule["rule"], "Validation utility": number(rule["utility"])}
-        rows.append(head | cells(inputs, scored, "score"))
-        tidy.append(scored.assign(rule=rule["rule"], utility=rule["utility"]))
-    return Table(
-        f"merge-{prompt}",
-        titled("Merge rules", prompt),
-        "The same checkpoints, weighed by Shapley values, uniformly, by a greedy soup, or the best "
-        "one alone. Utility: share of validation questions answered rightly, in percent (the one "
-        "that weights were chosen on, so no estimate of quality).",
-        pd.DataFrame(rows),
-        pd.concat(tidy, ignore_index=True),
+def methods(report: ReportData, prompt: str) -> Table | None:
+    """Merge methods beside each other, under one prompt."""
+    scores = headline(report.scores, prompt)
+    rows, data = [], []
+    for method in _records(report.methods):
+        scored = scores[scores["system"] == method["system"]]
+        utility = number(method["utility"])
+        row = {"Method": method["method"], "Validation utility": utility}
+        rows.append(row | cells(report, scored, "score"))
+        data.append(scored.assign(method=method["method"], utility=method["utility"]))
+    note = (
+        "The same checkpoints weighted by Shapley values, uniformly or by a greedy soup, and the "
+        "best one alone. Utility: percent of validation questions answered correctly; the weights "
+        "were chosen on these questions, so it does not estimate quality."
     )
+    tidy = pd.concat(data, ignore_index=True) if data else None
+    return make_table("merge", "Merge methods", note, rows, tidy, prompt=prompt)
 
 
-def shapley(inputs: Inputs) -> Table | None:
-    """What each checkpoint is worth, and weighs."""
-    if inputs.shapley is None or inputs.shapley.empty:
-        return None
-    weights = [str(name) for name in inputs.shapley if str(name).startswith("weight_")]
+def shapley(report: ReportData) -> Table | None:
+    """What each checkpoint contributes, and its weight by each method."""
     rows = [
         {
             "Checkpoint": row["checkpoint"],
             "Shapley value": interval(row["value"], row["low"], row["high"], digits=2, sign="+"),
         }
-        | {f"Weight, {name.removeprefix('weight_')}": number(row[name], 3) for name in weights}
-        for row in inputs.shapley.to_dict("records")
+        | {
+            f"Weight, {name.removeprefix('weight_')}": number(value, 3)
+            for name, value in row.items()
+            if name.startswith("weight_")
+        }
+        for row in _records(report.shapley)
     ]
-    return Table(
-        "shapley",
-        "Shapley values of the checkpoints",
+    note = (
         "Points of validation utility that a checkpoint adds on average to a merge of others, with "
-        f"{INTERVALS}. {_gap_note(inputs.gaps)}",
-        pd.DataFrame(rows),
-        inputs.shapley,
+        f"{INTERVALS}."
     )
+    if gaps := _records(report.gaps):
+        noise = sum(gap["low"] <= 0 <= gap["high"] for gap in gaps)
+        note += (
+            f" Of {len(gaps)} differences between two checkpoints, {noise} cannot be told from 0 "
+            "with these questions."
+        )
+    return make_table("shapley", "Shapley values of the checkpoints", note, rows, report.shapley)
 
 
-def speed(inputs: Inputs) -> Table | None:
+def speed(report: ReportData) -> Table | None:
     """Measured time and counted operations as ratios to the teacher."""
-    if inputs.speed is None or inputs.speed.empty:
-        return None
+    records = _records(report.speed)
     rows = [
         {
-            "System": inputs.label(row["system"]),
+            "System": report.label(row["system"]),
             "Part": row["part"],
             "Time / teacher": interval(row["time"], row["low"], row["high"], digits=2),
             "Speed-up": f"{1 / row['time']:.2f}x",
             "FLOPs / teacher": number(row["flops"], 2),
-            "Turns": str(row["pairs"]),
+            "Rounds": str(row["pairs"]),
         }
-        for row in inputs.speed.to_dict("records")
+        for row in records
     ]
-    return Table(
-        "speed",
-        "Speed",
-        "Time as a ratio to the teacher in the same run: the median of interleaved turns with the "
-        "least and the greatest (of 7 turns, these enclose the true median with 98 % confidence), "
-        "and the ratio that counting floating-point operations predicts."
-        f"{_budget_note(inputs.speed)}",
-        pd.DataFrame(rows),
-        inputs.speed,
+    note = (
+        "Time as a ratio to the teacher in the same run: the median of interleaved rounds with the "
+        "least and the greatest (of 7 rounds, these enclose the true median with 98 % confidence), "
+        "beside the ratio that counting floating-point operations predicts."
     )
+    if records and "removed" in records[0]:  # a batch need not meet a mean budget
+        removed = number(100 * records[0]["removed"])
+        note += (
+            f" The images have {records[0]['tiles']} tiles; the student's prompts have {removed} % "
+            "fewer visual tokens than the teacher's."
+        )
+    return make_table("speed", "Speed", note, rows, report.speed)
 
 
-def composition(inputs: Inputs) -> Table | None:
+def composition(report: ReportData) -> Table | None:
     """What the corpus and the benchmarks are made of."""
-    if inputs.audit is None:
-        return None
-    rows = [
+    audit = report.audit or {"corpus": {}, "benchmarks": {}}
+    data = [
         {"split": split, "source": source}
-        | {
-            key: account[key]
-            for key in ("read", "kept", "duplicates", "contaminated", "quarantined")
-        }
-        | {"asked_share": account["share_asked"], "kept_share": account["share_kept"]}
+        | {name: summary[name] for name in _COUNTS}
+        | {"asked_share": summary["share_asked"], "kept_share": summary["share_kept"]}
         for group in ("corpus", "benchmarks")
-        for split, found in inputs.audit[group].items()
-        for source, account in found["sources"].items()
+        for split, found in audit[group].items()
+        for source, summary in found["sources"].items()
     ]
-    data = pd.DataFrame(rows)
-    shown = data.drop(columns=["asked_share", "kept_share"]).astype(str)
-    shown["share of mix"] = [percent(share) for share in data["kept_share"]]
-    return Table(
-        "audit",
-        "Curation audit",
-        "Images of each source: read = kept + duplicates + contaminated (seen in a benchmark) + "
-        "quarantined (damaged or out of format).",
-        shown.rename(columns=str.capitalize),
-        data,
+    rows = [
+        {name.capitalize(): str(row[name]) for name in ("split", "source", *_COUNTS)}
+        | {"Share of mix": percent(row["kept_share"])}
+        for row in data
+    ]
+    note = (
+        "Images of each source: read = kept + duplicates + contaminated (also in a benchmark) + "
+        "quarantined (damaged or malformed)."
     )
+    return make_table("audit", "Curation audit", note, rows, pd.DataFrame(data))
 
 
-def acceptance(inputs: Inputs) -> Table | None:
+def acceptance(report: ReportData) -> Table | None:
     """What rejection sampling kept."""
-    if inputs.acceptance is None or inputs.acceptance.empty:
-        return None
-    shown = inputs.acceptance.map(lambda v: f"{v:.3g}" if isinstance(v, float) else str(v))
-    return Table(
-        "acceptance",
-        "Rejection sampling of rationales",
-        "Rationales that the teacher sampled, and those that were kept because they end in the "
-        "right answer, are not repeated and are within the cap.",
-        shown.rename(columns=lambda name: str(name).replace("_", " ").capitalize()),
-        inputs.acceptance,
+    rows = [
+        {
+            name.replace("_", " ").capitalize(): f"{cell:.3g}" if type(cell) is float else str(cell)
+            for name, cell in row.items()
+        }
+        for row in _records(report.acceptance)
+    ]
+    note = (
+        "Rationales that the teacher sampled, and those kept: they end in the correct answer, are "
+        "distinct, and do not exceed the number allowed per question."
     )
+    title = "Rejection sampling of rationales"
+    return make_table("acceptance", title, note, rows, report.acceptance)
 
 
-def _budget_note(speed: pd.DataFrame) -> str:
-    """What the student removed of these very images: a mean budget is not met by each batch."""
-    if "removed" not in speed:
-        return ""
-    student = speed.iloc[0]
-    return (
-        f" The images were {student['tiles']} tiles, of whose visual tokens the student's prompts "
-        f"had {number(100 * student['removed'])} % less than the teacher's."
-    )
-
-
-def _gap_note(gaps: pd.DataFrame | None) -> str:
-    if gaps is None or gaps.empty:
-        return ""
-    noise = ((gaps["low"] <= 0) & (gaps["high"] >= 0)).sum()
-    return (
-        f"Of {len(gaps)} gaps between two checkpoints, {noise} cannot be told from 0 with these "
-        "questions."
-    )
+def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    return [] if table is None else cast("list[dict[str, Any]]", table.to_dict("records"))

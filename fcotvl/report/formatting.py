@@ -1,4 +1,4 @@
-"""Rows and cells that several tables share."""
+"""Rows, cells and phrases that several tables share."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from fcotvl.report.report_data import ROLES, Inputs
+from fcotvl.report.report_data import ROLES, ReportData
 from fcotvl.report.table import MISSING, count, interval
 
 INTERVALS = "95 % bootstrap intervals over images"
-PROMPTS = {"direct": "Direct answers", "cot": "Chain of thought"}
-
-
-def titled(name: str, prompt: str) -> str:
-    """The title of a table about one prompt."""
-    return f"{name}. {PROMPTS.get(prompt, prompt)}"
 
 
 def headline(table: pd.DataFrame, prompt: str) -> pd.DataFrame:
@@ -23,34 +17,31 @@ def headline(table: pd.DataFrame, prompt: str) -> pd.DataFrame:
     return table[table["headline"].astype(bool) & (table["prompt"] == prompt)]
 
 
-def ordered(inputs: Inputs, data: pd.DataFrame) -> list[str]:
-    """The systems of ``data`` in the order of their roles, of each role in the order given."""
-    present = set(data["system"])
-    return [name for name in inputs.role(*ROLES) if name in present]
+def ordered(report: ReportData, table: pd.DataFrame) -> list[str]:
+    """The systems of ``table`` in the order of their roles, within a role in the order given."""
+    present = set(table["system"])
+    return [name for name in report.role(*ROLES) if name in present]
 
 
-def cells(inputs: Inputs, part: pd.DataFrame, value: str, sign: str = "") -> dict[str, str]:
-    """One cell a benchmark: value and interval, or a dash."""
-    found = {
+def cells(report: ReportData, rows: pd.DataFrame, value: str, sign: str = "") -> dict[str, str]:
+    """One cell per benchmark: value and interval, or a dash."""
+    texts = {
         row["benchmark"]: interval(row[value], row["low"], row["high"], sign=sign)
-        for row in part.to_dict("records")
+        for row in rows.to_dict("records")
     }
-    return {title: found.get(name, MISSING) for name, title in inputs.benchmarks.items()}
+    return {title: texts.get(name, MISSING) for name, title in report.benchmarks.items()}
 
 
-def questions(inputs: Inputs, data: pd.DataFrame) -> str:
-    """How many questions of each benchmark ``data`` is about, in words."""
-    counts = {name: data.loc[data["benchmark"] == name, "n"].tolist() for name in inputs.benchmarks}
-    return ", ".join(
-        f"{inputs.benchmarks[name]} {count(found)}" for name, found in counts.items() if found
-    )
+def questions(report: ReportData, table: pd.DataFrame) -> str:
+    """A sentence on how many questions of each benchmark ``table`` is about."""
+    counts = table.groupby("benchmark")["n"].agg(list)
+    asked = [(name, title) for name, title in report.benchmarks.items() if name in counts]
+    return f"Questions: {', '.join(f'{title} {count(counts[name])}' for name, title in asked)}."
 
 
-def metric_words(inputs: Inputs) -> str:
+def metric_words(report: ReportData) -> str:
     """What is reported of each benchmark, in words."""
-    return ", ".join(
-        f"{inputs.benchmarks[name]}: {words}" for name, words in inputs.metrics.items()
-    )
+    return ", ".join(f"{report.benchmarks[name]}: {text}" for name, text in report.metrics.items())
 
 
 def percent(share: Any) -> str:

@@ -1,35 +1,22 @@
-"""The numbers that experiments are compared by."""
+"""The numbers that experiments are compared by (DVC's metrics)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pandas as pd
 
 from fcotvl.report.formatting import headline
-from fcotvl.report.report_data import Inputs
+from fcotvl.report.report_data import ReportData
 
 
-def metrics(inputs: Inputs) -> dict[str, Any]:
+def metrics(report: ReportData) -> dict[str, dict[str, dict[str, float]]]:
     """The headline student's: benchmark -> prompt -> score, low, high, retention, in percent."""
-    return {
-        benchmark: {
-            prompt: _measures(inputs, benchmark, prompt)
-            for prompt in inputs.prompts
-            if _measures(inputs, benchmark, prompt)
-        }
-        for benchmark in inputs.benchmarks
-    }
-
-
-def _measures(inputs: Inputs, benchmark: str, prompt: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for table, value in ((inputs.scores, "score"), (inputs.retention, "retention")):
-        data = headline(table, prompt)
-        data = data[(data["system"] == inputs.student) & (data["benchmark"] == benchmark)]
-        for row in data.to_dict("records"):
-            names = {"score": ("score", "low", "high")}.get(value, (value,))
-            # A retention of a teacher that scores nothing is undefined, and NaN is not JSON.
-            known = [name for name in names if pd.notna(row[name])]
-            found |= {name: round(float(row[name]), 2) for name in known}
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in report.benchmarks}
+    columns = {"score": report.scores, "low": report.scores, "high": report.scores}
+    for prompt in report.prompts:
+        for column, table in (columns | {"retention": report.retention}).items():
+            rows = headline(table, prompt)
+            rows = rows[(rows["system"] == report.student) & rows["benchmark"].isin(found)]
+            for name, value in zip(rows["benchmark"], rows[column], strict=True):
+                if pd.notna(value):  # a retention is undefined where the teacher scores 0
+                    found[name].setdefault(prompt, {})[column] = round(float(value), 2)
     return found

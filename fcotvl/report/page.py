@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from fcotvl.report.claims import Claim, claims
+from fcotvl.report.claims import claims
+from fcotvl.report.formatting import headline
 from fcotvl.report.plots import Plot, all_plots
-from fcotvl.report.report_data import Inputs
+from fcotvl.report.report_data import ReportData
 from fcotvl.report.table import Table
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -24,7 +27,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("training", "Training", ("distill", "sft", "sampling"), ("acceptance",)),
     ("data", "Data", (), ("audit",)),
 )
-"""Of each section: id, title, stems of its plots, stems of its tables."""
+"""Each section's id, title, stems of its plots, stems of its tables."""
 _OPEN = {"results", "differences", "modules", "ablation", "merge", "shapley", "speed", "acceptance"}
 _INTERVAL = re.compile(r"^(.+?) (\[.+\])$")
 
@@ -39,13 +42,8 @@ class Section:
     tables: Sequence[Table]
 
 
-def render_page(inputs: Inputs, tables: Sequence[Table]) -> str:
-    """The whole page as text.
-
-    Args:
-        inputs: what the report is made of.
-        tables: as ``all_tables`` makes them.
-    """
+def render_page(report: ReportData, tables: Sequence[Table]) -> str:
+    """The whole page as text; ``tables`` as ``all_tables`` makes them."""
     environment = Environment(
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
@@ -53,64 +51,52 @@ def render_page(inputs: Inputs, tables: Sequence[Table]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = _cell
-    found = claims(inputs)
+    judged = claims(report)
     source = files("fcotvl.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
-        facts=inputs.facts,
-        params=inputs.params,
-        cards=_cards(inputs),
-        claims=found,
-        verdicts=_tally(found),
-        sections=_sections(all_plots(inputs), tables),
+        facts=report.facts,
+        params=report.params,
+        cards=_cards(report),
+        claims=judged,
+        verdicts=Counter(claim.verdict for claim in judged),
+        sections=_sections(all_plots(report), tables),
         is_open=lambda table: _stem(table.name) in _OPEN,
-        notes=inputs.notes,
     )
 
 
-def _sections(plots: dict[str, Plot], tables: Iterable[Table]) -> list[Section]:
-    by_stem: dict[str, list[Table]] = {}
-    for table in tables:
-        by_stem.setdefault(_stem(table.name), []).append(table)
-    made = [
+def _sections(plots: dict[str, Plot], tables: Sequence[Table]) -> list[Section]:
+    sections = [
         Section(
             name,
             title,
-            [plot for stem in figures for key, plot in plots.items() if _stem(key) == stem],
-            [table for stem in stems for table in by_stem.get(stem, [])],
+            [plot for stem in plot_stems for key, plot in plots.items() if _stem(key) == stem],
+            [table for stem in table_stems for table in tables if _stem(table.name) == stem],
         )
-        for name, title, figures, stems in _SECTIONS
+        for name, title, plot_stems, table_stems in _SECTIONS
     ]
-    return [section for section in made if section.plots or section.tables]
+    return [section for section in sections if section.plots or section.tables]
 
 
-def _cards(inputs: Inputs) -> list[dict[str, Any]]:
+def _cards(report: ReportData) -> list[dict[str, Any]]:
     """The headline of each benchmark and prompt: student, teacher, and what is retained."""
-    scores = {
-        (row["benchmark"], row["prompt"], row["system"]): row
-        for row in inputs.scores[inputs.scores["headline"].astype(bool)].to_dict("records")
-    }
-    retained = {
-        (row["benchmark"], row["prompt"], row["system"]): row["retention"]
-        for row in inputs.retention[inputs.retention["headline"].astype(bool)].to_dict("records")
-    }
-    return [
-        {
-            "title": title,
-            "prompt": prompt,
-            "metric": inputs.metrics[name],
-            "student": scores[name, prompt, inputs.student],
-            "teacher": scores[name, prompt, inputs.teacher],
-            "retention": retained.get((name, prompt, inputs.student), float("nan")),
-        }
-        for prompt in inputs.prompts
-        for name, title in inputs.benchmarks.items()
-        if {(name, prompt, inputs.student), (name, prompt, inputs.teacher)} <= set(scores)
-    ]
-
-
-def _tally(found: Sequence[Claim]) -> dict[str, int]:
-    verdicts = [claim.verdict for claim in found]
-    return {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
+    cards = []
+    for prompt in report.prompts:
+        scores, retained = (headline(t, prompt) for t in (report.scores, report.retention))
+        for name, title in report.benchmarks.items():
+            rows = scores[scores["benchmark"] == name].set_index("system").to_dict("index")
+            kept = retained[retained["benchmark"] == name].set_index("system")["retention"]
+            if {report.student, "teacher"} <= set(rows):
+                cards.append(
+                    {
+                        "title": title,
+                        "prompt": prompt,
+                        "metric": report.metrics[name],
+                        "student": rows[report.student],
+                        "teacher": rows["teacher"],
+                        "retention": kept.get(report.student, math.nan),
+                    }
+                )
+    return cards
 
 
 def _stem(name: str) -> str:
@@ -118,7 +104,7 @@ def _stem(name: str) -> str:
 
 
 def _cell(text: object) -> Markup:
-    """A value stands out, its interval steps back."""
+    """The text with its interval, if any, in a fainter style."""
     found = _INTERVAL.match(str(text))
     if not found:
         return escape(text)

@@ -12,38 +12,29 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fcotvl.report.formatting import headline, titled
-from fcotvl.report.report_data import Inputs
+from fcotvl.report.formatting import headline
+from fcotvl.report.report_data import LABELS, TRAINING_FREE, ReportData
+from fcotvl.report.table import titled
 
-INK, FAINT = "#010101", "#020202"  # stand for the page's text colours until the SVG is written
+INK, FAINT = "#010101", "#020202"  # placeholders for the page's text colours
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, told apart with any colour vision; the page lightens them in the dark."""
+"""Okabe and Ito's palette, safe for any colour vision; the page lightens it in dark mode."""
 MARKERS = "osD^vP"
 
 _STYLE = {
-    "axes.edgecolor": FAINT,
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "legend.labelcolor", "text.color"), INK),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), FAINT),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
+    **dict.fromkeys(("axes.labelsize", "font.size"), 9),
     "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
-    "axes.labelsize": 9,
-    "font.size": 9,
-    "grid.color": FAINT,
     "grid.alpha": 0.25,
     "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
 }
 
 
@@ -55,88 +46,100 @@ class Plot:
     svg: str
 
 
-def all_plots(inputs: Inputs) -> dict[str, Plot]:
-    """By name, every plot that these inputs have data for."""
-    plots = {f"ratio-{prompt}": score_by_ratio(inputs, prompt) for prompt in inputs.prompts}
-    for prompt in inputs.prompts:
-        if plot := compressors(inputs, prompt):
+@mpl.rc_context(_STYLE)
+def all_plots(report: ReportData) -> dict[str, Plot]:
+    """By name, every plot that this report has data for."""
+    plots = {f"ratio-{prompt}": score_by_ratio(report, prompt) for prompt in report.prompts}
+    for prompt in report.prompts:
+        if plot := compressors(report, prompt):
             plots[f"compressors-{prompt}"] = plot
-    tables: dict[str, tuple[Callable[[pd.DataFrame], Plot], pd.DataFrame | None]] = {
-        "distill": (distillation, inputs.distill),
-        "sft": (fine_tuning, inputs.sft),
-        "sampling": (sampling, inputs.sampling),
-        "shapley": (shapley, inputs.shapley),
-    }
-    for name, (draw, table) in tables.items():
+    for name, draw, table in (
+        ("distill", distillation, report.distill),
+        ("sft", fine_tuning, report.sft),
+        ("sampling", sampling, report.sampling),
+        ("shapley", shapley, report.shapley),
+    ):
         if table is not None and not table.empty:
             plots[name] = draw(table)
-    return {name: _own_ids(name, plot) for name, plot in plots.items()}
+    return {name: _with_prefix(name, plot) for name, plot in plots.items()}
 
 
-def score_by_ratio(inputs: Inputs, prompt: str) -> Plot:
+def score_by_ratio(report: ReportData, prompt: str) -> Plot:
     """Scores against the share of visual tokens removed, a panel for each benchmark."""
-    data = headline(inputs.scores, prompt).merge(inputs.systems, on="system")
+    data = headline(report.scores, prompt).merge(report.systems, on="system")
     series = {
         "Student, distilled": data["role"] == "distilled",
-        "Student, post-trained": data["system"] == inputs.student,
-        "FastV": data["role"] == "fastv",
-        "Random pruning": data["role"] == "random",
-        "Pooling, untrained": data["role"] == "pooled",
+        "Student, post-trained": data["system"] == report.student,
+        **{LABELS.get(name, name): data["role"] == name for name in TRAINING_FREE},
     }
-    with mpl.rc_context(_STYLE):
-        figure, panels = _panels(len(inputs.benchmarks), height=3.0)
-        for axes, (name, title) in zip(panels, inputs.benchmarks.items(), strict=True):
-            here = data["benchmark"] == name
-            _teacher_line(axes, data[here & (data["role"] == "teacher")])
-            for index, (label, chosen) in enumerate(series.items()):
-                _ratio_points(axes, data[here & chosen], label, index)
-            axes.set(title=title, xlabel="visual tokens removed, %", ylim=(0, None))
-            axes.set_xticks(sorted({100 * ratio for ratio in data["ratio"] if ratio}))
-        panels[0].set_ylabel("headline score, %")
-        _legend(figure, panels[0])
-        return _svg(figure, titled("Score by share of visual tokens removed", prompt))
+
+    def draw(axes: Axes, benchmark: str) -> None:
+        here = data["benchmark"] == benchmark
+        for row in data[here & (data["role"] == "teacher")].to_dict("records"):
+            axes.axhspan(row["low"], row["high"], color=FAINT, alpha=0.15, lw=0)
+            axes.axhline(row["score"], color=FAINT, lw=1.2, ls="--", label="Teacher")
+        for index, (label, chosen) in enumerate(series.items()):
+            if (rows := data[here & chosen]).empty:
+                continue
+            axes.errorbar(
+                100 * rows["ratio"] + 1.6 * (index - 2),  # beside each other, not on top
+                rows["score"],
+                yerr=_errors(rows, "score"),
+                fmt=MARKERS[index % len(MARKERS)],
+                color=SERIES[index % len(SERIES)],
+                ms=4.5,
+                elinewidth=1.1,
+                label=label,
+            )
+
+    ratios = [ratio for ratio in data["ratio"] if ratio]
+    title = titled("Score by share of visual tokens removed", prompt)
+    return _by_benchmark(report, ratios, title, draw)
 
 
-def _teacher_line(axes: Axes, rows: pd.DataFrame) -> None:
-    for row in rows.to_dict("records"):
-        axes.axhspan(row["low"], row["high"], color=FAINT, alpha=0.15, lw=0)
-        axes.axhline(row["score"], color=FAINT, lw=1.2, ls="--", label="Teacher")
-
-
-def _ratio_points(axes: Axes, rows: pd.DataFrame, label: str, index: int) -> None:
-    if rows.empty:
-        return
-    axes.errorbar(
-        100 * rows["ratio"] + 1.6 * (index - 2),  # beside each other, not on top
-        rows["score"],
-        yerr=_errors(rows, "score"),
-        fmt=MARKERS[index],
-        color=SERIES[index],
-        ms=4.5,
-        elinewidth=1.1,
-        label=label,
-    )
-
-
-def compressors(inputs: Inputs, prompt: str) -> Plot | None:
+def compressors(report: ReportData, prompt: str) -> Plot | None:
     """The ablation grid: scores by ratio of each compressor, seeds averaged, last stage."""
-    if inputs.grid is None or (data := inputs.grid[inputs.grid["prompt"] == prompt]).empty:
+    if report.grid is None or (data := report.grid[report.grid["prompt"] == prompt]).empty:
         return None
     stage = max(data["stage"].unique(), key=lambda name: (name != "distilled", name))
     data = data[data["stage"] == stage]
     means = data.groupby(["benchmark", "compressor", "ratio"], as_index=False)["score"].mean()
-    with mpl.rc_context(_STYLE):
-        figure, panels = _panels(len(inputs.benchmarks), height=3.0)
-        for axes, (name, title) in zip(panels, inputs.benchmarks.items(), strict=True):
-            here = means[means["benchmark"] == name]
-            for index, (label, rows) in enumerate(here.groupby("compressor", sort=True)):
-                (line,) = axes.plot(100 * rows["ratio"], rows["score"], label=str(label))
-                line.set(color=SERIES[index % 6], marker=MARKERS[index % 6])
-            axes.set(title=title, xlabel="visual tokens removed, %", ylim=(0, None))
-            axes.set_xticks(sorted({100 * ratio for ratio in means["ratio"]}))
-        panels[0].set_ylabel("headline score, %")
-        _legend(figure, panels[0])
-        return _svg(figure, titled(f"Compressors, {stage}", prompt))
+
+    def draw(axes: Axes, benchmark: str) -> None:
+        here = means[means["benchmark"] == benchmark]
+        for index, (label, rows) in enumerate(here.groupby("compressor", sort=True)):
+            (line,) = axes.plot(100 * rows["ratio"], rows["score"], label=str(label))
+            line.set(color=SERIES[index % len(SERIES)], marker=MARKERS[index % len(MARKERS)])
+
+    title = titled(f"Compressors, {stage}", prompt)
+    return _by_benchmark(report, list(means["ratio"]), title, draw)
+
+
+def _by_benchmark(
+    report: ReportData, ratios: list[float], title: str, draw: Callable[[Axes, str], None]
+) -> Plot:
+    """A panel for each benchmark, filled by ``draw``, with one legend for all.
+
+    The legend leaves room for wider fonts than matplotlib knows of.
+    """
+    figure, panels = _panels(len(report.benchmarks), height=3.0)
+    for axes, (benchmark, name) in zip(panels, report.benchmarks.items(), strict=True):
+        draw(axes, benchmark)
+        axes.set(title=name, xlabel="visual tokens removed, %", ylim=(0, None))
+        axes.set_xticks(sorted({100 * ratio for ratio in ratios}))
+    panels[0].set_ylabel("headline score, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(6, len(labels))),
+        fontsize=8,
+        columnspacing=1.6,
+        handletextpad=0.3,
+        handlelength=1.4,
+    )
+    return _svg(figure, title)
 
 
 def distillation(table: pd.DataFrame) -> Plot:
@@ -160,22 +163,15 @@ def sampling(table: pd.DataFrame) -> Plot:
 
 def shapley(table: pd.DataFrame) -> Plot:
     """Shapley values of the checkpoints with their intervals."""
-    with mpl.rc_context(_STYLE):
-        figure, (axes,) = _panels(1, height=2.6)
-        names = table["checkpoint"].astype(str).tolist()
-        axes.bar(names, table["value"], width=0.55, color=SERIES[0], alpha=0.85)
-        axes.errorbar(
-            names,
-            table["value"],
-            yerr=_errors(table, "value"),
-            fmt="none",
-            ecolor=INK,
-            elinewidth=1.2,
-        )
-        axes.axhline(0, color=FAINT, lw=1)
-        axes.grid(visible=False, axis="x")
-        axes.set(ylabel="points of validation utility")
-        return _svg(figure, "Shapley values of the checkpoints")
+    figure, (axes,) = _panels(1, height=2.6)
+    names, values = table["checkpoint"].astype(str).tolist(), table["value"]
+    axes.bar(names, values, width=0.55, color=SERIES[0], alpha=0.85)
+    bars = _errors(table, "value")
+    axes.errorbar(names, values, yerr=bars, fmt="none", ecolor=INK, elinewidth=1.2)
+    axes.axhline(0, color=FAINT, lw=1)
+    axes.grid(visible=False, axis="x")
+    axes.set(ylabel="points of validation utility")
+    return _svg(figure, "Shapley values of the checkpoints")
 
 
 Curve = tuple[str, "pd.Series[float]", "pd.Series[float]"]
@@ -190,38 +186,22 @@ def _curves(
     series: Iterable[Curve], title: str, label: str, *, smooth: int = 9, low: float | None = None
 ) -> Plot:
     """Lines by step: the running mean of ``smooth`` points over the faint points themselves."""
-    with mpl.rc_context(_STYLE):
-        figure, (axes,) = _panels(1, height=2.8)
-        for index, (name, steps, values) in enumerate(series):
-            color = SERIES[index % len(SERIES)]
-            if smooth > 1:
-                axes.plot(steps, values, color=color, alpha=0.25, lw=0.8)
-            mean = values.rolling(smooth, min_periods=1, center=True).mean()
-            axes.plot(steps, mean, color=color, label=name, ls="-" if index < len(SERIES) else "--")
-        axes.set(xlabel="step", ylabel=label, ylim=(low, None))
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
-        return _svg(figure, title)
+    figure, (axes,) = _panels(1, height=2.8)
+    for index, (name, steps, values) in enumerate(series):
+        color = SERIES[index % len(SERIES)]
+        if smooth > 1:
+            axes.plot(steps, values, color=color, alpha=0.25, lw=0.8)
+        mean = values.rolling(smooth, min_periods=1, center=True).mean()
+        axes.plot(steps, mean, color=color, label=name, ls="-" if index < len(SERIES) else "--")
+    axes.set(xlabel="step", ylabel=label, ylim=(low, None))
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return _svg(figure, title)
 
 
 def _errors(rows: pd.DataFrame, value: str) -> list[pd.Series[float]]:
     """Lengths of error bars; rounding must not make one negative."""
     ends = (rows[value] - rows["low"], rows["high"] - rows[value])
     return [length.clip(lower=0) for length in ends]
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """One for all panels, with room for wider fonts than matplotlib knows of."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=max(1, min(6, len(labels))),
-        fontsize=8,
-        columnspacing=1.6,
-        handletextpad=0.3,
-        handlelength=1.4,
-    )
 
 
 def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
@@ -249,7 +229,7 @@ def _svg(figure: Figure, title: str) -> Plot:
     return Plot(title, svg)
 
 
-def _own_ids(name: str, plot: Plot) -> Plot:
-    """Ids that no other figure of the page has."""
+def _with_prefix(name: str, plot: Plot) -> Plot:
+    """The plot with ids that no other figure of the page has."""
     svg = re.sub(r'\bid="', f'id="{name}-', plot.svg)
     return Plot(plot.title, re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{name}-", svg))

@@ -1,59 +1,64 @@
-"""What a report is made of. The stage reads it from files; everything in this room is pure.
+"""What a report is made of. The stage reads it from files; everything in this package is pure.
 
 Scores, retentions and differences are in percent or percentage points, with the ends of a 95 %
 interval in ``low`` and ``high`` and the number of questions in ``n``, as
-``fcotvl.evaluate.summary`` returns them. What a run does not have is ``None`` (or no row), and the
-report says so.
+``fcotvl.evaluate.summary`` returns them. What a run does not have is ``None`` or an empty table,
+and is left out of the report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-ROLES = ("teacher", "distilled", "sft", "merged", "fastv", "random", "pooled")
-"""What a system is; tables list systems in this order."""
+from fcotvl.core.registry import Registry
 
-_LABELS = {
+TRAINING_FREE = Registry(
+    "fcotvl.inference.pruning", "build", noun="training-free baseline"
+).available()
+"""Baselines without training; their systems are called ``<baseline>-r<ratio>``."""
+ROLES = ("teacher", "distilled", "sft", "merged", *TRAINING_FREE)
+"""What a system is; tables list systems in this order."""
+LABELS = {
     "teacher": "Teacher",
     "distilled": "Distilled student",
     "sft": "Fine-tuned, {detail}",
     "merged": "Merged, {detail}",
     "fastv": "FastV",
     "random": "Random pruning",
-    "pooled": "Pooling, untrained",
+    "untrained-pool": "Pooling, untrained",
 }
 
 
 def system(name: str, role: str, *, ratio: float, tokens: int, detail: str = "") -> dict[str, Any]:
-    """One row of ``Inputs.systems``.
+    """One row of ``ReportData.systems``.
 
     Args:
         name: the system's name in the tables of scores.
         role: one of ``ROLES``.
         ratio: share of visual tokens removed.
-        tokens: visual tokens left of a tile (for FastV and random pruning: behind layer K).
-        detail: the recipe of ``sft``, the rule of ``merged``.
+        tokens: visual tokens left per tile (for FastV and random pruning: from layer K on).
+        detail: the recipe of ``sft``, the method of ``merged``.
 
     Raises:
         ValueError: the role is unknown.
     """
     if role not in ROLES:
         raise ValueError(f"role {role!r} is not one of {', '.join(ROLES)}")
-    label = _LABELS[role].format(detail=detail)
-    label += f", {100 * ratio:g} % removed" if role in ("fastv", "random", "pooled") else ""
+    label = LABELS.get(role, role).format(detail=detail)
+    label += f", {100 * ratio:g} % removed" if role in TRAINING_FREE else ""
     return {"system": name, "role": role, "label": label, "ratio": ratio, "tokens": tokens}
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ReportData:
     """All that one report shows."""
 
     facts: Mapping[str, Any]
-    """What was run, shown at the top: scale, compressor, ratio, seed, commit, ..."""
+    """What was run, shown at the top: scale, mix, compressor, ratio, seed, commit, ..."""
     params: str
     """The params of the run, as text."""
     benchmarks: Mapping[str, str]
@@ -71,7 +76,6 @@ class Inputs:
     high."""
     differences: pd.DataFrame
     """system, baseline, benchmark, prompt, metric, headline, n, difference, low, high (paired)."""
-    teacher: str = "teacher"
     kinds: pd.DataFrame | None = None
     """``scores`` split by a further column ``kind``."""
     grid: pd.DataFrame | None = None
@@ -80,28 +84,27 @@ class Inputs:
     grid_differences: pd.DataFrame | None = None
     """Paired, within one ratio, seed and stage: compressor, baseline (a compressor), ratio, seed,
     stage, benchmark, prompt, n, difference, low, high."""
-    rules: pd.DataFrame | None = None
-    """Merge rules: rule, utility (share of right validation answers, in percent), system."""
+    methods: pd.DataFrame | None = None
+    """Merge methods: method, utility (percent of validation questions answered correctly),
+    system."""
     shapley: pd.DataFrame | None = None
-    """checkpoint, value, low, high (points of utility), and ``weight_<rule>`` for each rule."""
+    """checkpoint, value, low, high (points of utility), and ``weight_<method>`` of each method."""
     gaps: pd.DataFrame | None = None
     """one, other (checkpoints), value, low, high: differences of Shapley values."""
     speed: pd.DataFrame | None = None
     """system, part (``prefill``, ``decode``, ``total``, ...), time (ratio to the teacher in the
-    same run), low, high (least and greatest), flops (ratio to the teacher), pairs (turns), removed
-    (share of visual tokens that its prompts lack), tiles (that it was measured on)."""
+    same run), low, high (least and greatest), flops (ratio to the teacher), pairs (rounds), removed
+    (share of visual tokens that its prompts lack), tiles (number of tiles measured)."""
     audit: Mapping[str, Any] | None = None
-    """The account that ``curate`` wrote."""
+    """The audit that ``curate`` wrote."""
     acceptance: pd.DataFrame | None = None
-    """Rejection sampling, one row a source; columns are shown as they are."""
+    """Rejection sampling, one row per source; columns are shown as they are."""
     distill: pd.DataFrame | None = None
     """step, loss, and further losses (kl, ce)."""
     sft: pd.DataFrame | None = None
     """step, dataset, loss."""
     sampling: pd.DataFrame | None = None
     """step, dataset, weight."""
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """Words of the run's own to put under a table, by the table's name."""
 
     @property
     def prompts(self) -> list[str]:
@@ -114,6 +117,6 @@ class Inputs:
         return [name for role in roles for name in table.loc[table["role"] == role, "system"]]
 
     def label(self, name: str) -> str:
-        """What a system is called in tables: its own name where ``systems`` has none."""
+        """What tables call a system: its own name where ``systems`` has none."""
         labels = dict(zip(self.systems["system"], self.systems["label"], strict=True))
         return str(labels.get(name, name))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 MISSING = "\N{EN DASH}"
+PROMPTS = {"direct": "Direct answers", "cot": "Chain of thought"}
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,36 @@ class Table:
     """Stem of its files."""
     title: str
     note: str
-    """What was measured and how to read it; one or two sentences."""
+    """What was measured and how to read it, in a few sentences."""
     shown: pd.DataFrame
     """Cells as text, for people."""
     data: pd.DataFrame
     """The same as tidy numbers, for programs."""
+
+
+def make_table(
+    name: str,
+    title: str,
+    note: str,
+    rows: Sequence[Mapping[Any, str]],
+    data: pd.DataFrame | None,
+    *,
+    prompt: str = "",
+) -> Table | None:
+    """A table whose rows are cells by column, or ``None`` where there are no rows.
+
+    With a ``prompt``, name and title say that the table is about that prompt.
+    """
+    if data is None or not rows:
+        return None
+    if prompt:
+        name, title = f"{name}-{prompt}", titled(title, prompt)
+    return Table(name, title, note, pd.DataFrame(rows), data)
+
+
+def titled(title: str, prompt: str) -> str:
+    """The title of a table or plot about one prompt."""
+    return f"{title}. {PROMPTS.get(prompt, prompt)}"
 
 
 def render(table: Table) -> dict[str, str]:
@@ -43,7 +70,7 @@ def render(table: Table) -> dict[str, str]:
 
 
 def interval(value: float, low: float, high: float, *, digits: int = 1, sign: str = "") -> str:
-    """``71.2 [68.9, 73.4]``; with ``sign="+"`` gains are marked as such."""
+    """``71.2 [68.9, 73.4]``; ``sign="+"`` marks gains."""
     if value is None or math.isnan(value):
         return MISSING
     ends = [f"{number:{sign}.{digits}f}" for number in (value, low, high)]
@@ -53,7 +80,7 @@ def interval(value: float, low: float, high: float, *, digits: int = 1, sign: st
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A number without interval."""
+    """A number without an interval."""
     return MISSING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""Stage ``card``: measure a teacher on held-out renders, for its model card."""
+"""Stage ``card``: score a teacher on held-out renders, for its model card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import load_processor, load_teacher, make_student, processor_for
@@ -27,13 +26,13 @@ from fcotvl.toy.render import FAMILIES, Rendered, render
 log = logging.getLogger(__name__)
 
 SEED = 2000
-"""Of the held-out pictures: no stage and no training draws from it."""
-EXACT, SIMILAR = "exact_match", "anls"
+"""Seed of the held-out pictures, which no stage and no training uses."""
+METRICS = {"exact match": "exact_match", "ANLS": "anls"}
 
 
 @dataclass(frozen=True)
-class Exam:
-    """One row of the card: which questions, asked how, of what."""
+class Setting:
+    """One row of the card per family: which questions, how they are asked, and the pictures."""
 
     title: str
     kind: str
@@ -45,16 +44,19 @@ class Exam:
     """Show another picture of the same family."""
 
 
-def exams(pictures: int) -> tuple[Exam, ...]:
+def settings(pictures: int) -> tuple[Setting, ...]:
     """All rows of the card; controls use a quarter of the pictures."""
-    some = max(2, pictures // 4)
-    pooled = [Exam(f"untrained pooling {r}", "extractive", "direct", some, r) for r in RATIOS[1:]]
+    control = max(2, pictures // 4)
+    pooled = [
+        Setting(f"untrained pooling {ratio}", "extractive", "direct", control, ratio)
+        for ratio in RATIOS[1:]
+    ]
     return (
-        Exam("extractive, direct", "extractive", "direct", pictures),
-        Exam("extractive, CoT", "extractive", "cot", some),
-        Exam("reasoning, CoT", "reason", "cot", pictures),
-        Exam("reasoning, direct", "reason", "direct", some),
-        Exam("blind: extractive, direct", "extractive", "direct", some, blind=True),
+        Setting("extractive, direct", "extractive", "direct", pictures),
+        Setting("extractive, CoT", "extractive", "cot", control),
+        Setting("reasoning, CoT", "reason", "cot", pictures),
+        Setting("reasoning, direct", "reason", "direct", control),
+        Setting("blind: extractive, direct", "extractive", "direct", control, blind=True),
         *pooled,
     )
 
@@ -63,68 +65,65 @@ def run(params: Params, *, teacher: Path, card: Path, pictures: str = "1000") ->
     """Write a table of scores with 95 % intervals to ``card``.
 
     Args:
-        params: the study; prompts and reply lengths come from its scale.
-        teacher: the checkpoint's folder.
+        params: prompts and reply lengths come from its scale.
+        teacher: folder of the checkpoint.
         card: the Markdown file to write.
-        pictures: how many per family.
+        pictures: number of pictures per family.
     """
-    model, processor = load_teacher(teacher), load_processor(teacher)
+    checkpoint = load_teacher(teacher), load_processor(teacher)
     rows = []
     for family in FAMILIES:
-        drawn = [render(family, "test", index, SEED) for index in range(int(pictures))]
-        for exam in exams(int(pictures)):
-            rows.append(_sit(params, exam, family, drawn[: exam.pictures], (model, processor)))
-            log.info("%s, %s: %s", family, exam.title, rows[-1])
+        rendered = [render(family, "test", index, SEED) for index in range(int(pictures))]
+        for setting in settings(int(pictures)):
+            row = evaluate(params, setting, family, rendered[: setting.pictures], checkpoint)
+            log.info("%s, %s: %s", family, setting.title, row)
+            rows.append(row)
     table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
     write_text(card, f"{table}\n")
 
 
-def _sit(
+def evaluate(
     params: Params,
-    exam: Exam,
+    setting: Setting,
     family: str,
-    drawn: Sequence[Rendered],
-    system: tuple[InternVLForConditionalGeneration, FcotvlProcessor],
+    rendered: Sequence[Rendered],
+    checkpoint: tuple[InternVLForConditionalGeneration, FcotvlProcessor],
 ) -> dict[str, str]:
-    teacher, processor = system
-    model = teacher
-    if exam.ratio:
-        model = make_student(teacher, compressor="pool", ratio=exam.ratio, share=True)
+    """Ask one question about each picture and return a row of the card."""
+    model, processor = checkpoint
+    if setting.ratio:
+        model = make_student(model, compressor="pool", ratio=setting.ratio, share_frozen=True)
     prompts = params.scale_config.prompts
-    asked = [(index, _pick(one, exam.kind, index)) for index, one in enumerate(drawn)]
-    shown = [(index + 1) % len(drawn) if exam.blind else index for index, _ in asked]
-    queries = [
-        Query(partial(_image, drawn[at]), f"{family}-{at}", prompts.ask(turn, exam.mode))
-        for at, (_, turn) in zip(shown, asked, strict=True)
-    ]
+    turns = [_pick(picture, setting.kind, index) for index, picture in enumerate(rendered)]
+    queries = []
+    for index, turn in enumerate(turns):
+        shown = (index + 1) % len(rendered) if setting.blind else index
+        image = partial(getattr, rendered[shown], "image")
+        queries.append(Query(image, f"{family}-{shown}", prompts.ask(turn, setting.mode)))
     replies = generate(
         model,
         processor_for(processor, model.config),
         queries,
-        max_new_tokens=prompts.max_new_tokens(exam.mode),
+        max_new_tokens=prompts.max_new_tokens(setting.mode),
         batch_size=params.scale_config.evaluate.batch_size,
         max_tiles=1,
-        label=f"{family} {exam.title}",
+        label=f"{family} {setting.title}",
     )
     answers = [final_answer(reply) for reply in replies]
-    return {"family": family, "questions": exam.title, **_scores(answers, asked)}
+    return {"family": family, "questions": setting.title, **_scores(answers, turns)}
 
 
-def _image(drawn: Rendered) -> Image.Image:
-    return drawn.image
-
-
-def _pick(drawn: Rendered, kind: str, index: int) -> Turn:
-    turns = [turn for turn in drawn.turns if turn.kind == kind]
+def _pick(picture: Rendered, kind: str, index: int) -> Turn:
+    turns = [turn for turn in picture.turns if turn.kind == kind]
     return turns[index % len(turns)]
 
 
-def _scores(answers: Sequence[str], asked: Sequence[tuple[int, Turn]]) -> dict[str, str]:
-    questions = Questions(images=[index for index, _ in asked])
-    row = {"n": str(len(asked))}
-    for title, name in (("exact match", EXACT), ("ANLS", SIMILAR)):
-        rule = metrics.get(name)
-        scores = [rule(a, turn.answers) for a, (_, turn) in zip(answers, asked, strict=True)]
-        found = mean_interval(scores, questions)
-        row[title] = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+def _scores(answers: Sequence[str], turns: Sequence[Turn]) -> dict[str, str]:
+    questions = Questions(images=list(range(len(turns))))
+    row = {"n": str(len(turns))}
+    for title, name in METRICS.items():
+        score = metrics.get(name)
+        scores = [score(a, turn.answers) for a, turn in zip(answers, turns, strict=True)]
+        mean = mean_interval(scores, questions)
+        row[title] = f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
     return row

@@ -1,35 +1,48 @@
-"""Stage ``check``: stop a wrong value before any other stage works.
+"""Validate params.yaml, every scale and every mix, before any other stage works.
 
-Its output is constant and an input of every stage, so a run starts with it and nothing reruns
-because of it.
+Its output is constant and a dependency of every stage, so that a run starts with it and nothing
+reruns because of it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from pkgutil import iter_modules
 
 from fcotvl.compress import compressors
-from fcotvl.core import config as params_module
-from fcotvl.core.config import Params
+from fcotvl.core import config
+from fcotvl.core.config import Mix, Params
 from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.io import write_text
+from fcotvl.core.registry import Registry
 
 log = logging.getLogger(__name__)
 
-ROOMS = Path(__file__).parents[1]
+# By name, without importing them: their code is no dependency of this stage.
+BENCHMARKS = Registry("fcotvl.evaluate.benchmarks", "BENCHMARK", noun="benchmark")
+MERGE_METHODS = Registry("fcotvl.merge.methods", "weights", noun="merge method")
+READERS = Registry("fcotvl.data.sources", "read", noun="reader")
+RESAMPLING = Registry("fcotvl.train.resampling", "weigh", noun="resampling rule")
 
 
 def run(params: Params, *, output: Path) -> None:
-    """Validate the study and every scale, build every variant without memory, write ``output``."""
+    """Validate everything, build every variant without memory, and write ``output``.
+
+    Args:
+        params: the study.
+        output: file to write, always with the same content.
+    """
     validate(params)
-    scales = sorted(path.stem for path in params_module.SCALES.glob("*.yaml"))
-    for name in scales:
-        validate_scale(params_module.load(scale=name))
+    scales = sorted(path.stem for path in config.SCALES.glob("*.yaml"))
+    mixes = sorted(path.stem for path in config.MIXES.glob("*.yaml"))
+    for scale in scales:
+        config.load(scale=scale)
+    for mix in mixes:
+        validate_mix(mix, config.load(mix=mix).mix_config)
     built = build_variants(params)
-    log.info("%d scales are valid, %d variants build", len(scales), built)
+    log.info("%d scales and %d mixes are valid, %d variants build", len(scales), len(mixes), built)
     write_text(output, "ok\n")
 
 
@@ -42,39 +55,37 @@ def validate(params: Params) -> None:
         DataError: ``data.raw`` is not a folder.
     """
     for recipe, values in params.recipes.items():
-        _known(f"recipes.{recipe}.resampling", values.resampling, "train/resampling")
-        _known(f"recipes.{recipe}.merge", values.merge, "merge/methods")
+        _require(f"recipes.{recipe}.resampling", values.resampling, RESAMPLING)
+        _require(f"recipes.{recipe}.merge", values.merge, MERGE_METHODS)
     for name in params.compressors:
-        _known("compressors", name, "compress/compressors")
+        compressors.ratios(name)
     for name, ratio in variants(params):
-        compressors.check(name, ratio=ratio, tokens=params.scale_config.model.tokens)
+        compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
     if not Path(params.data.raw).is_dir():
         raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
     if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
         raise ParamsError(
             f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained"
         )
-    validate_scale(params)
+    validate_mix(params.mix, params.mix_config)
 
 
-def validate_scale(params: Params) -> None:
-    """Check that the readers which the scale names exist.
+def validate_mix(name: str, mix: Mix) -> None:
+    """Check that the readers and benchmarks which the mix names exist.
 
     Raises:
-        ParamsError: a reader is unknown.
+        ParamsError: one is unknown.
     """
-    scale = params.scale_config
-    readers = [s.reader for s in scale.sources] + [b.reader for b in scale.benchmarks.values()]
-    for reader in readers:
-        _known(f"{params.scale}.yaml", reader, "data/sources")
+    for reader in [entry.reader for entry in (*mix.sources, *mix.benchmarks.values())]:
+        _require(f"{name}.yaml", reader, READERS)
+    for benchmark in mix.benchmarks:
+        _require(f"{name}.yaml", benchmark, BENCHMARKS)
 
 
 def variants(params: Params) -> Iterator[tuple[str, float]]:
     """The experiment's compressor and ratio, then those of the ablation grid."""
     yield params.compressor, params.ratio
-    for compressor in params.ablation.compressor:
-        for ratio in params.ablation.ratio:
-            yield compressor, ratio
+    yield from product(params.ablation.compressor, params.ablation.ratio)
 
 
 def build_variants(params: Params) -> int:
@@ -87,28 +98,24 @@ def build_variants(params: Params) -> int:
 
     from fcotvl.compress.config import FcotvlConfig  # noqa: PLC0415
     from fcotvl.compress.student import FcotvlForConditionalGeneration  # noqa: PLC0415
-    from fcotvl.internvl import architectures as layouts  # noqa: PLC0415
+    from fcotvl.internvl import architectures  # noqa: PLC0415
 
-    teacher = layouts.config(params.scale_config.model.architecture)
+    teacher = architectures.teacher_config(params.scale_config.model.architecture)
     count = 0
     for name in compressors.available():
         for ratio in compressors.ratios(name):
             options = params.compressors.get(name, {})
-            config = FcotvlConfig.from_teacher(
+            student = FcotvlConfig.from_teacher(
                 teacher, compressor=name, ratio=ratio, options=options
             )
             with torch.device("meta"):
-                FcotvlForConditionalGeneration(config)
+                FcotvlForConditionalGeneration(student)
             count += 1
     return count
 
 
-def _known(where: str, name: str, folder: str) -> None:
-    known = _names(ROOMS / folder)
-    if name not in known:
-        raise ParamsError(f"{where}: no {name!r}; there are {', '.join(known)}")
-
-
-def _names(folder: Path) -> list[str]:
-    found: Iterable[str] = (module.name.replace("_", "-") for module in iter_modules([str(folder)]))
-    return sorted(found)
+def _require(where: str, name: str, registry: Registry) -> None:
+    try:
+        registry.stem(name)
+    except ParamsError as error:
+        raise ParamsError(f"{where}: {error}") from error

@@ -16,77 +16,88 @@ from fcotvl.compress.checkpoints import (
     load_teacher,
     make_student,
     processor_for,
-    save_trained,
+    save_student_tensors,
 )
-from fcotvl.compress.tile_complexity import calibrate, removed
+from fcotvl.compress.tile_complexity import calibrate, mean_removed_ratio
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
 from fcotvl.train.dataset import Corpus
-from fcotvl.train.distill import Distill, Distillation
+from fcotvl.train.distill import DistillObjective, DistillTask
 from fcotvl.train.loop import is_main, train
-from fcotvl.train.reader import Reader
+from fcotvl.train.packing import BatchBuilder
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-CALIBRATED = 500
+CALIBRATION_PICTURES = 500
 """Pictures behind a threshold, and behind the budget that it reaches on others."""
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: Path) -> None:
-    """Write the tensors that learned to ``student`` and the losses per step to ``losses``."""
-    at = params.scale_config
+    """Write the trained tensors to ``student`` and the losses of each step to ``losses``.
+
+    Args:
+        params: the study.
+        corpus: the curated corpus; ``align`` is trained on.
+        teacher: folder of the teacher.
+        student: file of trained tensors to write.
+        losses: CSV of the losses of each step.
+    """
+    optim, model = params.scale_config.distill, params.scale_config.model
     with resumable("distill", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
-        reader = Reader(
-            corpus=Corpus(corpus / "align"),
-            processor=load_processor(teacher),
-            prompts=at.prompts,
-            max_tiles=at.model.max_tiles,
-        )
-        big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype))
-        small = make_student(
-            big,
-            compressor=params.compressor,
-            ratio=params.ratio,
-            options=_options(params, reader, corpus / "val"),
-            seed=params.seed,
-            share=True,
-        )
-        for module in (small.model.compressor, small.model.multi_modal_projector):
-            module.float()
-        task = Distill(
-            objective=Distillation(big, small, params.distill),
-            reader=replace(reader, processor=processor_for(reader.processor, small.config)),
-            batch_size=at.distill.batch_size,
-            seed=params.seed,
-        )
-        rows = train(task, at.distill, seed=params.seed, folder=folder, dtype=at.model.dtype)
+        task = _task(params, corpus, teacher)
+        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype)
         if not is_main():
             return
         with atomic(student) as path:
-            save_trained(small, path, stage="distill")
+            save_student_tensors(task.objective.student, path, stage="distill")
         with atomic(losses) as path:
-            pd.DataFrame(rows).to_csv(path, index=False)
+            pd.DataFrame(log).to_csv(path, index=False)
 
 
-def _options(params: Params, align: Reader, val: Path) -> dict[str, Any]:
+def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
+    """A new student of the teacher, and the alignment split that it is trained on."""
+    scale_config = params.scale_config
+    align, processor = Corpus(corpus / "align"), load_processor(teacher)
+    builder = BatchBuilder(align, processor, scale_config.prompts, scale_config.model.max_tiles)
+    teacher_model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
+    student_model = make_student(
+        teacher_model,
+        compressor=params.compressor,
+        ratio=params.ratio,
+        options=_compressor_options(params, builder, corpus / "val"),
+        seed=params.seed,
+        share_frozen=True,
+    )
+    student_model.model.compressor.float()
+    student_model.model.multi_modal_projector.float()
+    return DistillTask(
+        objective=DistillObjective(teacher_model, student_model, params.distill),
+        builder=replace(builder, processor=processor_for(processor, student_model.config)),
+        batch_size=scale_config.distill.batch_size,
+        seed=params.seed,
+    )
+
+
+def _compressor_options(params: Params, align: BatchBuilder, val: Path) -> dict[str, Any]:
     """The compressor's options; with a threshold, if it needs one that params.yaml does not give.
 
-    It is calibrated on corpus/align, and what it removes of corpus/val, which it has not seen, is
-    logged.
+    The threshold is calibrated on corpus/align. The share of visual tokens that it removes from
+    corpus/val, which it has not seen, is logged.
     """
     options: dict[str, Any] = dict(params.compressors.get(params.compressor, {}))
     ratios = compressors.tile_ratios(params.compressor, params.ratio)
     if len(ratios) > 1:
         if "threshold" not in options:
-            options["threshold"] = calibrate(align.details(CALIBRATED), params.ratio, ratios)
-        unseen = replace(align, corpus=Corpus(val)).details(CALIBRATED)
-        log.info(
-            "tiles of detail below %.4g lose %g of their visual tokens, others %g: %.3f of those "
-            "of corpus/val on average (n = %d tiles; the budget is %g)",
+            complexities = align.tile_complexities(CALIBRATION_PICTURES)
+            options["threshold"] = calibrate(complexities, params.ratio, ratios)
+        unseen = replace(align, corpus=Corpus(val)).tile_complexities(CALIBRATION_PICTURES)
+        logger.info(
+            "tiles of complexity below %.4g lose %g of their visual tokens, others %g: %.3f of "
+            "those of corpus/val on average (n = %d tiles; the budget is %g)",
             options["threshold"],
             *reversed(ratios),
-            removed(unseen, options["threshold"], ratios),
+            mean_removed_ratio(unseen, options["threshold"], ratios),
             len(unseen),
             params.ratio,
         )
@@ -94,11 +105,7 @@ def _options(params: Params, align: Reader, val: Path) -> dict[str, Any]:
 
 
 def _cache_key(params: Params) -> list[object]:
-    sections = (
-        params.distill,
-        params.scale_config.distill,
-        params.scale_config.model,
-        params.scale_config.prompts,
-    )
+    scale_config = params.scale_config
+    sections = (params.distill, scale_config.distill, scale_config.model, scale_config.prompts)
     named = (params.compressor, params.ratio, params.seed, params.compressors)
     return [*named, *(section.model_dump() for section in sections)]

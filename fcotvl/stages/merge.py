@@ -1,17 +1,18 @@
-"""Stage ``merge``: score every coalition of checkpoints, weigh them, average them by every rule.
+"""Stage ``merge``: score coalitions of checkpoints, weigh and average them by every method.
 
 A coalition's utility is the share of right answers, under the direct prompt, that the uniform
-average of its members gives to questions of corpus/val; nobody's is that of the distilled student.
+average of its members gives to questions of corpus/val. The empty coalition is the distilled
+student.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -20,14 +21,16 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import (
-    apply,
+    HEADER,
     load_processor,
     load_student,
     load_teacher,
+    load_tensors,
     processor_for,
-    read_trained,
+    read_student_tensors,
 )
 from fcotvl.core.answers import final_answer, is_correct
+from fcotvl.core.bootstrap import Bootstrap, Interval
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic, write_json
@@ -35,11 +38,9 @@ from fcotvl.core.records import Record, Turn, balanced
 from fcotvl.core.resume import resumable
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import Query, generate
-from fcotvl.merge import methods as rules
+from fcotvl.merge import methods, shapley
 from fcotvl.merge.average import average_files
-from fcotvl.merge.shapley import Coalition, bootstrap_values, coalitions
-
-log = logging.getLogger(__name__)
+from fcotvl.merge.shapley import Coalition, LazyTable
 
 Question = tuple[Record, Turn]
 Utilities = list[float]
@@ -59,7 +60,18 @@ def run(
     coalitions: Path,
     weights: Path,
 ) -> None:
-    """Write a ``merged`` student per rule, every coalition's utilities, values and weights."""
+    """Write one ``merged`` student per method, the utilities of coalitions, values and weights.
+
+    Args:
+        params: the study.
+        corpus: the curated corpus; questions come from ``val``.
+        teacher: folder of the teacher.
+        student: tensors of the distilled student.
+        checkpoints: folder of the checkpoints that ``sft`` kept.
+        merged: folder of the merged students, one file per method; ``merged`` is the recipe's.
+        coalitions: CSV of what each coalition answers right.
+        weights: JSON of Shapley values, and of weights and utility per method.
+    """
     with resumable(
         "merge",
         inputs=[corpus / "val", teacher, student, checkpoints],
@@ -68,40 +80,38 @@ def run(
         pool = {path.stem: path for path in sorted(checkpoints.glob("*.safetensors"))}
         if not pool:
             raise DataError(f"{checkpoints} holds no checkpoint; run sft again")
-        questions = choose_questions(
-            corpus / "val", params.scale_config.merge.questions, params.data_seed
-        )
+        count = params.scale_config.merge.questions
+        questions = choose_questions(corpus / "val", count, params.data_seed)
         score = _scorer(params, teacher, student, questions)
         table = score_coalitions(pool, score, folder)
-        utility = {members: sum(found) / len(found) for members, found in table.items()}
-        options = rules.Options(params.merge.weights, params.merge.tau)
-        found = {name: rules.get(name)(utility, options) for name in rules.available()}
+        utility = LazyTable(pool, lambda members: fmean(table[members]))
+        found = {name: methods.get(name)(utility, params.merge) for name in methods.available()}
+        headline, metadata, reached = params.recipes[params.recipe].merge, _metadata(pool), {}
         with atomic(merged) as path:
             path.mkdir()
-            made = {name: path / f"{name}.safetensors" for name in found}
             for name, shares in found.items():
-                average_files(list(pool.values()), [shares[player] for player in pool], made[name])
-            headline = params.recipes[params.recipe].merge
-            shutil.copyfile(made[headline], path / "merged.safetensors")
-            reached = {
-                name: _reached(shares, table, made[name], score) for name, shares in found.items()
-            }
+                file, numbers = path / f"{name}.safetensors", [shares[player] for player in pool]
+                average_files(list(pool.values()), numbers, file, metadata=metadata)
+                reached[name] = _reached(shares, utility, file, score)
+            shutil.copyfile(path / f"{headline}.safetensors", path / "merged.safetensors")
         with atomic(coalitions) as path:
-            coalition_table(table, questions).to_csv(path, index=False)
-        write_json(weights, account(params, table, questions, found, reached))
-
-
-def _reached(
-    shares: dict[str, float], table: dict[Coalition, Utilities], file: Path, score: Score
-) -> float:
-    """The utility of a merged student; that of a coalition where it is one's uniform average."""
-    members = frozenset(name for name, share in shares.items() if share)
-    uniform = len({share for share in shares.values() if share}) == 1
-    return _mean(table[members] if uniform else score(file))
+            coalition_table(table.known, questions).to_csv(path, index=False)
+        content = {
+            "method": headline,
+            "questions": len(questions),
+            "empty_coalition": utility[frozenset()],
+            **_values(params, table, [record.id for record, _ in questions]),
+            "methods": {n: {"utility": reached[n], "weights": found[n]} for n in found},
+        }
+        write_json(weights, content)
 
 
 def choose_questions(folder: Path, count: int, seed: int) -> list[Question]:
-    """Up to ``count`` questions with answers, balanced over sources; transcription is none."""
+    """Up to ``count`` questions with answers, balanced over sources, without transcriptions.
+
+    Raises:
+        DataError: there is none.
+    """
     turns = (
         (record, turn)
         for record in read_records(folder)
@@ -114,50 +124,53 @@ def choose_questions(folder: Path, count: int, seed: int) -> list[Question]:
     return chosen
 
 
-def score_coalitions(
-    pool: dict[str, Path], score: Score, folder: Path
-) -> dict[Coalition, Utilities]:
-    """Utilities of every coalition; those that ``folder`` has already are not scored again."""
-    table = {}
-    everyone = list(coalitions(pool))
-    for members in tqdm(everyone, desc="coalitions", disable=None):
-        path = folder / f"{'+'.join(sorted(members)) or 'nobody'}.json"
+def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyTable[Utilities]:
+    """Utilities by coalition; those that ``folder`` has already are not scored again.
+
+    All of up to ``EXACT_PLAYERS`` checkpoints are scored here, others when a method reads them.
+    """
+    average = folder / "average.safetensors"
+
+    def utilities(members: Coalition) -> Utilities:
+        path = folder / f"{'+'.join(sorted(members)) or 'empty_coalition'}.json"
         if not path.is_file():
-            write_json(path, _utilities(members, pool, score, folder))
-        table[members] = json.loads(path.read_text(encoding="utf-8"))
+            files = [pool[name] for name in sorted(members)]
+            if files:
+                average_files(files, [1 / len(files)] * len(files), average)
+            write_json(path, score(average if files else None))
+        found: Utilities = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    table = LazyTable(pool, utilities)
+    # The empty coalition comes first: others load their tensors over the distilled student's.
+    exact = len(pool) <= shapley.EXACT_PLAYERS
+    order = list(shapley.coalitions(pool)) if exact else [frozenset[str]()]
+    for members in tqdm(order, desc="coalitions", disable=None):
+        table.get(members)
     return table
 
 
-def _utilities(members: Coalition, pool: dict[str, Path], score: Score, folder: Path) -> Utilities:
-    if not members:
-        return score(None)
-    files = [pool[name] for name in sorted(members)]
-    average = folder / "average.safetensors"
-    average_files(files, [1 / len(files)] * len(files), average)
-    return score(average)
-
-
 def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Question]) -> Score:
-    """Greedy direct answers of one student after another, each compared with the references."""
-    at = params.scale_config
-    big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(PartialState().device)
-    model = load_student(big, [student])
+    """Score one student after another by its greedy direct answers."""
+    scale = params.scale_config
+    dtype = getattr(torch, scale.model.dtype)
+    model = load_student(load_teacher(teacher, dtype=dtype).to(PartialState().device), [student])
     processor = processor_for(load_processor(teacher), model.config)
-    prompts = at.prompts
     queries = [
-        Query(record.decode, record.id, prompts.ask(turn, "direct")) for record, turn in questions
+        Query(record.decode, record.id, scale.prompts.ask(turn, "direct"))
+        for record, turn in questions
     ]
 
     def score(file: Path | None) -> Utilities:
         if file is not None:
-            apply(model, read_trained(file)[0], source=str(file))
+            load_tensors(model, read_student_tensors(file)[0], source=str(file))
         replies = generate(
             model,
             processor,
             queries,
-            max_new_tokens=at.prompts.direct_tokens,
-            batch_size=at.evaluate.batch_size,
-            max_tiles=at.model.max_tiles,
+            max_new_tokens=scale.prompts.max_new_tokens("direct"),
+            batch_size=scale.evaluate.batch_size,
+            max_tiles=scale.model.max_tiles,
         )
         return [
             float(is_correct(final_answer(reply), turn.answers))
@@ -167,60 +180,52 @@ def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Qu
     return score
 
 
+def _metadata(pool: dict[str, Path]) -> dict[str, str]:
+    """The header of a merged student: that of the checkpoints, with this stage."""
+    _, header = read_student_tensors(next(iter(pool.values())))
+    return {HEADER: json.dumps(asdict(replace(header, stage="merge")))}
+
+
+def _reached(
+    shares: dict[str, float], utility: Mapping[Coalition, float], file: Path, score: Score
+) -> float:
+    """The utility of a merged student, which may be the uniform average of a coalition."""
+    members = frozenset(name for name, share in shares.items() if share)
+    uniform = len({share for share in shares.values() if share}) == 1
+    return utility[members] if uniform else fmean(score(file))
+
+
 def coalition_table(
-    table: dict[Coalition, Utilities], questions: Sequence[Question]
+    table: Mapping[Coalition, Utilities], questions: Sequence[Question]
 ) -> pd.DataFrame:
-    """One row per coalition and question: coalition, size, utility, and whose question it is."""
-    return pd.DataFrame(
-        [
-            {
-                "coalition": "+".join(sorted(members)),
-                "size": len(members),
-                "image_id": record.id,
-                "source": record.source,
-                "kind": turn.kind,
-                "question_id": turn.id,
-                "utility": value,
-            }
-            for members, values in table.items()
-            for (record, turn), value in zip(questions, values, strict=True)
-        ]
-    )
+    """One row per coalition and question: coalition, size, utility and the question's names."""
+    names = ["coalition", "size", "image_id", "source", "kind", "question_id", "utility"]
+    rows = [
+        ("+".join(sorted(m)), len(m), record.id, record.source, turn.kind, turn.id, value)
+        for m in sorted(table, key=lambda members: (len(members), sorted(members)))
+        for (record, turn), value in zip(questions, table[m], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=names)
 
 
-def account(
-    params: Params,
-    table: dict[Coalition, Utilities],
-    questions: Sequence[Question],
-    found: dict[str, dict[str, float]],
-    reached: dict[str, float],
+def _values(
+    params: Params, table: Mapping[Coalition, Utilities], images: Sequence[str]
 ) -> dict[str, Any]:
-    """What weights.json says: values and gaps with intervals, weights and utility by rule."""
-    values, gaps = bootstrap_values(
-        table, [record.id for record, _ in questions], replicates=params.score.resamples
-    )
+    """Shapley values and gaps with intervals; values of permutations also with standard errors."""
+    bootstrap, pairs = Bootstrap(params.score.resamples), params.merge.permutations
+    values, gaps, errors = shapley.bootstrap_values(table, images, pairs=pairs, bootstrap=bootstrap)
+    error = {player: {"standard_error": value} for player, value in errors.items()}
     return {
-        "rule": params.recipes[params.recipe].merge,
-        "questions": len(questions),
-        "nobody": _mean(table[frozenset()]),
-        "shapley": {player: asdict(estimate) for player, estimate in values.items()},
-        "gaps": [
-            {"one": one, "other": other} | asdict(estimate)
-            for (one, other), estimate in gaps.items()
-        ],
-        "rules": {
-            name: {"utility": reached[name], "weights": shares} for name, shares in found.items()
-        },
+        "shapley": {p: _bounds(value) | error.get(p, {}) for p, value in values.items()},
+        "gaps": [{"one": a, "other": b} | _bounds(gap) for (a, b), gap in gaps.items()],
     }
 
 
-def _mean(values: Utilities) -> float:
-    return sum(values) / len(values)
+def _bounds(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
 def _cache_key(params: Params) -> list[object]:
-    at = params.scale_config
-    return [
-        params.data_seed,
-        *(s.model_dump() for s in (params.merge, at.merge, at.model, at.prompts, at.evaluate)),
-    ]
+    scale = params.scale_config
+    sections = (params.merge, scale.merge, scale.model, scale.prompts, scale.evaluate)
+    return [params.data_seed, *(section.model_dump() for section in sections)]

@@ -1,42 +1,31 @@
-"""Stage ``predict``: the answers of every system, kept apart from their scores."""
+"""Stage ``predict``: the replies of every system, kept apart from their scores."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import torch
 from accelerate import PartialState
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, make_student
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
 from fcotvl.core.shards import read_records
-from fcotvl.evaluate.predict import Asking, predict
-from fcotvl.inference.fastv import Prune
+from fcotvl.evaluate.predict import predict
+from fcotvl.inference import pruning
+from fcotvl.inference.pruned_decoding import System
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["fastv", "random"]
-
-
-@dataclass(frozen=True)
-class System:
-    """A model under a name, and whether it is pruned."""
-
-    name: str
-    model: InternVLForConditionalGeneration
-    key: str
-    """Systems of the same key give the same answers and are asked once."""
-    prune: Prune | None = None
+Named = tuple[str, str, System]
+"""A system's name, a key that systems with equal replies share, and the system."""
 
 
 def run(
@@ -52,75 +41,68 @@ def run(
 
     Args:
         params: the study.
-        benchmarks: a folder of shards for each benchmark of the scale.
+        benchmarks: a folder of shards for each benchmark of the mix.
         teacher: the teacher's folder.
         predictions: the table to write.
-        student: trained tensors: one file, or a folder of them. Without it, the teacher and the
-            training-free systems are asked.
-        system: a name for the student, which is the last file of the folder. Without it, every
-            file is a system under its own name.
+        student: a file of trained tensors, or a folder of them. Without it, the teacher and the
+            training-free baselines are asked.
+        system: name of the student, which is the last file of the folder. Without it, every file
+            is a system under its own name.
     """
     processor = load_processor(teacher)
-    whole = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
-    whole = whole.to(PartialState().device)
-    systems = _students(whole, student, system) if student else _training_free(params, whole)
-    answered: dict[str, pd.DataFrame] = {}
+    full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
+    full = full.to(PartialState().device)
+    systems = _students(full, student, system) if student else _training_free(params, full)
+    by_key: dict[str, pd.DataFrame] = {}
     tables = []
-    for asked in systems:
-        if asked.key not in answered:
-            answered[asked.key] = _ask(params, asked, processor, benchmarks)
-        tables.append(answered[asked.key].assign(system=asked.name))
-        log.info("asked %s: %d replies", asked.name, len(tables[-1]))
+    for name, key, asked in systems:
+        if key not in by_key:
+            by_key[key] = _ask(params, asked, name, processor, benchmarks)
+        tables.append(by_key[key].assign(system=name))
+        log.info("asked %s: %d replies", name, len(tables[-1]))
     with atomic(predictions) as scratch:
         pd.concat(tables, ignore_index=True).to_parquet(scratch, index=False)
 
 
 def _ask(
-    params: Params, asked: System, processor: FcotvlProcessor, benchmarks: Path
+    params: Params, system: System, name: str, processor: FcotvlProcessor, benchmarks: Path
 ) -> pd.DataFrame:
-    prompts = params.scale_config.prompts
     tables = [
         predict(
-            asked.model,
+            system,
             processor,
-            list(read_records(benchmarks / name)),
-            system=asked.name,
-            benchmark=name,
-            asking=Asking(
-                prompts,
-                benchmark.max_tiles,
-                params.scale_config.evaluate.batch_size,
-            ),
-            prune=asked.prune,
+            list(read_records(benchmarks / benchmark)),
+            name=name,
+            benchmark=benchmark,
+            prompts=params.scale_config.prompts,
+            max_tiles=settings.max_tiles,
+            batch_size=params.scale_config.evaluate.batch_size,
         )
-        for name, benchmark in params.mix_config.benchmarks.items()
+        for benchmark, settings in params.mix_config.benchmarks.items()
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def _training_free(params: Params, teacher: InternVLForConditionalGeneration) -> Iterator[System]:
-    """The teacher, and it with fewer visual tokens and no training at all."""
-    yield System("teacher", teacher, "teacher")
+def _training_free(params: Params, teacher: InternVLForConditionalGeneration) -> Iterator[Named]:
+    """Yield the teacher, and every training-free baseline at every ratio."""
+    yield "teacher", "teacher", System(teacher)
     for ratio in params.baselines.ratios:
-        kinds: tuple[Kind, ...] = ("fastv", "random")
-        for kind in kinds:
-            prune = Prune(kind, ratio, params.baselines.fastv_layer)
-            yield System(f"{kind}-r{ratio}", teacher, f"{kind}-r{ratio}", prune)
-        pooled = make_student(teacher, compressor="pool", ratio=ratio, share=True)
-        yield System(f"untrained-pool-r{ratio}", pooled, f"pool-r{ratio}")
+        for baseline in pruning.available():
+            name, layer = f"{baseline}-r{ratio}", params.baselines.fastv_layer
+            yield name, name, pruning.build(baseline, teacher, ratio=ratio, layer=layer)
 
 
 def _students(
     teacher: InternVLForConditionalGeneration, student: Path, system: str | None
-) -> Iterator[System]:
-    """The student of a file, or those of a folder; equal files are one system under two names."""
+) -> Iterator[Named]:
+    """Yield the student of a file, or those of a folder; equal files have the same key."""
     files = sorted(student.glob("*.safetensors")) if student.is_dir() else [student]
     if not files:
         raise CheckpointError(f"{student} holds no safetensors; run the stage that writes it")
     for file in files[-1:] if system else files:
-        yield System(system or file.stem, load_student(teacher, [file]), _bytes(file))
+        yield system or file.stem, _digest(file), System(load_student(teacher, [file]))
 
 
-def _bytes(file: Path) -> str:
+def _digest(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

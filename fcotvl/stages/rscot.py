@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,96 +17,88 @@ from fcotvl.compress.checkpoints import load_processor, load_teacher
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic, write_json
+from fcotvl.core.prompts import Prompts
 from fcotvl.core.resume import resumable
 from fcotvl.inference.generate import Query, sample
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.rscot import (
     Question,
-    Sampled,
+    SamplingResult,
+    acceptance_table,
     choose_questions,
-    chunks,
-    select,
+    keep_correct,
     write_rationales,
 )
-from fcotvl.train.rscot import (
-    acceptance as acceptance_table,
-)
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CHUNK = 64
 """Questions between two saves."""
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, acceptance: Path) -> None:
-    """Write one row per kept rationale, and counts per source and kind of question."""
+    """Write one row per kept rationale, and counts per source and kind of question.
+
+    Args:
+        params: the study.
+        corpus: the curated corpus; questions come from ``instruct``.
+        teacher: folder of the teacher.
+        rationales: table of the kept rationales to write.
+        acceptance: CSV of counts per source and kind of question.
+    """
+    scale_config = params.scale_config
     with resumable("rscot", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
         instruct = Corpus(corpus / "instruct")
-        questions = choose_questions(
-            instruct, params.scale_config.rscot.questions, params.data_seed
-        )
+        questions = choose_questions(instruct, scale_config.rscot.questions, params.data_seed)
         if not questions:
             raise DataError(f"{corpus} has no question to reason about; add a source that has some")
-        draw = _sampler(params, teacher, instruct)
-        sampled: list[Sampled] = []
-        parts = list(chunks(questions, CHUNK))
-        for number, part in enumerate(tqdm(parts, desc="rscot", disable=None)):
-            path = folder / f"{number:05d}.json"
+        sample_teacher = _sampler(params, teacher)
+        results: list[SamplingResult] = []
+        for start in tqdm(range(0, len(questions), CHUNK), desc="rscot", disable=None):
+            path = folder / f"{start:08d}.json"
             if not path.is_file():
-                write_json(path, [asdict(one) for one in draw(part)])
-            sampled += [Sampled(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
-        kept = sum(len(one.rationales) for one in sampled)
-        log.info("%d rationales kept for %d questions", kept, len(sampled))
-        if not kept:
-            log.warning(
-                "no sample ends in a right answer: fine-tuning will see direct answers only"
-            )
+                chunk = questions[start : start + CHUNK]
+                replies = sample_teacher([_query(q, instruct, scale_config.prompts) for q in chunk])
+                pairs = zip(chunk, replies, strict=True)
+                kept = [keep_correct(question, texts, params.rscot) for question, texts in pairs]
+                write_json(path, [asdict(result) for result in kept])
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            results += [SamplingResult(**row) for row in rows]
+        count = sum(len(result.rationales) for result in results)
+        logger.info("%d rationales kept for %d questions", count, len(results))
+        if not count:
+            logger.warning("no sample gives a right answer: sft will see direct answers only")
         with atomic(rationales) as path:
-            write_rationales(path, sampled)
+            write_rationales(path, results)
         with atomic(acceptance) as path:
-            acceptance_table(sampled).to_csv(path, index=False)
+            acceptance_table(results).to_csv(path, index=False)
 
 
-def _sampler(
-    params: Params, teacher: Path, corpus: Corpus
-) -> Callable[[Sequence[Question]], list[Sampled]]:
-    """From questions to what sampling finds; a question's draws depend on it alone."""
-    at, settings = params.scale_config, params.rscot
-    model = load_teacher(teacher, dtype=getattr(torch, at.model.dtype))
+def _query(question: Question, corpus: Corpus, prompts: Prompts) -> Query:
+    picture = corpus[question.ref].decode
+    return Query(picture, question.record_id, prompts.ask(question.turn, "cot"))
+
+
+def _sampler(params: Params, teacher: Path) -> Callable[[Sequence[Query]], list[list[str]]]:
+    """A function that samples the teacher's replies; those to a query depend on it alone."""
+    scale_config = params.scale_config
+    model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
     model.to(PartialState().device)
-    processor = load_processor(teacher)
-    prompts = at.prompts
-
-    def draw(questions: Sequence[Question]) -> list[Sampled]:
-        queries = [
-            Query(corpus[q.place].decode, q.record_id, prompts.ask(q.turn, "cot"))
-            for q in questions
-        ]
-        replies = sample(
-            model,
-            processor,
-            queries,
-            samples=settings.samples,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            max_new_tokens=at.prompts.cot_tokens,
-            seed=params.data_seed,
-            batch_size=at.rscot.batch_size,
-            max_tiles=at.model.max_tiles,
-        )
-        return [
-            select(question, texts, cap=settings.max_per_question, similar=settings.min_similarity)
-            for question, texts in zip(questions, replies, strict=True)
-        ]
-
-    return draw
+    return partial(
+        sample,
+        model,
+        load_processor(teacher),
+        samples=params.rscot.samples,
+        temperature=params.rscot.temperature,
+        top_k=params.rscot.top_k,
+        max_new_tokens=scale_config.prompts.cot_tokens,
+        seed=params.data_seed,
+        batch_size=scale_config.rscot.batch_size,
+        max_tiles=scale_config.model.max_tiles,
+    )
 
 
 def _cache_key(params: Params) -> list[object]:
-    sections = (
-        params.rscot,
-        params.scale_config.rscot,
-        params.scale_config.model,
-        params.scale_config.prompts,
-    )
+    scale_config = params.scale_config
+    sections = (params.rscot, scale_config.rscot, scale_config.model, scale_config.prompts)
     return [params.data_seed, *(section.model_dump() for section in sections)]

@@ -1,26 +1,22 @@
-"""Stage ``score``: from answers to one score a question and metric. Seconds, and no model."""
+"""Stage ``score``: from answers to one score per question and metric. Seconds, and no model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-
 from fcotvl.core.config import Params
-from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic
-from fcotvl.evaluate.scoring import score_predictions
+from fcotvl.evaluate.scoring import read_predictions, score_predictions
 
 
 def run(params: Params, *, predictions: Path, scores: Path) -> None:  # noqa: ARG001 - every stage
-    """Score ``predictions`` by every metric of their benchmarks into ``scores``."""
-    try:
-        answers = pd.read_parquet(predictions)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{predictions} is not a table of answers ({reason}); predict again"
-        ) from error
+    """Score replies by every metric of their benchmarks.
+
+    Args:
+        params: not used.
+        predictions: table of replies, written by ``predict``.
+        scores: table to write, one row per reply and metric.
+    """
+    table = score_predictions(read_predictions(predictions))
     with atomic(scores) as scratch:
-        score_predictions(answers).to_parquet(scratch, index=False)
+        table.to_parquet(scratch, index=False)

@@ -1,4 +1,4 @@
-"""Stage ``sft``: post-train a student, keep a pool of checkpoints, losses and sampling weights."""
+"""Stage ``sft``: post-train a student; keep a pool of checkpoints, losses and sampling weights."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from fcotvl.compress.checkpoints import (
     load_student,
     load_teacher,
     processor_for,
-    save_trained,
+    save_student_tensors,
 )
-from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import Params
-from fcotvl.core.errors import ParamsError
+from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
 from fcotvl.train import resampling
 from fcotvl.train.dataset import Corpus
-from fcotvl.train.loop import is_main, start, train
-from fcotvl.train.reader import Reader
+from fcotvl.train.loop import is_main, make_accelerator, train
+from fcotvl.train.packing import BatchBuilder
 from fcotvl.train.rscot import read_rationales
-from fcotvl.train.sft import FineTuning, Sft, teacher_reference
-from fcotvl.train.sft_datasets import mixture
+from fcotvl.train.sft import SftObjective, SftTask, teacher_reference
+from fcotvl.train.sft_datasets import SftDatasets
 
 
 def run(
@@ -41,66 +40,78 @@ def run(
     losses: Path,
     sampling: Path,
 ) -> None:
-    """Write the pool of ``checkpoints``, ``losses`` and ``sampling`` weights per data set."""
-    at = params.scale_config
-    with resumable(
-        "sft", inputs=[corpus, rationales, teacher, student], cache_key=_cache_key(params)
-    ) as folder:
-        model, task = prepare(params, corpus, rationales, teacher, student)
-        due = due_steps(at.sft.steps, at.sft.checkpoints)
+    """Write the pool of ``checkpoints``, ``losses`` and ``sampling`` weights per data set.
 
-        def keep(step: int) -> None:
-            if step in due:
-                with atomic(folder / "checkpoints" / f"step-{step:05d}.safetensors") as path:
-                    save_trained(model, path, stage="sft")
+    Args:
+        params: the study.
+        corpus: the curated corpus; ``instruct`` is trained on.
+        rationales: table of rationales, written by ``rscot``.
+        teacher: folder of the teacher.
+        student: tensors of the distilled student.
+        checkpoints: folder of the checkpoints to keep.
+        losses: CSV of the losses of each step and data set.
+        sampling: CSV of the sampling weights of data sets.
+    """
+    optim, model = params.scale_config.sft, params.scale_config.model
+    inputs = [corpus, rationales, teacher, student]
+    with resumable("sft", inputs=inputs, cache_key=_cache_key(params)) as folder:
+        task = _task(params, corpus, rationales, teacher, student)
+        pool = {
+            step: folder / f"step-{step:05d}.safetensors"
+            for step in due_steps(optim.steps, optim.checkpoints)
+        }
 
-        task.keep = keep
-        log = train(task, at.sft, seed=params.seed, folder=folder, dtype=at.model.dtype)
+        def save_if_due(step: int) -> None:
+            if step in pool:
+                with atomic(pool[step]) as path:
+                    save_student_tensors(task.objective.student, path, stage="sft")
+
+        task.on_step_end = save_if_due
+        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype)
         if not is_main():
             return
+        if missing := [file for file in pool.values() if not file.is_file()]:
+            raise CheckpointError(f"{missing[0]} is missing; delete {folder} and run sft again")
         with atomic(checkpoints) as path:
-            shutil.copytree(folder / "checkpoints", path)
+            path.mkdir()
+            for file in pool.values():
+                shutil.copy(file, path)
         with atomic(losses) as path:
             pd.DataFrame(log).to_csv(path, index=False)
         with atomic(sampling) as path:
-            pd.DataFrame(task.trajectory(log, at.sft.steps)).to_csv(path, index=False)
+            pd.DataFrame(task.trajectory(log, optim.steps)).to_csv(path, index=False)
 
 
-def prepare(
-    params: Params, corpus: Path, rationales: Path, teacher: Path, student: Path
-) -> tuple[FcotvlForConditionalGeneration, Sft]:
-    """The student that will learn, and what it learns from."""
-    at, recipe, limits = params.scale_config, params.recipes[params.recipe], params.resampling
-    reader = Reader(
-        corpus=Corpus(corpus / "instruct"),
-        processor=load_processor(teacher),
-        prompts=at.prompts,
-        max_tiles=at.model.max_tiles,
-    )
+def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student: Path) -> SftTask:
+    """The student that is trained, and the data sets of the instruction split."""
+    scale_config, recipe = params.scale_config, params.recipes[params.recipe]
+    instruct, processor = Corpus(corpus / "instruct"), load_processor(teacher)
+    builder = BatchBuilder(instruct, processor, scale_config.prompts, scale_config.model.max_tiles)
     kept = read_rationales(rationales) if recipe.cot else {}
-    mix = mixture(reader.corpus, kept, cot=recipe.cot, seed=params.seed)
-    device = start(at.model.dtype).device
-    big = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(device)
-    reference = teacher_reference(big, mix, reader)
-    model = load_student(big, [student])
-    for module in (model.model.compressor, model.model.multi_modal_projector, model.lm_head):
+    datasets = SftDatasets.from_corpus(instruct, kept, cot=recipe.cot, seed=params.seed)
+    dtype = scale_config.model.dtype
+    teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
+    teacher_model.to(make_accelerator(dtype).device)
+    reference = teacher_reference(teacher_model, datasets, builder)
+    student_model = load_student(teacher_model, [student])
+    inner = student_model.model
+    for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):
         module.float()
-    model.model.language_model.float()
-    task = Sft(
-        objective=FineTuning(model),
-        reader=replace(reader, processor=processor_for(reader.processor, model.config)),
-        mixture=mix,
+    student_model.lm_head.float()
+    return SftTask(
+        objective=SftObjective(student_model),
+        builder=replace(builder, processor=processor_for(processor, student_model.config)),
+        datasets=datasets,
         reference=reference,
-        rule=resampling.rule(recipe.resampling),
-        settings=resampling.Settings(**limits.model_dump()),
-        reweigh=at.sft.reweigh,
-        batch_size=at.sft.batch_size,
+        rule=resampling.get(recipe.resampling),
+        limits=params.resampling,
+        reweigh=scale_config.sft.reweigh,
+        batch_size=scale_config.sft.batch_size,
     )
-    return model, task
 
 
 def due_steps(steps: int, count: int) -> tuple[int, ...]:
-    """After which steps ``count`` checkpoints are kept: evenly spaced, the last at the end.
+    """The steps after which ``count`` checkpoints are saved: evenly spaced, up to the last.
 
     Raises:
         ParamsError: there are fewer steps than checkpoints.
@@ -111,11 +122,6 @@ def due_steps(steps: int, count: int) -> tuple[int, ...]:
 
 
 def _cache_key(params: Params) -> list[object]:
-    sections = (
-        params.resampling,
-        params.scale_config.sft,
-        params.scale_config.model,
-        params.scale_config.prompts,
-    )
-    recipe = params.recipes[params.recipe]
+    scale_config, recipe = params.scale_config, params.recipes[params.recipe]
+    sections = (params.resampling, scale_config.sft, scale_config.model, scale_config.prompts)
     return [params.seed, recipe.cot, recipe.resampling, *(s.model_dump() for s in sections)]

@@ -1,4 +1,4 @@
-"""Stage ``speed``: how long student and FastV take, as ratios to the teacher in the same run."""
+"""Stage ``speed``: times of student and FastV as ratios to the teacher's in the same run."""
 
 from __future__ import annotations
 
@@ -11,39 +11,42 @@ from accelerate import PartialState
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
-from fcotvl.core.records import Record
 from fcotvl.core.shards import read_records
-from fcotvl.evaluate.speed import Contender, race
-from fcotvl.inference.fastv import Prune
+from fcotvl.evaluate.speed import measure_speed
+from fcotvl.inference import pruning
+from fcotvl.inference.pruned_decoding import System
 
 
 def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed: Path) -> None:
-    """Race teacher, student and FastV at the student's ratio, and write ``speed`` as CSV."""
-    at = params.scale_config
-    whole = load_teacher(teacher, dtype=getattr(torch, at.model.dtype)).to(PartialState().device)
-    distilled = load_student(whole, [student], share=True)
-    ratio = distilled.config.ratio
-    contenders = [Contender("teacher", whole), Contender("distilled", distilled)]
+    """Time teacher, student and FastV at the student's ratio, and write ``speed`` as CSV.
+
+    Args:
+        params: the study.
+        benchmarks: folder of the benchmarks' questions.
+        teacher: folder of the teacher.
+        student: tensors of the distilled student.
+        speed: CSV of times and ratios to write.
+    """
+    scale = params.scale_config
+    full = load_teacher(teacher, dtype=getattr(torch, scale.model.dtype))
+    full = full.to(PartialState().device)
+    distilled = load_student(full, [student], share_frozen=True)
+    ratio, layer = distilled.config.ratio, params.baselines.fastv_layer
+    systems = {"teacher": System(full), "distilled": System(distilled)}
     if ratio:
-        prune = Prune("fastv", ratio, params.baselines.fastv_layer)
-        contenders.append(Contender(f"fastv-r{ratio}", whole, prune))
+        systems[f"fastv-r{ratio}"] = pruning.build("fastv", full, ratio=ratio, layer=layer)
     batches = (  # an optional benchmark may be empty
-        (benchmark, list(islice(read_records(benchmarks / name), at.evaluate.speed_batch)))
+        (benchmark, list(islice(read_records(benchmarks / name), scale.evaluate.speed_batch)))
         for name, benchmark in params.mix_config.benchmarks.items()
     )
     benchmark, records = next(batch for batch in batches if batch[1])
-    prompts = at.prompts
-
-    def question(record: Record) -> str:
-        return prompts.ask(record.turns[0], "direct")
-
-    table = race(
-        contenders,
+    table = measure_speed(
+        systems,
         load_processor(teacher),
         records,
-        question,
+        lambda record: scale.prompts.ask(record.turns[0], "direct"),
         max_tiles=benchmark.max_tiles,
-        pairs=at.evaluate.speed_pairs,
+        pairs=scale.evaluate.speed_pairs,
     )
     with atomic(speed) as scratch:
         table.to_csv(scratch, index=False, float_format="%.6g")

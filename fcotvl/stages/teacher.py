@@ -1,4 +1,4 @@
-"""Stage ``teacher``: bundled, trained from nothing or fetched from the hub, in one layout."""
+"""Stage ``teacher``: bundled, trained from random weights or fetched from the hub."""
 
 from __future__ import annotations
 
@@ -18,24 +18,30 @@ from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
 
 log = logging.getLogger(__name__)
 
-CARD = "README.md"
-FETCHED = ["*.safetensors", "*.json", "*.model", "*.txt"]
+MODEL_CARD = "README.md"
+HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
 """Weights, configs and tokenizer of a checkpoint on the hub; not its Python files."""
 
 
 def run(params: Params, *, bundled: Path, teacher: Path) -> None:
-    """Put the teacher of the scale into the folder ``teacher``.
+    """Write the teacher of the scale to the folder ``teacher``.
+
+    Args:
+        params: the study.
+        bundled: folder of the teacher that is part of the repository.
+        teacher: folder to write.
 
     Raises:
-        CheckpointError: the bundled teacher is not there, or the hub cannot be reached.
+        CheckpointError: the bundled teacher is missing, or the hub cannot be reached.
         ParamsError: the training budget has an unknown key.
     """
+    model = params.scale_config.model
     if params.teacher.source == "train":
         _train(params, teacher)
-    elif params.scale_config.model.hub is None:
+    elif model.hub is None:
         _copy(bundled, teacher)
     else:
-        _fetch(params.scale_config.model.hub, params.scale_config.model.revision, teacher)
+        _fetch(model.hub, model.revision, teacher)
 
 
 def _copy(bundled: Path, teacher: Path) -> None:
@@ -45,26 +51,26 @@ def _copy(bundled: Path, teacher: Path) -> None:
             "-S teacher.source=train"
         )
     with atomic(teacher) as folder:
-        shutil.copytree(bundled, folder, ignore=shutil.ignore_patterns(CARD))
-    log.info("took the bundled teacher")
+        shutil.copytree(bundled, folder, ignore=shutil.ignore_patterns(MODEL_CARD))
+    log.info("copied the bundled teacher")
 
 
 def _train(params: Params, teacher: Path) -> None:
+    options = params.scale_config.train_teacher
     try:
-        budget = TeacherBudget(**params.scale_config.train_teacher)  # type: ignore[arg-type]
+        budget = TeacherBudget(**options)  # type: ignore[arg-type]
     except TypeError as error:
         raise ParamsError(f"train_teacher: {error}; correct workflow/scales") from error
-    key = [params.data_seed, params.scale_config.train_teacher]
-    with resumable("teacher", inputs=[], cache_key=key) as folder:
-        model, tokenizer = train_teacher(budget, seed=params.data_seed, scratch=folder)
-        with atomic(teacher) as made:
-            save_teacher(model, tokenizer, made)
+    with resumable("teacher", inputs=[], cache_key=[params.data_seed, options]) as scratch:
+        model, tokenizer = train_teacher(budget, seed=params.data_seed, scratch=scratch)
+        with atomic(teacher) as folder:
+            save_teacher(model, tokenizer, folder)
 
 
 def _fetch(hub: str, revision: str | None, teacher: Path) -> None:
     """Download the original checkpoint and convert it; none of its code is run."""
     try:
-        original = Path(snapshot_download(hub, revision=revision, allow_patterns=FETCHED))
+        original = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
     except (OSError, HfHubHTTPError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The small InternVL of scale ``tiny``: its tokenizer, its sizes and a fresh model."""
+"""The tiny InternVL of scale ``tiny``: its tokenizer and an untrained model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import torch
 from jaxtyping import Float
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import (
-    InternVLConfig,
-    InternVLForConditionalGeneration,
-    InternVLVisionConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-)
+from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
+from fcotvl.internvl.architectures import tiny_config
 from fcotvl.internvl.chat_templates import (
     CHATML,
     IMAGE_END,
@@ -31,17 +26,17 @@ PAD = "<|endoftext|>"
 _PIECES = r"\d|\n| ?\p{Ll}+|\p{L}+| ?[^\s\d\p{L}]|\s"
 """Single digits, line breaks, lower-case words and marks with the space before them.
 
-Names and labels are capitalised and come without that space: one form wherever they stand, so that
-what a question asks for and what a picture shows are the same token.
+Names and labels are capitalised and split from that space, so that the word that a question asks for
+and the word that a picture shows are the same token.
 """
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE from ``texts``: any UTF-8 text round trips, digits stay single.
+    """Train a byte-level BPE on ``texts``: any UTF-8 text round-trips, digits stay single.
 
     Args:
-        texts: what the model will read and write; frequent words become one token.
-        vocab_size: most tokens, special ones and the 256 bytes included.
+        texts: typical prompts and replies; frequent words become one token.
+        vocab_size: most tokens, including special ones and the 256 bytes.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -74,42 +69,6 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
     )
 
 
-def tiny_config(tokenizer: PreTrainedTokenizerFast) -> InternVLConfig:
-    """Sizes of the tiny model: 224-pixel tiles of 64 visual tokens, about 3 M parameters."""
-    vision = InternVLVisionConfig(
-        hidden_size=128,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        intermediate_size=512,
-        attention_bias=True,
-        image_size=(224, 224),
-        patch_size=(14, 14),
-        layer_scale_init_value=1.0,
-    )
-    text = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=160,
-        intermediate_size=432,
-        num_hidden_layers=4,
-        num_attention_heads=5,
-        num_key_value_heads=5,
-        max_position_embeddings=4096,
-        initializer_range=0.05,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END),
-        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
-    )
-    return InternVLConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=64,
-        downsample_ratio=0.5,
-        tie_word_embeddings=True,
-    )
-
-
 def sincos(side: int, width: int) -> Float[Tensor, "positions width"]:
     """Fixed 2-D sine and cosine position embeddings, row-major over a square grid."""
     quarter = width // 4
@@ -121,11 +80,19 @@ def sincos(side: int, width: int) -> Float[Tensor, "positions width"]:
     return torch.cat([rows, columns], dim=2).reshape(side * side, width)
 
 
-def build_tiny(config: InternVLConfig, *, seed: int) -> InternVLForConditionalGeneration:
-    """Make an untrained model whose ViT knows where its patches are.
+def build_tiny(
+    tokenizer: PreTrainedTokenizerFast, *, seed: int
+) -> InternVLForConditionalGeneration:
+    """Make an untrained model whose position embeddings start as 2-D sine and cosine waves.
 
-    transformers starts position embeddings at zero; here they start as 2-D waves and are trained.
+    transformers initialises them to zero; the ViT would first have to learn where patches are.
     """
+    config = tiny_config(
+        vocab_size=len(tokenizer),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        end_token_id=tokenizer.convert_tokens_to_ids(TURN_END),
+        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = InternVLForConditionalGeneration(config)

@@ -1,1 +1,1 @@
-"""Training: the teacher's recipe, distillation, rejection sampling and fine-tuning."""
+"""The paper's training: distillation (section 3.1), rationales and resampled fine-tuning (3.2)."""

@@ -1,4 +1,7 @@
-"""Random access to a folder of shards, in an order that is shuffled yet kind to the disk."""
+"""A folder of shards as training data: random access, and a shuffled order.
+
+The order is shuffled within windows of row groups, so that few of them are read at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,94 +12,83 @@ from pathlib import Path
 from random import Random
 from typing import Any, Generic, TypeVar
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Record, Turn
-from fcotvl.core.shards import from_row, shards
+from fcotvl.core.shards import from_row, readable, shards, turns_of
 
-Place = tuple[int, int]
-"""Row group and row."""
+RowRef = tuple[int, int]
+"""Row group and row of a record; a plain tuple, because its text is part of random seeds."""
 Item = TypeVar("Item")
 WINDOW = 16
-"""Row groups that are shuffled among each other, and kept in memory."""
+"""Row groups that are shuffled together, and kept in memory."""
 
 
 @dataclass(frozen=True)
-class Outline:
+class RecordHeader:
     """A record without its picture."""
 
-    place: Place
+    ref: RowRef
     id: str
     source: str
     turns: tuple[Turn, ...]
 
 
 class Corpus:
-    """The records of a split by place, with the last ``WINDOW`` row groups in memory.
+    """The records of a split by reference; the last ``WINDOW`` row groups stay in memory.
 
     Raises:
         DataError: the folder holds no record, or a shard is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.groups: list[tuple[Path, int]] = []
-        self._sizes: list[int] = []
+        self._groups: list[tuple[Path, int, int]] = []  # file, its row group, rows
         self._cache: OrderedDict[int, list[Record]] = OrderedDict()
         for path in shards(folder):
-            try:
+            with readable(path):
                 metadata = pq.read_metadata(path)
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(path, error) from error
-            for group in range(metadata.num_row_groups):
-                self.groups.append((path, group))
-                self._sizes.append(metadata.row_group(group).num_rows)
-        if not sum(self._sizes):
+                for group in range(metadata.num_row_groups):
+                    self._groups.append((path, group, metadata.row_group(group).num_rows))
+        if not any(rows for _, _, rows in self._groups):
             raise DataError(f"{folder} holds no record; raise the scale's corpus budget")
 
-    def places(self) -> list[list[Place]]:
-        """The place of every record, one list per row group."""
-        return [[(group, row) for row in range(size)] for group, size in enumerate(self._sizes)]
+    def refs(self) -> list[list[RowRef]]:
+        """The reference of every record, one list per row group."""
+        return [[(i, row) for row in range(rows)] for i, (_, _, rows) in enumerate(self._groups)]
 
-    def __getitem__(self, place: Place) -> Record:
-        """The record at a place."""
-        group, row = place
+    def __getitem__(self, ref: RowRef) -> Record:
+        """The record at ``ref``."""
+        group, row = ref
         if group not in self._cache:
-            self._cache[group] = [from_row(row) for row in self._read(group, None)]
+            self._cache[group] = [from_row(row) for row in self._read(group)]
             if len(self._cache) > WINDOW:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(group)
         return self._cache[group][row]
 
-    def outline(self) -> Iterator[Outline]:
-        """What every record asks, without reading its picture."""
-        for group in range(len(self.groups)):
-            for row, found in enumerate(self._read(group, ["id", "source", "turns"])):
-                turns = tuple(Turn(**{**t, "answers": tuple(t["answers"])}) for t in found["turns"])
-                yield Outline((group, row), found["id"], found["source"], turns)
+    def headers(self) -> Iterator[RecordHeader]:
+        """Every record in order, without reading its picture."""
+        for group in range(len(self._groups)):
+            for i, row in enumerate(self._read(group, ["id", "source", "turns"])):
+                yield RecordHeader((group, i), row["id"], row["source"], turns_of(row))
 
-    def _read(self, group: int, columns: list[str] | None) -> list[dict[str, Any]]:
-        path, number = self.groups[group]
-        try:
-            with pq.ParquetFile(path) as file:
-                rows: list[dict[str, Any]] = file.read_row_group(number, columns).to_pylist()
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise _damaged(path, error) from error
+    def _read(self, group: int, columns: list[str] | None = None) -> list[dict[str, Any]]:
+        path, number, _ = self._groups[group]
+        with readable(path), pq.ParquetFile(path) as file:
+            rows: list[dict[str, Any]] = file.read_row_group(number, columns).to_pylist()
         return rows
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0]
-    return DataError(f"{path} is not a readable shard ({reason}); delete it and run curate again")
-
-
-class Shuffled(Generic[Item]):
-    """Items in an endless order: every epoch a new permutation, each item once an epoch.
+class ShuffledEpochs(Generic[Item]):
+    """Items in an endless order: a new permutation in every epoch.
 
     ``groups`` are permuted, and the items of each ``window`` of groups are permuted together, so
-    that reading in this order needs ``window`` groups in memory at a time. Few groups: a full
-    shuffle.
+    reading in this order needs ``window`` groups in memory at a time. Up to that many groups, this
+    is a full shuffle.
+
+    Raises:
+        ValueError: there is no item.
     """
 
     def __init__(self, groups: Sequence[Sequence[Item]], seed: str, window: int = WINDOW) -> None:
@@ -112,11 +104,11 @@ class Shuffled(Generic[Item]):
         return self._count
 
     def __getitem__(self, index: int) -> Item:
-        """The item drawn at ``index`` = 0, 1, ..., over all epochs."""
-        epoch, place = divmod(index, self._count)
+        """The item at ``index`` = 0, 1, ..., counted over all epochs."""
+        epoch, position = divmod(index, self._count)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._permuted(epoch))
-        return self._epoch[1][place]
+        return self._epoch[1][position]
 
     def _permuted(self, epoch: int) -> list[Item]:
         rng = Random(f"{self._seed}-{epoch}")  # noqa: S311 - sampling, not secrets

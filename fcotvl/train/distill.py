@@ -1,7 +1,7 @@
 """Re-alignment by self-distillation: compressor and projector learn to make the student agree.
 
 ViT and LLM are frozen and shared with the teacher (FCoT-VL, section 3.1), so a picture passes the
-ViT once, and the student differs from the teacher only in what the LLM reads of it.
+ViT once, and the student differs from the teacher only in the visual tokens that the LLM reads.
 """
 
 from __future__ import annotations
@@ -18,36 +18,31 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.student import (
     FcotvlForConditionalGeneration,
-    Visual,
-    connect,
     encode_tiles,
+    project_visual_tokens,
 )
 from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
-from fcotvl.train.dataset import Place, Shuffled
+from fcotvl.train.dataset import RowRef, ShuffledEpochs
 from fcotvl.train.losses import cross_entropy, distillation_kl, item_sums, turn_weights
-from fcotvl.train.packing import Answers, Batch, Chat, answers, pack
-from fcotvl.train.reader import Reader
+from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, answer_logits
 from fcotvl.train.state import Log
 
-TURNS = 3
-"""Turns asked about a picture in one step: transcription, if it has one, and questions."""
 
-
-class Distillation(nn.Module):
-    """Sums per item of (1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy."""
+class DistillObjective(nn.Module):
+    """(1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy, summed per item."""
 
     def __init__(
         self,
         teacher: InternVLForConditionalGeneration,
         student: FcotvlForConditionalGeneration,
-        settings: DistillParams,
+        params: DistillParams,
     ) -> None:
         super().__init__()
         self.teacher = teacher.eval().requires_grad_(False)
         self.student = student.eval().requires_grad_(False)
-        self.settings = settings
+        self.params = params
         student.model.compressor.requires_grad_(True).train()
         student.model.multi_modal_projector.requires_grad_(True).train()
 
@@ -55,51 +50,47 @@ class Distillation(nn.Module):
         """``loss``, ``kl``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
-            taught = _answers(self.teacher, batch, connect(self.teacher.model, tokens))
-        seen = connect(self.student.model, tokens, batch.tile_tokens)
-        said = _answers(self.student, batch, seen)
-        weight = turn_weights(said.turns)
-        kl = weight * distillation_kl(said.logits, taught.logits, self.settings.temperature)
-        ce = weight * cross_entropy(said.logits, said.targets)
-        share = self.settings.ce_weight
+            teacher_out = answer_logits(
+                self.teacher, batch, project_visual_tokens(self.teacher.model, tokens)
+            )
+        compressed = project_visual_tokens(self.student.model, tokens, batch.tile_tokens)
+        student_out = answer_logits(self.student, batch, compressed)
+        weight, share = turn_weights(student_out.turns), self.params.ce_weight
+        kl = weight * distillation_kl(
+            student_out.logits, teacher_out.logits, self.params.temperature
+        )
+        ce = weight * cross_entropy(student_out.logits, student_out.targets)
         terms = {"loss": (1 - share) * kl + share * ce, "kl": kl, "ce": ce, "weight": weight}
-        return item_sums(terms, said.items, len(batch))
-
-
-def _answers(model: InternVLForConditionalGeneration, batch: Batch, visual: Visual) -> Answers:
-    return answers(model, pack(batch, visual), visual)
+        return item_sums(terms, student_out.items, len(batch))
 
 
 @dataclass(frozen=True)
-class Distill:
+class DistillTask:
     """Distillation on a corpus of pictures with transcriptions and questions."""
 
-    objective: Distillation
-    reader: Reader
+    objective: DistillObjective
+    builder: BatchBuilder
     batch_size: int
     seed: int
     name: str = "distill"
 
     @cached_property
-    def _order(self) -> Shuffled[Place]:
-        return Shuffled(self.reader.corpus.places(), f"distill-{self.seed}")
+    def _order(self) -> ShuffledEpochs[RowRef]:
+        return ShuffledEpochs(self.builder.corpus.refs(), f"distill-{self.seed}")
 
-    def draw(self, step: int, log: Log) -> list[tuple[int, Place]]:  # noqa: ARG002
-        """Each item is the number of the draw and a picture; every epoch has every picture once."""
+    def sample_items(self, step: int, log: Log) -> list[tuple[int, RowRef]]:  # noqa: ARG002
+        """The next pictures, each with its number; every epoch has every picture once."""
         first = (step - 1) * self.batch_size
         return [(index, self._order[index]) for index in range(first, first + self.batch_size)]
 
-    def collate(self, items: Sequence[tuple[int, Place]]) -> Batch:
+    def collate(self, items: Sequence[tuple[int, RowRef]]) -> Batch:
         """The pictures, each with its transcription and some of its questions."""
+        corpus, prompts = self.builder.corpus, self.builder.prompts
         chats = [
-            choose_chats(
-                self.reader.corpus[place].turns,
-                self.reader.prompts,
-                Random(f"{self.seed}-{index}"),  # noqa: S311 - sampling, not secrets
-            )
-            for index, place in items
+            choose_chats(corpus[ref].turns, prompts, Random(f"{self.seed}-{index}"))  # noqa: S311
+            for index, ref in items
         ]
-        return self.reader.batch([place for _, place in items], chats)
+        return self.builder.build([ref for _, ref in items], chats)
 
     def record(
         self, step: int, items: Sequence[Any], sums: Mapping[str, list[float]], lr: float
@@ -110,12 +101,12 @@ class Distill:
         means = {key: round(sum(sums[key]) / total, 6) for key in ("loss", "kl", "ce")}
         return [{"step": step, **means, "lr": float(f"{lr:.6g}")}]
 
-    def finished(self, step: int) -> None:
-        """Nothing is kept but the last state."""
+    def on_step_end(self, step: int) -> None:
+        """Do nothing: only the last state is kept."""
 
 
 def choose_chats(turns: Sequence[Turn], prompts: Prompts, rng: Random) -> list[Chat]:
-    """Up to ``TURNS`` turns: the transcription first, then questions in random order.
+    """Up to ``MAX_TURNS`` turns: the transcription first, then questions in random order.
 
     A question with a rationale is asked under either prompt, so that the student learns to read for
     both.
@@ -123,10 +114,9 @@ def choose_chats(turns: Sequence[Turn], prompts: Prompts, rng: Random) -> list[C
     texts = [turn for turn in turns if turn.kind == "transcribe"]
     questions = [turn for turn in turns if turn.kind != "transcribe" and turn.answers]
     rng.shuffle(questions)
-    return [_chat(turn, prompts, rng) for turn in (texts + questions)[:TURNS]]
-
-
-def _chat(turn: Turn, prompts: Prompts, rng: Random) -> Chat:
-    reasons = turn.kind != "transcribe" and turn.rationale is not None
-    mode = rng.choice(MODES) if reasons else "direct"
-    return Chat(prompts.ask(turn, mode), reply(turn, mode))
+    chats = []
+    for turn in (texts + questions)[:MAX_TURNS]:
+        reasons = turn.kind != "transcribe" and turn.rationale is not None
+        mode = rng.choice(MODES) if reasons else "direct"
+        chats.append(Chat(prompts.ask(turn, mode), reply(turn, mode)))
+    return chats

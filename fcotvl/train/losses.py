@@ -1,4 +1,4 @@
-"""Losses on answer tokens: what the student learns from, in nats."""
+"""Losses on answer tokens, in nats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 IGNORE = -100
-"""The label of a token that is no answer token."""
+"""Label of every token outside the answers."""
 
 
 def answer_positions(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, "answer 2"]:
@@ -20,12 +20,12 @@ def answer_positions(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, "answer 2"
     the same order: logits picked at these positions line up.
 
     Raises:
-        ValueError: there is no answer token, so there is nothing to learn.
+        ValueError: there is no answer token, so nothing to learn.
     """
-    found = (labels[:, 1:] != IGNORE).nonzero()
-    if not len(found):
+    positions = (labels[:, 1:] != IGNORE).nonzero()
+    if not len(positions):
         raise ValueError("this batch has no answer token; check the labels of its turns")
-    return found
+    return positions
 
 
 def distillation_kl(
@@ -62,7 +62,7 @@ def cross_entropy(
 
 
 def turn_weights(turns: Int[Tensor, " answer"]) -> Float[Tensor, " answer"]:
-    """Weight of each answer token: 1 / sqrt(answer tokens of its turn); turns are numbers.
+    """Weight of each answer token: 1 / sqrt(number of answer tokens in its turn).
 
     Between counting all tokens alike, where a transcription drowns a short answer, and counting all
     turns alike (InternVL2.5's square averaging, arXiv 2412.05271, section 3.2).

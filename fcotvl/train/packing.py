@@ -11,17 +11,23 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import InternVLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual
+from fcotvl.compress.tile_complexity import tile_complexity
+from fcotvl.core.prompts import Prompts
+from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
 from fcotvl.train.losses import IGNORE, answer_positions
+from fcotvl.train.turn_mask import PICTURE, turn_mask
 
-PICTURE = 0
+MAX_TURNS = 3
+"""Turns about one picture in one step."""
 PADDING = -1
 
 
@@ -34,14 +40,15 @@ class Chat:
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """One turn in token ids, without the visual tokens."""
+class TurnTokens:
+    """One turn as token ids, without the visual tokens."""
 
-    before: list[int]
-    """Up to the first visual token."""
-    after: list[int]
+    prefix: list[int]
+    """Ids before the first visual token."""
+    suffix: list[int]
+    """Ids after the last visual token."""
     labels: list[int]
-    """Of ``after``; what comes before the picture is never an answer."""
+    """Labels of ``suffix``; the prefix never holds an answer."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Batch:
 
     pixel_values: Float[Tensor, "tile 3 h w"]
     num_tiles: list[int]
-    turns: list[list[Tokens]]
+    turns: list[list[TurnTokens]]
     image_token_id: int
     tile_tokens: list[int] | None = None
     """How many visual tokens a student makes of each tile, where that is chosen tile by tile."""
@@ -64,7 +71,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedBatch:
     """A batch as one model reads it: one row per picture."""
 
     input_ids: Int[Tensor, "row seq"]
@@ -73,80 +80,10 @@ class Packed:
     turn: Int[Tensor, "row seq"]
     """0 on the picture and what precedes it, k on the k-th turn, -1 on padding."""
 
-    @property
-    def attention_mask(self) -> Bool[Tensor, "row 1 seq seq"]:
-        """Who sees whom: earlier positions of the picture and of one's own turn."""
-        query, key = self.turn[:, :, None], self.turn[:, None, :]
-        return (((key == PICTURE) | (key == query)).tril() & (key != PADDING) | _itself(query))[
-            :, None
-        ]
-
-
-def _itself(query: Int[Tensor, "row seq 1"]) -> Bool[Tensor, "1 seq seq"]:
-    """Padding sees itself: a row of a softmax must not be empty."""
-    return torch.eye(query.shape[1], dtype=torch.bool, device=query.device)[None]
-
-
-def collate(
-    pictures: Sequence[Image.Image],
-    chats: Sequence[Sequence[Chat]],
-    processor: FcotvlProcessor,
-    *,
-    max_tiles: int,
-) -> Batch:
-    """Cut and normalise the pictures, and tokenise what is asked about each and answered."""
-    vision = processor.image_processor(list(pictures), max_tiles=max_tiles, return_tensors="pt")
-    turns = [[_tokens(chat, processor) for chat in asked] for asked in chats]
-    chosen = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
-    return Batch(
-        vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, chosen
-    )
-
-
-def _tokens(chat: Chat, processor: FcotvlProcessor) -> Tokens:
-    ids, labels = processor.encode(chat.prompt, chat.reply, num_tiles=1)
-    start = ids.index(processor.image_token_id)
-    end = start + processor.image_seq_length
-    return Tokens(ids[:start], ids[end:], labels[end:])
-
-
-def pack(batch: Batch, visual: Visual) -> Packed:
-    """Lay out each picture's visual tokens and turns; rows are padded on the right.
-
-    Args:
-        batch: pictures and turns.
-        visual: what a model reads of each tile; rows have as many places for it.
-    """
-    device, lengths = visual[0].device, iter([len(tile) for tile in visual])
-    rows = [
-        _row(turns, [batch.image_token_id] * sum(islice(lengths, tiles)))
-        for turns, tiles in zip(batch.turns, batch.num_tiles, strict=True)
-    ]
-    longest = max(len(row[0]) for row in rows)
-    blanks = (batch.turns[0][0].before[0], IGNORE, 0, PADDING)
-    columns = [
-        torch.tensor([row[i] + [blank] * (longest - len(row[i])) for row in rows], device=device)
-        for i, blank in enumerate(blanks)
-    ]
-    return Packed(*columns)
-
-
-def _row(turns: Sequence[Tokens], visual: list[int]) -> tuple[list[int], ...]:
-    """Ids, labels, positions and turn numbers of one picture."""
-    ids = turns[0].before + visual
-    shared = len(ids)
-    labels, positions, number = [IGNORE] * shared, list(range(shared)), [PICTURE] * shared
-    for k, turn in enumerate(turns, start=1):
-        ids = ids + turn.after
-        labels = labels + turn.labels
-        positions = positions + list(range(shared, shared + len(turn.after)))
-        number = number + [k] * len(turn.after)
-    return ids, labels, positions, number
-
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model says at the answer tokens of a batch, and whose they are."""
+class AnswerLogits:
+    """Logits at the answer tokens of a batch, with the picture and turn of each."""
 
     logits: Float[Tensor, "answer vocab"]
     targets: Int[Tensor, " answer"]
@@ -156,18 +93,99 @@ class Answers:
     """Number of the turn, unique within the batch."""
 
 
-def answers(
-    model: InternVLForConditionalGeneration,
-    packed: Packed,
-    visual: Visual,
-) -> Answers:
+def collate(
+    pictures: Sequence[Image.Image],
+    chats: Sequence[Sequence[Chat]],
+    processor: FcotvlProcessor,
+    *,
+    max_tiles: int,
+) -> Batch:
+    """Tile and normalise the pictures, and tokenise the chats about each."""
+    vision = processor.image_processor(list(pictures), max_tiles=max_tiles, return_tensors="pt")
+    turns = [[_tokenise(chat, processor) for chat in own] for own in chats]
+    tile_tokens = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
+    return Batch(
+        vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, tile_tokens
+    )
+
+
+def _tokenise(chat: Chat, processor: FcotvlProcessor) -> TurnTokens:
+    ids, labels = processor.encode(chat.prompt, chat.reply, num_tiles=1)
+    start = ids.index(processor.image_token_id)
+    end = start + processor.image_seq_length
+    return TurnTokens(ids[:start], ids[end:], labels[end:])
+
+
+@dataclass(frozen=True)
+class BatchBuilder:
+    """Makes batches of a corpus for one model, whose processor it holds."""
+
+    corpus: Corpus
+    processor: FcotvlProcessor
+    prompts: Prompts
+    max_tiles: int
+    """Most tiles per picture, thumbnail not counted."""
+
+    def build(self, refs: Sequence[RowRef], chats: Sequence[Sequence[Chat]]) -> Batch:
+        """The pictures at ``refs``, each with its chats."""
+        pictures = [self.corpus[ref].decode() for ref in refs]
+        return collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
+
+    def tile_complexities(self, max_pictures: int) -> list[float]:
+        """The complexity of each tile of up to ``max_pictures``, the same in every run."""
+        order = ShuffledEpochs(self.corpus.refs(), "details")
+        complexities = []
+        for index in range(min(max_pictures, len(order))):
+            picture = self.corpus[order[index]].decode()
+            vision = self.processor.image_processor(picture, max_tiles=self.max_tiles)
+            complexities += [tile_complexity(tile) for tile in vision["pixel_values"]]
+        return complexities
+
+
+def pack(batch: Batch, visual: Visual) -> PackedBatch:
+    """Lay out each picture's visual tokens and turns; rows are padded on the right.
+
+    Args:
+        batch: pictures and turns.
+        visual: the visual tokens that a model reads of each tile; only their number matters here.
+    """
+    device, lengths = visual[0].device, iter([len(tile) for tile in visual])
+    rows = [
+        _row(turns, [batch.image_token_id] * sum(islice(lengths, tiles)))
+        for turns, tiles in zip(batch.turns, batch.num_tiles, strict=True)
+    ]
+    fill = (batch.turns[0][0].prefix[0], IGNORE, 0, PADDING)
+    columns = [
+        pad_sequence([torch.tensor(row[i]) for row in rows], batch_first=True, padding_value=value)
+        for i, value in enumerate(fill)
+    ]
+    return PackedBatch(*(column.to(device) for column in columns))
+
+
+def _row(turns: Sequence[TurnTokens], visual_ids: list[int]) -> tuple[list[int], ...]:
+    """Ids, labels, positions and turn numbers of one picture."""
+    ids = turns[0].prefix + visual_ids
+    shared = len(ids)
+    labels, positions, numbers = [IGNORE] * shared, list(range(shared)), [PICTURE] * shared
+    for number, turn in enumerate(turns, start=1):
+        ids += turn.suffix
+        labels += turn.labels
+        positions += range(shared, shared + len(turn.suffix))
+        numbers += [number] * len(turn.suffix)
+    return ids, labels, positions, numbers
+
+
+def answer_logits(
+    model: InternVLForConditionalGeneration, batch: Batch, visual: Visual
+) -> AnswerLogits:
     """Logits of ``model`` at the answer tokens, given its own projected visual tokens.
 
-    Only there the vocabulary is computed: most positions are visual tokens and prompts.
+    The vocabulary is computed only there: most positions are visual tokens and prompts.
     """
+    packed = pack(batch, visual)
     hidden = model.model(
         input_ids=packed.input_ids,
-        attention_mask=packed.attention_mask,
+        attention_mask=turn_mask(packed.turn),
         position_ids=packed.position_ids,
         mm_encoder_outputs={
             "image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(visual)))
@@ -177,4 +195,4 @@ def answers(
     row, column = answer_positions(packed.labels).unbind(1)
     turns = row * (int(packed.turn.max()) + 1) + packed.turn[row, column + 1]
     targets = packed.labels[row, column + 1]
-    return Answers(model.lm_head(hidden[row, column]), targets, row, turns)
+    return AnswerLogits(model.lm_head(hidden[row, column]), targets, row, turns)

@@ -1,4 +1,4 @@
-"""Rejection sampling of chains of thought: keep what ends in the right answer (section 3.2).
+"""RS-CoT: rejection sampling of chains of thought that end in the right answer (section 3.2).
 
 Difficulty is counted on the way: questions with every sample right, and those with none.
 """
@@ -6,7 +6,7 @@ Difficulty is counted on the way: questions with every sample right, and those w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,74 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fcotvl.core.answers import final_answer, is_correct
+from fcotvl.core.config import RscotParams
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import MARKER
 from fcotvl.core.records import Turn, balanced
-from fcotvl.train.dataset import Corpus, Place
+from fcotvl.train.dataset import Corpus, RowRef
 
 KINDS = ("extractive", "reason")
-"""What chains of thought are sampled for; a transcription needs none."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A turn and where its picture is."""
-
-    place: Place
-    record_id: str
-    source: str
-    turn: Turn
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What sampling found for one question; a row per question in the resume state."""
-
-    question_id: str
-    record_id: str
-    source: str
-    kind: str
-    n_samples: int
-    n_correct: int
-    rationales: list[str]
-    """Distinct right ones, at most the cap."""
-
-
-def choose_questions(corpus: Corpus, count: int, seed: int) -> list[Question]:
-    """Up to ``count`` questions, as many of each source as there are, in an order of chance."""
-    questions = (
-        Question(outline.place, outline.id, outline.source, turn)
-        for outline in corpus.outline()
-        for turn in outline.turns
-        if turn.kind in KINDS and turn.answers
-    )
-    return balanced(questions, count, seed, lambda question: (question.source, question.turn.id))
-
-
-def select(question: Question, replies: Sequence[str], *, cap: int, similar: float) -> Sampled:
-    """Keep up to ``cap`` distinct replies that reason and then give the right answer."""
-    right = [text for text in replies if is_rationale(text, question.turn.answers, similar)]
-    distinct: dict[str, str] = {}
-    for text in right:
-        distinct.setdefault(" ".join(text.lower().split()), text)
-    return Sampled(
-        question_id=question.turn.id,
-        record_id=question.record_id,
-        source=question.source,
-        kind=question.turn.kind,
-        n_samples=len(replies),
-        n_correct=len(right),
-        rationales=list(distinct.values())[:cap],
-    )
-
-
-def is_rationale(text: str, answers: Sequence[str], similar: float) -> bool:
-    """Does ``text`` say something, then ``Answer:``, then one of ``answers``?"""
-    thought, marker, _ = text.rpartition(MARKER)
-    reasons = bool(marker) and bool(thought.strip())
-    return reasons and is_correct(final_answer(text), answers, similar=similar)
-
-
+"""Kinds of turns that chains of thought are sampled for; a transcription needs none."""
 _SCHEMA = pa.schema(
     [
         ("question_id", pa.string()),
@@ -96,15 +36,70 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_rationales(path: Path, sampled: Iterable[Sampled]) -> None:
+@dataclass(frozen=True)
+class Question:
+    """A turn, with its record and where that is."""
+
+    ref: RowRef
+    record_id: str
+    source: str
+    turn: Turn
+
+
+@dataclass(frozen=True)
+class SamplingResult:
+    """How many samples of a question were correct, and the rationales that were kept."""
+
+    question_id: str
+    record_id: str
+    source: str
+    kind: str
+    n_samples: int
+    n_correct: int
+    rationales: list[str]
+    """Distinct correct replies, up to ``max_per_question``."""
+
+
+def choose_questions(corpus: Corpus, count: int, seed: int) -> list[Question]:
+    """Up to ``count`` questions in random order, equally many of each source where it has them."""
+    questions = (
+        Question(header.ref, header.id, header.source, turn)
+        for header in corpus.headers()
+        for turn in header.turns
+        if turn.kind in KINDS and turn.answers
+    )
+    return balanced(questions, count, seed, lambda question: (question.source, question.turn.id))
+
+
+def keep_correct(question: Question, replies: Sequence[str], params: RscotParams) -> SamplingResult:
+    """Keep distinct replies that reason and then give the right answer; reject the rest."""
+    answers = question.turn.answers
+    correct = [text for text in replies if is_rationale(text, answers, params.min_similarity)]
+    distinct: dict[str, str] = {}
+    for text in correct:
+        distinct.setdefault(" ".join(text.lower().split()), text)
+    return SamplingResult(
+        question_id=question.turn.id,
+        record_id=question.record_id,
+        source=question.source,
+        kind=question.turn.kind,
+        n_samples=len(replies),
+        n_correct=len(correct),
+        rationales=list(distinct.values())[: params.max_per_question],
+    )
+
+
+def is_rationale(text: str, answers: Sequence[str], min_similarity: float) -> bool:
+    """Does ``text`` reason, then write ``Answer:``, then give one of ``answers``?"""
+    thought, marker, _ = text.rpartition(MARKER)
+    reasons = bool(marker) and bool(thought.strip())
+    return reasons and is_correct(final_answer(text), answers, min_similarity=min_similarity)
+
+
+def write_rationales(path: Path, results: Iterable[SamplingResult]) -> None:
     """Write one row per rationale."""
-    rows = [row | {"rationale": text} for row, texts in map(_row, sampled) for text in texts]
+    rows = [{**asdict(one), "rationale": text} for one in results for text in one.rationales]
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), path)
-
-
-def _row(sampled: Sampled) -> tuple[dict[str, object], list[str]]:
-    row = asdict(sampled)
-    return row, row.pop("rationales")
 
 
 def read_rationales(path: Path) -> dict[str, list[str]]:
@@ -118,14 +113,14 @@ def read_rationales(path: Path) -> dict[str, list[str]]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not readable ({reason}); delete it and run rscot") from error
-    found: dict[str, list[str]] = defaultdict(list)
+    rationales: dict[str, list[str]] = defaultdict(list)
     for row in table.to_pylist():
-        found[row["question_id"]].append(row["rationale"])
-    return dict(found)
+        rationales[row["question_id"]].append(row["rationale"])
+    return dict(rationales)
 
 
-def acceptance(sampled: Sequence[Sampled]) -> pd.DataFrame:
-    """Per source and kind: questions, samples, accepted and kept ones, and extreme questions."""
+def acceptance_table(results: Sequence[SamplingResult]) -> pd.DataFrame:
+    """Counts of questions, samples, accepted and kept replies, per source and kind."""
     rows = [
         {
             "source": one.source,
@@ -137,13 +132,7 @@ def acceptance(sampled: Sequence[Sampled]) -> pd.DataFrame:
             "all_right": int(one.n_correct == one.n_samples),
             "all_wrong": int(one.n_correct == 0),
         }
-        for one in sampled
+        for one in results
     ]
     table = pd.DataFrame(rows).groupby(["source", "kind"], as_index=False).sum()
     return table.assign(acceptance=(table["accepted"] / table["samples"]).round(4))
-
-
-def chunks(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:
-    """The questions in runs of ``size``, the unit of resuming."""
-    for start in range(0, len(questions), size):
-        yield questions[start : start + size]

@@ -1,6 +1,6 @@
 """Post-training: direct answers and rationales from data sets whose weights follow the losses.
 
-Compressor, projector and LLM learn; the ViT stays frozen, as in InternVL2's own fine-tuning.
+Compressor, projector and LLM are trained; the ViT stays frozen, as in InternVL2's own fine-tuning.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import FcotvlForConditionalGeneration, connect, encode_tiles
+from fcotvl.compress.student import (
+    FcotvlForConditionalGeneration,
+    encode_tiles,
+    project_visual_tokens,
+)
+from fcotvl.core.config import ResamplingParams
 from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
-from fcotvl.train.packing import Batch, answers, pack
-from fcotvl.train.reader import Reader
-from fcotvl.train.resampling import Row, Rule, Settings, Weights, windows
-from fcotvl.train.sft_datasets import Drawn, Mixture, spread
+from fcotvl.train.packing import Batch, BatchBuilder, answer_logits
+from fcotvl.train.resampling import LossRow, Rule, Weights, windows
+from fcotvl.train.sft_datasets import SftDatasets, SftItem, systematic_sample
 from fcotvl.train.state import Log
 
 REFERENCE_ITEMS = 16
 """Pictures of a data set behind the teacher's loss on it."""
 
 
-class FineTuning(nn.Module):
+class SftObjective(nn.Module):
     """Cross-entropy of each item, summed over its answer tokens, for a student that learns."""
 
     def __init__(self, student: FcotvlForConditionalGeneration) -> None:
@@ -44,86 +48,70 @@ def answer_losses(model: InternVLForConditionalGeneration, batch: Batch) -> dict
     """``loss`` and ``weight`` of each item, summed over its answer tokens."""
     with torch.no_grad():
         tokens = encode_tiles(model.model, batch.pixel_values)
-    visual = connect(model.model, tokens, batch.tile_tokens)
-    said = answers(model, pack(batch, visual), visual)
-    weight = turn_weights(said.turns)
-    terms = {"loss": weight * cross_entropy(said.logits, said.targets), "weight": weight}
-    return item_sums(terms, said.items, len(batch))
+    output = answer_logits(
+        model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens)
+    )
+    weight = turn_weights(output.turns)
+    terms = {"loss": weight * cross_entropy(output.logits, output.targets), "weight": weight}
+    return item_sums(terms, output.items, len(batch))
 
 
 @dataclass
-class Sft:
-    """Fine-tuning on a mixture, with weights that a rule makes of the log."""
+class SftTask:
+    """Fine-tuning on several data sets, with weights that a resampling rule makes of the log."""
 
-    objective: FineTuning
-    reader: Reader
-    mixture: Mixture
+    objective: SftObjective
+    builder: BatchBuilder
+    datasets: SftDatasets
     reference: Mapping[str, float]
     """The teacher's loss per data set."""
     rule: Rule
-    settings: Settings
+    limits: ResamplingParams
     reweigh: int
+    """Steps between two updates of the weights."""
     batch_size: int
-    keep: Callable[[int], None] = lambda _: None
-    """Called after each step, to keep checkpoints."""
+    on_step_end: Callable[[int], None] = lambda _: None
     name: str = "sft"
     _weights: dict[int, Weights] = field(default_factory=dict)
 
-    def draw(self, step: int, log: Log) -> list[Drawn]:
+    def sample_items(self, step: int, log: Log) -> list[SftItem]:
         """Items by the weights of this step: as near to them as a batch can be."""
-        weights = self.weights(step, log)
-        rng = Random(f"sft-{self.mixture.seed}-{step}")  # noqa: S311 - sampling, not secrets
-        counts = self._counted(log)
-        drawn = []
-        for dataset in spread(weights, self.batch_size, rng.random()):
-            drawn.append(self.mixture.draw(dataset, counts[dataset]))
+        rng = Random(f"sft-{self.datasets.seed}-{step}")  # noqa: S311 - sampling, not secrets
+        counts: Counter[str] = Counter()
+        for row in log:
+            counts[row["dataset"]] += row["n"]
+        items = []
+        for dataset in systematic_sample(self.weights(step, log), self.batch_size, rng.random()):
+            items.append(self.datasets.item(dataset, counts[dataset]))
             counts[dataset] += 1
-        return drawn
+        return items
 
     def weights(self, step: int, log: Log) -> Weights:
         """Sampling weights of ``step``, from all updates before it."""
         updates = (step - 1) // self.reweigh
         if updates not in self._weights:
-            rows = [Row(**row) for row in log if row["step"] <= updates * self.reweigh]
+            rows = [LossRow(**row) for row in log if row["step"] <= updates * self.reweigh]
             self._weights[updates] = self.rule(
-                self.mixture.start, windows(rows, self.reweigh), self.settings
+                self.datasets.initial_weights, windows(rows, self.reweigh), self.limits
             )
         return self._weights[updates]
 
-    def _counted(self, log: Log) -> Counter[str]:
-        """Draws so far by data set."""
-        counts: Counter[str] = Counter()
-        for row in log:
-            counts[row["dataset"]] += row["n"]
-        return counts
-
-    def collate(self, items: Sequence[Drawn]) -> Batch:
+    def collate(self, items: Sequence[SftItem]) -> Batch:
         """The pictures, each with some of its questions and a reply to each."""
-        return collate(items, self.mixture, self.reader)
+        return self.datasets.batch(items, self.builder)
 
     def record(
-        self, step: int, items: Sequence[Drawn], sums: Mapping[str, list[float]], lr: float
+        self, step: int, items: Sequence[SftItem], sums: Mapping[str, list[float]], lr: float
     ) -> Log:
         """One row per data set of this step."""
         _ = lr
         rows = []
-        for dataset in sorted({drawn.dataset for drawn in items}):
-            own = [i for i, drawn in enumerate(items) if drawn.dataset == dataset]
+        for dataset in sorted({item.dataset for item in items}):
+            own = [i for i, item in enumerate(items) if item.dataset == dataset]
             loss = sum(sums["loss"][i] for i in own) / sum(sums["weight"][i] for i in own)
-            rows.append(
-                {
-                    "step": step,
-                    "dataset": dataset,
-                    "loss": round(loss, 6),
-                    "n": len(own),
-                    "reference": self.reference[dataset],
-                }
-            )
+            row = {"step": step, "dataset": dataset, "loss": round(loss, 6), "n": len(own)}
+            rows.append(row | {"reference": self.reference[dataset]})
         return rows
-
-    def finished(self, step: int) -> None:
-        """Keep a checkpoint where one is due."""
-        self.keep(step)
 
     def trajectory(self, log: Log, steps: int) -> list[dict[str, object]]:
         """The sampling weights after each update, one row per data set."""
@@ -134,22 +122,14 @@ class Sft:
         ]
 
 
-def collate(items: Sequence[Drawn], mixture: Mixture, reader: Reader) -> Batch:
-    """The pictures of drawn items, each with some of its questions."""
-    chats = [
-        mixture.chats(drawn, reader.corpus[drawn.place].turns, reader.prompts) for drawn in items
-    ]
-    return reader.batch([drawn.place for drawn in items], chats)
-
-
 def teacher_reference(
-    teacher: InternVLForConditionalGeneration, mixture: Mixture, reader: Reader
+    teacher: InternVLForConditionalGeneration, datasets: SftDatasets, builder: BatchBuilder
 ) -> dict[str, float]:
-    """The teacher's loss on the first draws of each data set, nats per answer token."""
+    """The teacher's loss on the first items of each data set, nats per answer token."""
     reference = {}
-    for dataset in mixture.start:
-        items = [mixture.draw(dataset, i) for i in range(REFERENCE_ITEMS)]
+    for dataset in datasets.initial_weights:
+        items = [datasets.item(dataset, i) for i in range(REFERENCE_ITEMS)]
         with torch.inference_mode():
-            sums = answer_losses(teacher, collate(items, mixture, reader).to(teacher.device))
+            sums = answer_losses(teacher, datasets.batch(items, builder).to(teacher.device))
         reference[dataset] = round(float(sums["loss"].sum() / sums["weight"].sum()), 6)
     return reference

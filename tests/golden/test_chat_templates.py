@@ -32,10 +32,10 @@ GOLDEN = {
 
 
 def processor(template):
-    made = models.processor()
-    made.tokenizer.bos_token = "<s>"
+    default = models.processor()
+    default.tokenizer.bos_token = "<s>"
     return FcotvlProcessor(
-        made.image_processor, made.tokenizer, image_seq_length=2, chat_template=template
+        default.image_processor, default.tokenizer, image_seq_length=2, chat_template=template
     )
 
 

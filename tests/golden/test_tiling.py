@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fcotvl.compress.tiling import best_grid, count_tiles
+from fcotvl.core.geometry import best_grid, count_tiles
 
 CAPS = (6, 12, 18, 24)
 VECTORS = {

@@ -40,15 +40,15 @@ def record(
 def write(folder: Path, count: int = 12, *, shard_size: int = 5) -> Path:
     """Splits align, instruct and val of ``count`` records each, from two sources."""
     for split in ("align", "instruct", "val"):
-        made = (
+        records = (
             record(i, split, source=f"noise/{'ab'[i % 2]}", wide=i % 3 == 0) for i in range(count)
         )
-        write_shards(folder / split, made, shard_size=shard_size)
+        write_shards(folder / split, records, shard_size=shard_size)
     return folder
 
 
 def write_teacher(folder: Path) -> Path:
-    """A random teacher with its processor, as the stage ``teacher`` leaves it."""
+    """A random teacher with its processor, as the stage ``teacher`` writes it."""
     models.teacher().save_pretrained(folder)
     models.processor().save_pretrained(folder)
     return folder

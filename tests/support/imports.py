@@ -11,10 +11,10 @@ PACKAGE = ROOT / "fcotvl"
 
 
 def closure(path: Path) -> set[Path]:
-    """Return ``path`` and every file of the package that it imports, directly or not.
+    """Return ``path`` and every file of the package with code that it imports, directly or not.
 
-    A package that looks its own folder up (a registry) imports all of it. The package's root, which
-    every command passes, does not count.
+    What a registry finds in its folder is imported by name at run time and does not count, and
+    neither does the package's root, which every command passes.
     """
     seen: set[Path] = set()
     todo = [path]
@@ -23,12 +23,24 @@ def closure(path: Path) -> set[Path]:
         if file in seen or file == PACKAGE / "__init__.py":
             continue
         seen.add(file)
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        if file.name == "__init__.py" and "iter_modules" in file.read_text(encoding="utf-8"):
-            todo += file.parent.glob("*.py")
-        for module in _imported(tree):
+        for module in _imported(ast.parse(file.read_text(encoding="utf-8"))):
             todo += _files(module)
-    return seen
+    return {file for file in seen if _has_code(file)}
+
+
+def registries(files: set[Path]) -> set[Path]:
+    """The folders of those ``files`` that are registries."""
+    return {
+        file.parent
+        for file in files
+        if file.name == "__init__.py" and "Registry(" in file.read_text(encoding="utf-8")
+    }
+
+
+def _has_code(file: Path) -> bool:
+    """Whether a file is more than a docstring."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return any(not isinstance(node, ast.Expr) for node in body)
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

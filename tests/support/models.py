@@ -1,4 +1,4 @@
-"""Random models small enough to hold in the head, in the layout of the real ones."""
+"""Tiny random models in the layout of the real ones."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from fcotvl.internvl.chat_templates import CHATML, SPECIAL_TOKENS
 TILE = 56
 PATCH = 7
 TOKENS = tokens_per_tile(TILE, PATCH, 2)
-"""16 visual tokens a tile."""
+"""16 visual tokens per tile."""
 THRESHOLD = 0.125
-"""Tiles of a stretched ``picture`` have less detail (0.09 to 0.12), small ones and thumbnails more
-(0.156 to 0.159)."""
+"""Between the complexity of a stretched ``picture``'s tiles (0.09 to 0.12) and that of small ones
+and thumbnails (0.156 to 0.159)."""
 OPTIONS: dict[str, dict[str, float]] = {
     "qformer": {"hidden": 32, "heads": 4},
     "adaptive": {"threshold": THRESHOLD},
 }
-"""Of the compressors that need some at these sizes."""
+"""Options of the compressors that need some at these sizes."""
 
 
 def tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
@@ -38,12 +38,12 @@ def tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.WordLevel({c: i for i, c in enumerate(plain)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     core.decoder = decoders.Fuse()
-    made = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=core, unk_token="<unk>", pad_token="<|im_end|>", eos_token="<|im_end|>"
     )
-    made.add_special_tokens({"additional_special_tokens": list(SPECIAL_TOKENS)})
-    made.chat_template = chat_template
-    return made
+    fast.add_special_tokens({"additional_special_tokens": list(SPECIAL_TOKENS)})
+    fast.chat_template = chat_template
+    return fast
 
 
 def processor(max_tiles: int = 4, tokens: int = TOKENS) -> FcotvlProcessor:
@@ -54,7 +54,7 @@ def processor(max_tiles: int = 4, tokens: int = TOKENS) -> FcotvlProcessor:
 
 def config(*, tied: bool = True, llm: str = "qwen2") -> InternVLConfig:
     """Two ViT layers 16 wide, four LLM layers 32 wide with grouped-query attention."""
-    words = tokenizer()
+    vocabulary = tokenizer()
     return InternVLConfig(
         vision_config={
             "hidden_size": 16,
@@ -72,13 +72,13 @@ def config(*, tied: bool = True, llm: str = "qwen2") -> InternVLConfig:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "intermediate_size": 64,
-            "vocab_size": len(words),
+            "vocab_size": len(vocabulary),
             "max_position_embeddings": 512,
             "tie_word_embeddings": tied,
-            "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id,
+            "eos_token_id": vocabulary.eos_token_id,
+            "pad_token_id": vocabulary.pad_token_id,
         },
-        image_token_id=words.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_token_id=vocabulary.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=TOKENS,
         tie_word_embeddings=tied,
     )

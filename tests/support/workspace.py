@@ -13,12 +13,12 @@ from pathlib import Path
 from tests.support.imports import ROOT
 
 STAGE = re.compile(r"^Running stage '([^']+)'|^(?:local)?rule (\w+):", re.MULTILINE)
-COLLECT = {"all", "intake", "variants"}
+COLLECT = {"all", "prefetch", "variants"}
 
 
 @dataclass(frozen=True)
 class Ran:
-    """One command: how it ended, what it said, which stages it ran."""
+    """One command: its exit code, its output, and which stages it ran."""
 
     code: int
     text: str
@@ -52,7 +52,9 @@ class Workspace:
         (folder / "dvc.lock").unlink(missing_ok=True)
         shutil.rmtree(folder / "reports", ignore_errors=True)
         self.edit("params.yaml", r"^scale: \w+", "scale: smoke")
-        self.edit("params.yaml", r"^modules:.*\n(- .*\n)+", "modules:\n- full\n")
+        self.edit("params.yaml", r"^mix: \w+", "mix: smoke")
+        one = "ablation_recipes:\n- full\n"
+        self.edit("params.yaml", r"^ablation_recipes:.*\n(- .*\n)+", one)
         self.edit(
             "params.yaml",
             r"^  compressor:\n(  - .*\n)+  ratio:\n(  - .*\n)+",
@@ -65,12 +67,12 @@ class Workspace:
         self.run("git", "config", "user.email", "fcotvl@example.org")
         self.commit()
 
-    def run(self, *command: str) -> Ran:
+    def run(self, *command: str, **environment: str) -> Ran:
         """Run ``command`` here, without a terminal."""
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | environment,
             check=False,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -79,9 +81,9 @@ class Workspace:
         )
         return Ran(done.returncode, done.stdout)
 
-    def ok(self, *command: str) -> Ran:
+    def ok(self, *command: str, **environment: str) -> Ran:
         """Run ``command``, which must succeed."""
-        ran = self.run(*command)
+        ran = self.run(*command, **environment)
         assert ran.code == 0, f"{' '.join(command)}\n{ran.text[-4000:]}"
         return ran
 

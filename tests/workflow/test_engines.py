@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,14 +21,18 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from fcotvl.dag.pipeline import read_stages
 from tests.support.workspace import Workspace
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(900)]
 
+EMPTY = 200
+"""Bytes up to which a package's ``__init__`` holds a docstring and no code."""
 SHARED = ["curate", "predict_baselines", "rscot", "score_baselines", "teacher"]
 STUDENT = ["distill", "predict_distilled", "score_distilled", "speed"]
 RECIPE = ["merge", "predict_merged", "predict_sft", "score_merged", "score_sft", "sft"]
 EVERY = sorted([*SHARED, *STUDENT, *RECIPE, "check", "report"])
+AFTER_A_COMPRESSOR = sorted([*STUDENT, *RECIPE, "check", "report"])
 VARIANT = "data/smoke/cnn-r0.5-s0"
 
 
@@ -36,17 +41,82 @@ def names(stages: list[str]) -> list[str]:
     return sorted(stage.partition("@")[0] for stage in stages)
 
 
-def test_pictures_are_opened_ahead_in_as_many_jobs_as_wanted(clone: Workspace):
-    ran = clone.ok("snakemake", "--cores", "2", "intake", "--set-scatter", "intake=2")
-    assert ran.stages == ["intake_part", "intake_part"]
+def test_one_file_alone_does_not_lock_snakemake_out(clone: Workspace):
+    """DVC takes no stage before `check` has written its output."""
+    ran = clone.ok("snakemake", "--cores", "1", "data/smoke/teacher")
+    assert ran.stages == ["teacher"]
+    assert "score_merged" in clone.ok("snakemake", "--dry-run").stages
+
+
+def test_pictures_are_decoded_before_curate_in_as_many_jobs_as_wanted(clone: Workspace):
+    ran = clone.ok("snakemake", "--cores", "2", "prefetch", "--set-scatter", "prefetch=2")
+    assert ran.stages == ["prefetch_part", "prefetch_part"]
 
 
 def test_snakemake_runs_every_stage_once(clone: Workspace):
-    ran = clone.ok("snakemake", "--cores", "2")
-    assert ran.stages == EVERY
-    assert "were opened ahead" in (clone.folder / "logs/snakemake/smoke/curate.log").read_text()
-    assert not (clone.folder / "data/smoke/intake").exists()
+    # Each log then names every module that its stage imports, for the next test.
+    ran = clone.ok("snakemake", "--cores", "2", PYTHONPROFILEIMPORTTIME="1")
+    assert ran.stages == sorted(set(EVERY) - {"teacher"})
+    assert "prefetched" in (clone.folder / "logs/snakemake/smoke/curate.log").read_text()
+    assert not (clone.folder / "data/smoke/prefetch").exists()
     clone.commit()
+
+
+@pytest.mark.parametrize("stage", sorted(set(EVERY) - {"teacher"}))
+def test_a_stage_imports_only_code_that_it_declares(clone: Workspace, stage: str):
+    """Registries import by name at run time, which no reading of the source can tell."""
+    deps = read_stages(clone.folder / "dvc.yaml")[stage].deps
+    (log,) = (clone.folder / "logs/snakemake").rglob(f"{stage}.log")
+    imported = {
+        name.replace(".", "/")
+        for name in re.findall(
+            r"^import time:.*\| +(fcotvl\.[\w.]+)$", log.read_text(), re.MULTILINE
+        )
+    }
+    files = {
+        path
+        for name in imported
+        for path in (f"{name}.py", f"{name}/__init__.py")
+        if (clone.folder / path).is_file() and (clone.folder / path).stat().st_size > EMPTY
+    }
+    assert f"fcotvl/stages/{deps[-1].rpartition('/')[2]}" in files
+    undeclared = {file for file in files if not any(Path(file).is_relative_to(dep) for dep in deps)}
+    assert undeclared <= {"fcotvl/compress/auto.py"}  # every `import fcotvl` passes it
+
+
+@pytest.mark.parametrize(
+    ("edited", "reruns"),
+    [
+        ("fcotvl/export/export.py", []),
+        ("fcotvl/stages/export.py", []),
+        ("fcotvl/stages/card.py", []),
+        ("fcotvl/compress/compressors/cnn.py", AFTER_A_COMPRESSOR),
+    ],
+)
+def test_an_edit_reruns_what_depends_on_it_in_either_engine(
+    clone: Workspace, edited: str, reruns: list[str]
+):
+    path = clone.folder / edited
+    before = path.read_text()
+    path.write_text(before + "\n# edited\n")
+    try:
+        wanted = names(re.findall(r"^(\S+):$", clone.ok("dvc", "status").text, re.MULTILINE))
+        planned = clone.ok("snakemake", "--dry-run").stages
+    finally:
+        path.write_text(before)
+    direct = {
+        "check",
+        "distill",
+        "merge",
+        "predict_distilled",
+        "predict_merged",
+        "predict_sft",
+        "sft",
+        "speed",
+    }
+    assert set(wanted) == (direct if reruns else set())
+    assert planned == reruns
+    clone.is_idle()
 
 
 def test_both_engines_describe_the_same_work(clone: Workspace):
@@ -152,12 +222,20 @@ def test_the_ablation_computes_what_variants_share_once(clone: Workspace):
     clone.is_idle()
 
 
-def test_finished_variants_become_experiments_without_running_a_stage(clone: Workspace):
-    assert clone.ok("python", "-m", "fcotvl.dag", "publish").text.split() == [
-        "cnn-r0.5-s0-full",
-        "pool-r0.5-s0-full",
-    ]
+def test_finished_variants_become_experiments_with_the_params_that_they_were_built_with(
+    clone: Workspace,
+):
+    clone.edit("params.yaml", r"^  fastv_layer: 2", "  fastv_layer: 1")  # and not committed
+    clone.ok("snakemake", "--cores", "2", "variants")
+    points = ["cnn-r0.5-s0-full", "pool-r0.5-s0-full"]
+    assert clone.ok("python", "-m", "fcotvl", "publish").text.split() == points
     assert "pool-r0.5-s0-full" in clone.ok("dvc", "exp", "list").text
+    for line in clone.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").text.split():
+        if line.endswith(tuple(points)):
+            lock = yaml.safe_load(clone.ok("git", "show", f"{line}:dvc.lock").text)
+            params = yaml.safe_load(clone.ok("git", "show", f"{line}:params.yaml").text)
+            locked = lock["stages"]["predict_baselines"]["params"]["params.yaml"]["baselines"]
+            assert params["baselines"]["fastv_layer"] == locked["fastv_layer"] == 1
 
 
 def test_a_queue_of_published_variants_runs_no_stage(clone: Workspace):
@@ -180,14 +258,9 @@ def test_a_queue_of_published_variants_runs_no_stage(clone: Workspace):
         time.sleep(2)
     for name in ("again-1", "again-2"):
         assert clone.ok("dvc", "queue", "logs", name).stages == []
-
-
-def test_what_dvc_knows_of_the_grid_comes_back_for_snakemake(clone: Workspace):
-    shutil.rmtree(clone.folder / "data/smoke/pool-r0.5-s0")
-    restored = clone.ok("python", "-m", "fcotvl.dag", "restore").text.split()
-    assert "data/smoke/pool-r0.5-s0/student.safetensors" in restored
-    assert all(path.startswith("data/smoke/pool-r0.5-s0/") for path in restored)
-    assert "Nothing to be done" in clone.ok("snakemake", "--dry-run", "variants").text
+    clone.ok("git", "checkout", "--quiet", ".")
+    assert clone.ok("dvc", "repro").stages == []
+    clone.is_idle()
 
 
 def test_a_killed_stage_leaves_nothing_half_written_and_the_other_engine_goes_on(clone: Workspace):

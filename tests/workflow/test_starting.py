@@ -57,7 +57,7 @@ def test_curate_without_a_hub_names_the_data_set(tmp_path):
     raw.mkdir()
     paths = ["--raw", raw, "--corpus", made, "--benchmarks", made / "b", "--audit", made / "a.json"]
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}  # without it the library waits 20 s
-    said = refused("curate", "--scale", "internvl2-1b", *map(str, paths), **offline)
+    said = refused("curate", "--mix", "public", *map(str, paths), **offline)
     assert "lmms-lab/DocVQA" in said
     assert "check its id and the connection" in said
     assert not made.exists()

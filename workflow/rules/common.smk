@@ -1,5 +1,4 @@
 # Reads dvc.yaml and params.yaml, and exchanges finished work with DVC. No rule is defined here.
-import os
 import re
 import shlex
 import sys
@@ -20,26 +19,24 @@ if config:
 
 try:
     validate(typed.load())
-    CHAIN = dag.Chain()
+    PIPELINE = dag.Pipeline()
     if workflow.is_main_process:
-        dag.sync(CHAIN)
+        dag.sync(PIPELINE)
 except FcotvlError as error:
     raise WorkflowError(str(error))
 
-config.update(CHAIN.values)  # for the captions of `snakemake --report`
+config.update(PIPELINE.values)  # for the captions of `snakemake --report`
 ENVIRONMENT = "../envs/fcotvl.yaml"  # with `--sdm conda`; otherwise the one that Snakemake runs in
-SCALE = CHAIN.values["scale"]
-VARIANT = "{compressor}-r{ratio}-s{seed}"
-LOGS = f"logs/snakemake/{SCALE}"
-TIMES = f"logs/benchmarks/{SCALE}"
-RULES = {name: CHAIN.rule(name) for name in CHAIN.stages}
+CURATED = f"data/{PIPELINE.values['mix']}"
+RULES = {name: PIPELINE.rule(name) for name in PIPELINE.stages}
 
 
 def outputs(stage):
-    """The stage's outputs; one without a suffix is a folder."""
-    return [
+    """The stage's outputs; one without a suffix is a folder. Those of the report go into Snakemake's own."""
+    paths = [
         path if Path(path).suffix else directory(path) for path in RULES[stage].output
     ]
+    return shown(paths, "experiment") if stage == "report" else paths
 
 
 def shown(paths, caption):
@@ -48,49 +45,43 @@ def shown(paths, caption):
     return [report(path, caption=caption, patterns=["{name}.md"]) for path in paths]
 
 
-def intake_command():
-    """What opens a part of the pictures that curate mixes; DVC does not know it."""
-    raw = shlex.quote(CHAIN.values["data"]["raw"])
-    return f"python -m fcotvl intake --scale {SCALE} --raw {raw}"
+def beside(stage, folder, suffix):
+    """A file below `folder` for each job of `stage`, at the place that its last output has below data/."""
+    output = Path(RULES[stage].output[-1])
+    home = output.parent
+    if re.findall(r"{\w+}", output.name):  # jobs differ by the name of the file alone
+        home = output.with_suffix("")
+    place = home.relative_to("data") if home.parts[0] == "data" else Path()
+    return str(Path(folder, place, stage + suffix))
+
+
+def prefetch_command():
+    """What decodes a part of the pictures that curate mixes; DVC does not know it."""
+    raw = shlex.quote(PIPELINE.values["data"]["raw"])
+    return f"python -m fcotvl prefetch --mix {PIPELINE.values['mix']} --raw {raw}"
 
 
 def experiment():
     """Every file of the current experiment."""
-    return [path for job in CHAIN.jobs().values() for path in job.outs]
+    return [path for job in PIPELINE.jobs().values() for path in job.outs]
 
 
-def variant_folders():
-    """The folder of each variant of the grid: `data/<scale>/<compressor>-r<ratio>-s<seed>/<recipe>`."""
-    return [
-        f"data/{SCALE}/{VARIANT}/{{recipe}}".format(**point) for point in CHAIN.grid()
+def grid_files(*stages):
+    """The outputs of `stages` for each point of the grid, its own recipe alone fine-tuned."""
+    points = [
+        point | {"ablation_recipes": [point["recipe"]]} for point in PIPELINE.grid()
     ]
-
-
-def variant_scores():
-    """The scores of each variant of the grid, after distillation and after merging."""
-    wanted = [
-        path
-        for stage in ("score_distilled", "score_merged")
-        for path in RULES[stage].output
-    ]
+    jobs = [job for point in points for job in PIPELINE.jobs(**point).values()]
     return list(
-        dict.fromkeys(path.format(**point) for point in CHAIN.grid() for path in wanted)
+        dict.fromkeys(path for job in jobs if job.stage in stages for path in job.outs)
     )
-
-
-def variant_files():
-    """Every file of each variant of the grid, its own recipe alone fine-tuned; the report left out."""
-    points = [point | {"modules": [point["recipe"]]} for point in CHAIN.grid()]
-    jobs = [job for point in points for job in CHAIN.jobs(**point).values()]
-    wanted = [path for job in jobs if job.stage != "report" for path in job.outs]
-    return list(dict.fromkeys(wanted))
 
 
 def finish():
     """Tell DVC what was built. A failure is reported, and made up for at the next start."""
     dag.end()
     try:
-        dag.commit(dag.Chain())
+        dag.commit(dag.Pipeline())
     except FcotvlError as error:
         print(error, file=sys.stderr)
 
@@ -111,4 +102,4 @@ wildcard_constraints:
     compressor=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     ratio=r"0(\.\d+)?",
     seed=r"\d+",
-    recipe="|".join(map(re.escape, CHAIN.values["recipes"])),
+    recipe="|".join(map(re.escape, PIPELINE.values["recipes"])),

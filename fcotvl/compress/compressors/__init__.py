@@ -1,4 +1,4 @@
-"""Visual-token compressors: each file of this folder holds one, called ``Compressor``.
+"""Visual-token compressors: each file of this folder defines one, named ``Compressor``.
 
 Names and ratios are read without importing a compressor, so params are checked without torch.
 """
@@ -6,44 +6,42 @@ Names and ratios are read without importing a compressor, so params are checked 
 from __future__ import annotations
 
 import ast
-import inspect
 from functools import cache
-from importlib import import_module
-from pathlib import Path
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import compressed
+from fcotvl.core.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
+REGISTRY = Registry(__name__, "Compressor", noun="compressor")
 
-@cache
+
 def available() -> tuple[str, ...]:
-    """Names of all compressors in this folder, sorted: ``cnn_default.py`` is ``cnn-default``."""
-    return tuple(sorted(module.name.replace("_", "-") for module in iter_modules(__path__)))
+    """Names of all compressors, sorted."""
+    return REGISTRY.available()
 
 
 @cache
 def ratios(name: str) -> tuple[float, ...]:
-    """The ratios that compressor ``name`` offers: the literal ``RATIOS`` of its file.
+    """Ratios that compressor ``name`` offers: the literal ``RATIOS`` of its file.
 
     Raises:
         ParamsError: ``name`` is unknown.
     """
-    found = _literals(name)
-    if "RATIOS" not in found:
+    literals = _literals(name)
+    if "RATIOS" not in literals:
         raise ValueError(f"{name} states no RATIOS; add a tuple of numbers under that name")
-    return tuple(found["RATIOS"])
+    return tuple(literals["RATIOS"])
 
 
 def tile_ratios(name: str, ratio: float) -> tuple[float, ...]:
-    """What a single tile may lose under ``ratio``, least first.
+    """Ratios that a single tile may get when ``ratio`` is the mean, smallest first.
 
-    That is ``(ratio,)``, but for a compressor whose file has a literal ``TILE_RATIOS``: under it
-    ``ratio`` is the mean, and the processor chooses for each tile.
+    ``(ratio,)``, except for a compressor whose file has a literal ``TILE_RATIOS``: there the
+    processor chooses one of two ratios for each tile.
 
     Raises:
         ParamsError: ``name`` is unknown or does not offer ``ratio``.
@@ -51,53 +49,43 @@ def tile_ratios(name: str, ratio: float) -> tuple[float, ...]:
     if ratio not in ratios(name):
         offered = ", ".join(map(str, ratios(name)))
         raise ParamsError(f"compressor {name!r} has no ratio {ratio}; choose one of {offered}")
-    chosen: dict[float, tuple[float, ...]] = _literals(name).get("TILE_RATIOS", {})
-    return chosen.get(ratio, (ratio,))
+    by_mean: dict[float, tuple[float, ...]] = _literals(name).get("TILE_RATIOS", {})
+    return by_mean.get(ratio, (ratio,))
 
 
-def check(name: str, *, ratio: float, tokens: int) -> int:
-    """How many tokens compressor ``name`` makes of a tile's ``tokens``, on average.
+def output_tokens(name: str, *, ratio: float, tokens: int) -> int:
+    """Visual tokens that compressor ``name`` leaves of a tile's ``tokens``, on average.
 
     Raises:
-        ParamsError: ``name`` is unknown or does not offer ``ratio`` for so many tokens.
+        ParamsError: ``name`` is unknown or does not offer ``ratio`` for that many tokens.
     """
     try:
-        for each in tile_ratios(name, ratio):
-            compressed(tokens, each)
+        for tile_ratio in tile_ratios(name, ratio):
+            compressed(tokens, tile_ratio)
         return compressed(tokens, ratio)
     except ValueError as error:
         raise ParamsError(f"compressor {name!r}: {error}") from error
 
 
 def build(name: str, *, width: int, tokens: int, ratio: float, **options: Any) -> nn.Module:
-    """A compressor for tiles of ``tokens`` visual tokens of ``width`` channels.
+    """Build a compressor for tiles of ``tokens`` visual tokens of ``width`` channels.
 
     Raises:
         ParamsError: ``name`` is unknown, or does not take this ratio or these ``options``.
     """
-    check(name, ratio=ratio, tokens=tokens)
-    builder = import_module(f"{__name__}.{_stem(name)}").Compressor
-    try:
-        inspect.signature(builder).bind(width=width, tokens=tokens, ratio=ratio, **options)
-    except TypeError as error:
-        raise ParamsError(f"compressor {name!r}: {error}; correct its options") from error
-    made: nn.Module = builder(width=width, tokens=tokens, ratio=ratio, **options)
-    return made
+    output_tokens(name, ratio=ratio, tokens=tokens)
+    settings = {"width": width, "tokens": tokens, "ratio": ratio, **options}
+    compressor: nn.Module = REGISTRY.call(name, options=settings)
+    return compressor
 
 
 @cache
 def _literals(name: str) -> dict[str, Any]:
     """``RATIOS`` and ``TILE_RATIOS`` of a compressor's file, as far as it has them."""
-    file = Path(__path__[0], f"{_stem(name)}.py")
-    found: dict[str, Any] = {}
-    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+    source = (REGISTRY.folder / f"{REGISTRY.stem(name)}.py").read_text(encoding="utf-8")
+    literals: dict[str, Any] = {}
+    for statement in ast.parse(source).body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=("RATIOS" | "TILE_RATIOS") as key)], value=value):
-                found[key] = ast.literal_eval(value)
-    return found
-
-
-def _stem(name: str) -> str:
-    if name not in available():
-        raise ParamsError(f"no compressor {name!r}; there are {', '.join(available())}")
-    return name.replace("-", "_")
+                literals[key] = ast.literal_eval(value)
+    return literals

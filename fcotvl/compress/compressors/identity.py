@@ -9,11 +9,11 @@ RATIOS = (0.0,)
 
 
 class Compressor(nn.Module):
-    """Return the visual tokens as they are."""
+    """Leave the visual tokens as they are."""
 
     def __init__(self, width: int, tokens: int, ratio: float) -> None:  # noqa: ARG002
         super().__init__()
 
     def forward(self, tokens: Float[Tensor, "tile n width"]) -> Float[Tensor, "tile n width"]:
-        """The same tokens."""
+        """Return ``tokens``."""
         return tokens

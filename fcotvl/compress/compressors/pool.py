@@ -1,4 +1,4 @@
-"""Average pooling: what compression gives without learning anything."""
+"""Average pooling: compression without any learning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fcotvl.compress.pooling import area_weights
+from fcotvl.compress.compressors._area_weights import area_weights
 from fcotvl.core.geometry import group
 
 RATIOS = (0.25, 0.5, 0.75, 0.875)
@@ -20,7 +20,7 @@ class Compressor(nn.Module):
         self.g, self.m = group(ratio)
 
     def forward(self, tokens: Float[Tensor, "tile n width"]) -> Float[Tensor, "tile k width"]:
-        """``m`` tokens for each run of ``g``."""
+        """Return ``m`` tokens for each run of ``g``."""
         runs = rearrange(tokens, "tile (run g) width -> tile run g width", g=self.g)
         if self.m == 1:
             return runs.mean(dim=2)

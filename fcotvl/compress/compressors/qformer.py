@@ -12,19 +12,19 @@ from fcotvl.core.geometry import compressed
 
 RATIOS = (0.25, 0.5, 0.75, 0.875)
 START_STD = 0.02
-"""Standard deviation of the start, as in BERT and BLIP-2."""
+"""Standard deviation of the initial weights, as in BERT and BLIP-2."""
 
 
 class Compressor(nn.Module):
-    """One learned query per token that is left; each reads all tokens of its tile.
+    """One learned query per output token; each attends to all tokens of its tile.
 
     Args:
         width: channels of a visual token.
         tokens: visual tokens of a tile.
-        ratio: share of them that is removed.
-        layers: blocks of cross-attention and feed-forward.
+        ratio: share of them removed.
+        layers: number of blocks of cross-attention and feed-forward.
         heads: attention heads of a block.
-        hidden: channels inside, between two linear maps from and to ``width``.
+        hidden: channels inside, between linear maps from and to ``width``.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Compressor(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small random weights, and no bias."""
+        """Draw small random weights and set biases to zero."""
         nn.init.normal_(self.queries, std=START_STD)
         nn.init.normal_(self.positions, std=START_STD)
         for module in self.modules():
@@ -55,13 +55,13 @@ class Compressor(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Float[Tensor, "tile n width"]) -> Float[Tensor, "tile k width"]:
-        """As many tokens as there are queries."""
+        """Return one token per query."""
         memory = self.enter(tokens) + self.positions
         states = self.queries.expand(len(tokens), -1, -1)
         for layer in self.layers:
             states = layer(states, memory)
-        read: Tensor = self.leave(states)
-        return read
+        output: Tensor = self.leave(states)
+        return output
 
 
 class Block(nn.Module):
@@ -84,7 +84,7 @@ class Block(nn.Module):
     def forward(
         self, states: Float[Tensor, "tile k hidden"], memory: Float[Tensor, "tile n hidden"]
     ) -> Float[Tensor, "tile k hidden"]:
-        """The queries' states after one look at the memory."""
+        """Update the queries' states by attention to ``memory``."""
         memory = self.norm_memory(memory)
         query, key, value = (
             rearrange(part, "tile n (head d) -> tile head n d", head=self.heads)
@@ -94,6 +94,6 @@ class Block(nn.Module):
                 self.value(memory),
             )
         )
-        looked = F.scaled_dot_product_attention(query, key, value)
-        states = states + self.out(rearrange(looked, "tile head k d -> tile k (head d)"))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        states = states + self.out(rearrange(attended, "tile head k d -> tile k (head d)"))
         return states + self.feed_forward(states)

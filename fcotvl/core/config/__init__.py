@@ -1,8 +1,7 @@
 """Every setting, typed once: ``params.yaml`` (the study), its scale and its mix.
 
-Values live in YAML; this package gives their types, units, ranges and sources. Frozen, and an
-unknown key is an error. Defaults are the paper's values, in ``scale`` alone; where the paper is
-silent the YAML must say it.
+Values live in YAML; this package gives their types, units, ranges and sources. Defaults are the
+paper's values, in ``scale`` alone. Where the paper gives none, the YAML must.
 """
 
 from __future__ import annotations
@@ -13,25 +12,34 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
-from fcotvl.core.config.scale import OptimParams, Scale, SftBudget
-from fcotvl.core.config.study import DistillParams, Params
+from fcotvl.core.config.scale import OptimParams, Scale
+from fcotvl.core.config.study import (
+    DistillParams,
+    MergeParams,
+    Params,
+    ResamplingParams,
+    RscotParams,
+    Study,
+)
 from fcotvl.core.errors import ParamsError
 
 __all__ = [
     "BenchmarkParams",
     "CorpusParams",
     "DistillParams",
+    "MergeParams",
     "Mix",
     "OptimParams",
     "Params",
+    "ResamplingParams",
+    "RscotParams",
     "Scale",
-    "SftBudget",
     "SourceParams",
-    "explain",
+    "json_schemas",
     "load",
-    "read_yaml",
 ]
 
 STUDY = Path("params.yaml")
@@ -47,13 +55,13 @@ def load(study: Path = STUDY, **overrides: Any) -> Params:
     Raises:
         ParamsError: a file is missing or not YAML, a key is unknown or missing, a value is wrong.
     """
-    values = read_yaml(study) | {k: v for k, v in overrides.items() if v is not None}
+    values = _read_yaml(study) | {k: v for k, v in overrides.items() if v is not None}
     for key, folder, model in (("scale", SCALES, Scale), ("mix", MIXES, Mix)):
         path = study.parent / folder / f"{values.get(key)}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
             raise ParamsError(f"{study}: {key} {values.get(key)!r} is not one of {known}")
-        values[f"{key}_config"] = _validate(model, read_yaml(path), path)
+        values[f"{key}_config"] = _validate(model, _read_yaml(path), path)
     return _validate(Params, values, study)
 
 
@@ -61,15 +69,17 @@ def _validate(model: type[Model], values: dict[str, Any], path: Path) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(f"{path}: {explain(error, model)}") from error
+        raise ParamsError(f"{path}: {_explain(error, model)}") from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in ``path``.
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas of the three kinds of YAML files: ``params``, ``scale`` and ``mix``."""
+    models: dict[str, type[BaseModel]] = {"params": Study, "scale": Scale, "mix": Mix}
+    dialect = {"$schema": GenerateJsonSchema.schema_dialect}
+    return {name: dialect | model.model_json_schema() for name, model in models.items()}
 
-    Raises:
-        ParamsError: the file is missing or holds something else.
-    """
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -81,8 +91,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return pydantic's findings as one line: where, what was found, what was expected."""
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Pydantic's findings on one line: where, what was found, what was expected."""
     findings = []
     for item in error.errors():
         where = ".".join(map(str, item["loc"]))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from fcotvl.core.config.architecture import TileParams
 from fcotvl.core.section import Name, Option, Section
 
 Split = Literal["align", "instruct", "val", "test"]
@@ -40,7 +41,7 @@ class BenchmarkParams(Section):
     count: PositiveInt
     """Largest number of questions."""
     max_tiles: PositiveInt
-    """Largest number of tiles per image, thumbnail not counted (InternVL: 12, 18, 24 for these three)."""
+    """Largest number of tiles per image, thumbnail not counted (InternVL: 12, 18, 24)."""
     optional: bool = False
     """As for a source; a benchmark that is left out has no questions."""
 
@@ -67,15 +68,6 @@ class CorpusParams(Section):
     0: equal pixels only."""
 
 
-class AuditParams(Section):
-    """Whose visual tokens the audit counts: a mix is curated once for all model sizes."""
-
-    tile_size: PositiveInt
-    """Side of a tile, pixels."""
-    max_tiles: PositiveInt
-    """Largest number of tiles per image of the corpus, thumbnail not counted."""
-
-
 class Mix(Section):
     """What data: sources with their weights, benchmarks, and how much of them."""
 
@@ -84,4 +76,5 @@ class Mix(Section):
     benchmarks: dict[Name, BenchmarkParams] = Field(min_length=1)
     """By name, as in ``fcotvl.evaluate.benchmarks``."""
     corpus: CorpusParams
-    audit: AuditParams
+    audit: TileParams
+    """Whose visual tokens the audit counts: a mix is curated once for all model sizes."""

@@ -10,33 +10,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from fcotvl.core.geometry import TILE_SIZES, tokens_per_tile
-from fcotvl.core.prompts import TEMPLATES, Prompts
+from fcotvl.core.config.architecture import TINY_PROMPTS, TileParams
+from fcotvl.core.prompts import Prompts
 from fcotvl.core.section import Option, Section, Share
 
 
-class ModelParams(Section):
-    """The teacher, and how it is fed."""
+class ModelParams(TileParams):
+    """The teacher, and how images are cut for it."""
 
     hub: str | None = None
     """Hub id of the original checkpoint; none at the scales that ship or train their teacher."""
     revision: str | None = None
     """Commit or tag on the hub; none: the newest."""
-    architecture: Literal["tiny", "internvl2-1b", "internvl2-2b", "internvl2-8b"]
-    """As ``fcotvl.internvl.architectures`` knows it. It decides tile size and visual tokens."""
-    max_tiles: PositiveInt = 6
-    """Largest number of tiles per training image, thumbnail not counted (InternVL2: 6)."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-
-    @property
-    def tile_size(self) -> int:
-        """Side of a tile in pixels."""
-        return TILE_SIZES[self.architecture]
-
-    @property
-    def tokens(self) -> int:
-        """Visual tokens of one tile before compression."""
-        return tokens_per_tile(self.tile_size)
+    """Number type of the frozen weights (tiny: float32)."""
 
 
 class OptimParams(Section):
@@ -53,8 +40,10 @@ class OptimParams(Section):
 
 
 class DistillBudget(OptimParams):
-    """Re-alignment: one epoch of 2 M images, at the rate that InternVL2.5 uses where only the
-    projector learns; the paper gives none."""
+    """Re-alignment: one epoch of 2 M images.
+
+    The paper gives no rate; InternVL2.5 uses this one where only the projector learns.
+    """
 
     steps: PositiveInt = 15625
     lr: PositiveFloat = 2e-4
@@ -65,8 +54,9 @@ class SftBudget(OptimParams):
 
     steps: PositiveInt = 35156
     lr: PositiveFloat = 4e-5
-    checkpoints: Annotated[int, Field(ge=1, le=8)] = 4
-    """Pool for merging, evenly spaced; exact Shapley values need 2**checkpoints coalitions."""
+    checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
+    """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions;
+    more by ``merge.permutations``."""
     reweigh: PositiveInt = 500
     """Steps between two updates of the sampling weights."""
 
@@ -113,11 +103,10 @@ class Scale(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _prompts_of_the_architecture(cls, values: Any) -> Any:
-        """Templates that the scale does not give are those that its model was trained with."""
+    def _prompts_of_the_tiny_model(cls, values: Any) -> Any:
         match values:
-            case {"model": {"architecture": "tiny"}, **rest} if isinstance(
-                given := rest.get("prompts", {}), dict
-            ):
-                return values | {"prompts": TEMPLATES["tiny"] | given}
+            case {"model": {"architecture": "tiny"}}:
+                given = values.get("prompts", {})
+                if isinstance(given, dict):
+                    return values | {"prompts": TINY_PROMPTS | given}
         return values

@@ -1,4 +1,4 @@
-"""``params.yaml``: the knobs of the study."""
+"""``params.yaml``: the parameters of the study."""
 
 from __future__ import annotations
 
@@ -75,8 +75,11 @@ class MergeParams(Section):
     """From Shapley values to merging weights (section 3.2; the formula is our choice)."""
 
     weights: Literal["clip", "softmax", "sum"]
+    """Negative values become 0, or a softmax over all values, or the values as they are."""
     tau: PositiveFloat
     """Temperature of ``softmax``, in the unit of the utility (a share of right answers)."""
+    permutations: Annotated[int, Field(ge=2)]
+    """Pairs of permutations behind the values of a pool of more than 8 checkpoints."""
 
 
 class BaselineParams(Section):
@@ -104,8 +107,8 @@ class AblationParams(Section):
     recipe: tuple[Name, ...]
 
 
-class Params(Section):
-    """``params.yaml`` with its scale and its mix resolved."""
+class Study(Section):
+    """``params.yaml`` as it is written."""
 
     scale: Name
     """``workflow/scales/<scale>.yaml``: which model, which budgets."""
@@ -131,11 +134,9 @@ class Params(Section):
     baselines: BaselineParams
     score: ScoreParams
     ablation: AblationParams
-    scale_config: Scale
-    mix_config: Mix
 
     @model_validator(mode="after")
-    def _names_and_ratios_are_known(self) -> Params:
+    def _names_and_ratios_are_known(self) -> Study:
         for ratio in (self.ratio, *self.baselines.ratios, *self.ablation.ratio):
             if ratio not in RATIOS:
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
@@ -149,3 +150,10 @@ class Params(Section):
                 f"recipe {self.recipe!r} must be listed in ablation_recipes, to be trained"
             )
         return self
+
+
+class Params(Study):
+    """The study with its scale and its mix resolved."""
+
+    scale_config: Scale
+    mix_config: Mix

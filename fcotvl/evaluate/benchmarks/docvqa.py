@@ -4,14 +4,6 @@ One of its questions: "Where is the university located ?" -> ["san diego", "San 
 Validation: 5,349 questions about 1,286 pages; the answers of the test split are hidden.
 """
 
-from fcotvl.evaluate.benchmarks import Benchmark, register
+from fcotvl.evaluate.benchmarks import Benchmark
 
-DOCVQA = register(
-    Benchmark(
-        name="docvqa",
-        title="DocVQA",
-        headline="anls",
-        metrics=("anls", "exact_match"),
-        max_tiles=18,
-    )
-)
+BENCHMARK = Benchmark(title="DocVQA", headline="anls", metrics=("anls", "exact_match"))

@@ -1,45 +1,22 @@
-"""Metrics by name: ``score(prediction, references)`` in [0, 1], one file each in this folder."""
+"""Metrics by name: each file of this folder defines ``score(prediction, references)`` in [0, 1].
+
+The best reference counts. Without references there is no score: a ``ValueError``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 
-from fcotvl.core.errors import ParamsError
+from fcotvl.core.registry import Registry
 
 Metric = Callable[[str, Sequence[str]], float]
 
-_METRICS: dict[str, Metric] = {}
-
-
-def register(name: str) -> Callable[[Metric], Metric]:
-    """Make a metric available under ``name``.
-
-    Raises:
-        ValueError: that name is taken.
-    """
-
-    def add(metric: Metric) -> Metric:
-        if name in _METRICS:
-            raise ValueError(f"two metrics are called {name!r}")
-        _METRICS[name] = metric
-        return metric
-
-    return add
+REGISTRY = Registry(__name__, "score", noun="metric", separator="_")
 
 
 def available() -> tuple[str, ...]:
-    """Names of all metrics in this folder, sorted."""
-    _import_folder()
-    return tuple(sorted(_METRICS))
-
-
-@cache
-def _import_folder() -> None:
-    for module in iter_modules(__path__):
-        import_module(f"{__name__}.{module.name}")
+    """Names of all metrics, sorted."""
+    return REGISTRY.available()
 
 
 def get(name: str) -> Metric:
@@ -48,17 +25,16 @@ def get(name: str) -> Metric:
     Raises:
         ParamsError: there is none.
     """
-    if name not in available():
-        raise ParamsError(f"no metric {name!r}; there are {', '.join(available())}")
-    return _METRICS[name]
+    metric: Metric = REGISTRY.get(name)
+    return metric
 
 
-def best(rule: Callable[[str], float], references: Sequence[str]) -> float:
-    """The score against the reference that suits the prediction best.
+def best(score: Callable[[str], float], references: Sequence[str]) -> float:
+    """The highest ``score`` of any reference.
 
     Raises:
         ValueError: there is no reference, so there is no score.
     """
     if not references:
         raise ValueError("a question without references has no score; leave hidden test sets out")
-    return float(max(map(rule, references)))
+    return float(max(map(score, references)))

@@ -1,7 +1,7 @@
-"""What the dialects of relaxed accuracy share (ChartQA, arXiv 2203.10244; code from pix2struct).
+"""What all dialects of relaxed accuracy share (ChartQA, arXiv 2203.10244; code from pix2struct).
 
-None of the published dialects removes thousands commas, currency signs or final periods, and none
-knows years: ``2008`` passes for ``2010``.
+None of the published dialects removes thousands commas, currency signs or final periods, or treats
+years apart: ``2008`` passes for ``2010``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def number(text: str) -> float | None:
 
 
 def relaxed_match(answer: str, target: str) -> bool:
-    """Do two numbers differ by at most 5 % **of the target**, or two texts not at all?
+    """Whether two numbers differ by at most 5 % **of the target**, or two texts not at all.
 
-    A target of zero, or anything that is no number, is compared as text without letter case.
+    A target of zero, or anything that is not a number, is compared as text, ignoring letter case.
     """
     value, goal = number(answer), number(target)
     if value is not None and goal:

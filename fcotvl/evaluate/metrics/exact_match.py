@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fcotvl.evaluate.metrics import best, register
+from fcotvl.evaluate.metrics import best
 
 
-@register("exact_match")
-def exact_match(prediction: str, references: Sequence[str]) -> float:
-    """1 where the prediction is a reference, but for letter case and white space; 0 elsewhere.
-
-    Raises:
-        ValueError: there is no reference.
-    """
+def score(prediction: str, references: Sequence[str]) -> float:
+    """1 where the prediction equals a reference up to letter case and white space, else 0."""
     return best(lambda reference: float(_normal(prediction) == _normal(reference)), references)
 
 

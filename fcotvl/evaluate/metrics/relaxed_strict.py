@@ -1,4 +1,4 @@
-"""Relaxed accuracy as its paper means it: relative to the reference; years are no quantities."""
+"""Relaxed accuracy as its paper defines it, relative to the reference, but with exact years."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ import math
 import re
 from collections.abc import Sequence
 
-from fcotvl.evaluate.metrics import best, register
+from fcotvl.evaluate.metrics import best
 from fcotvl.evaluate.metrics._relaxed import TOLERANCE, number
 
 _YEAR = re.compile(r"(19|20)\d\d")
 
 
-@register("relaxed_strict")
-def relaxed_strict(prediction: str, references: Sequence[str]) -> float:
+def score(prediction: str, references: Sequence[str]) -> float:
     """1 where the answer lies within 5 % of the reference, else 0; years must be equal.
 
-    A reference of four digits from 1900 to 2099 is taken for a year. Both sides are stripped.
+    A reference of four digits from 1900 to 2099 counts as a year. Both sides are stripped.
     Zero equals zero however it is written. ``nan`` and ``inf`` are words here, not numbers.
-
-    Raises:
-        ValueError: there is no reference.
     """
     return best(lambda reference: float(_match(prediction.strip(), reference.strip())), references)
 

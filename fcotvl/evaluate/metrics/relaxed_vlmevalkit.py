@@ -5,18 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from fcotvl.evaluate.metrics import best, register
+from fcotvl.evaluate.metrics import best
 from fcotvl.evaluate.metrics._relaxed import relaxed_match
 
 
-@register("relaxed_vlmevalkit")
-def relaxed_vlmevalkit(prediction: str, references: Sequence[str]) -> float:
+def score(prediction: str, references: Sequence[str]) -> float:
     """1 where the stripped answer lies within 5 % of the reference, else 0.
 
     A reference that reads as a Python list stands for its members: ``[2014, 2016]`` accepts either.
-
-    Raises:
-        ValueError: there is no reference.
     """
     answer = prediction.strip()
     members = [member for reference in references for member in _members(reference)]

@@ -20,50 +20,37 @@ from fcotvl.core.errors import CheckpointError
 from fcotvl.internvl.chat_templates import HERMES2, INTERNLM2
 
 TEMPLATES = {"Hermes-2": HERMES2, "internlm2-chat": INTERNLM2}
-"""Chat templates by the name that the original's config gives them."""
+"""Chat templates by their names in the original's config."""
 INTERNLM = "InternLM2ForCausalLM"
 LLMS: dict[str, type[PreTrainedConfig]] = {"Qwen2ForCausalLM": Qwen2Config, INTERNLM: LlamaConfig}
-_VISION = {
-    "attention_bias": "qkv_bias",
-    "use_qk_norm": "qk_normalization",
-    "norm_type": "norm_type",
-    **{
-        name: name
-        for name in (
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "hidden_act",
-            "layer_norm_eps",
-            "patch_size",
-        )
-    },
-}
-_TEXT = (
-    "vocab_size",
+_SHARED = (
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
-    "num_key_value_heads",
     "intermediate_size",
     "hidden_act",
-    "max_position_embeddings",
-    "rms_norm_eps",
 )
+_VISION = {name: name for name in (*_SHARED, "layer_norm_eps", "patch_size", "norm_type")} | {
+    "attention_bias": "qkv_bias",
+    "use_qk_norm": "qk_normalization",
+}
+"""Our keys of the ViT's config, and the original's."""
+_TEXT = (*_SHARED, "vocab_size", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps")
 
 
 def read_original(folder: Path) -> dict[str, Any]:
-    """The original's ``config.json``.
+    """Read the original's ``config.json``.
 
     Raises:
-        CheckpointError: it is missing, or of a model that is not an InternVL2 we know.
+        CheckpointError: it is missing, or its model is not a supported InternVL2.
     """
     path = folder / "config.json"
     try:
         original: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is no config of InternVL2: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a config of InternVL2: {error}; download it again"
+        ) from error
     for key, expected in (("ps_version", "v2"), ("select_layer", -1)):
         if original.get(key) != expected:
             found = original.get(key)
@@ -77,7 +64,7 @@ def read_original(folder: Path) -> dict[str, Any]:
 
 
 def llm_of(original: Mapping[str, Any]) -> str:
-    """The LLM's architecture as the original names it."""
+    """Name of the LLM's architecture in the original's config."""
     architectures = original.get("llm_config", {}).get("architectures") or ["none"]
     return str(architectures[0])
 
@@ -85,13 +72,13 @@ def llm_of(original: Mapping[str, Any]) -> str:
 def to_transformers(
     original: Mapping[str, Any], *, image_token_id: int, end_token_id: int, tied: bool
 ) -> InternVLConfig:
-    """The same model's config in transformers' layout.
+    """Return the same model's config in transformers' layout.
 
     Args:
         original: its ``config.json``.
-        image_token_id: of ``<IMG_CONTEXT>``, looked up in its tokenizer.
-        end_token_id: of ``<|im_end|>``.
-        tied: whether the checkpoint has no head of its own.
+        image_token_id: id of ``<IMG_CONTEXT>`` in its tokenizer.
+        end_token_id: id of ``<|im_end|>``.
+        tied: whether the head shares the embedding's weights.
     """
     theirs, llm = original["vision_config"], original["llm_config"]
     size = original["force_image_size"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,7 +19,7 @@ from fcotvl.core.errors import CheckpointError
 INDEX = "model.safetensors.index.json"
 
 
-class Reader:
+class ShardReader:
     """The tensors of a folder, whichever shard they are in; one shard is open at a time.
 
     Raises:
@@ -24,39 +28,42 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.where: dict[str, str] = {}
+        self.shard_of: dict[str, str] = {}
         self.shapes: dict[str, list[int]] = {}
+        self.sizes: dict[str, int] = {}
+        """Bytes of each tensor."""
         for shard in self._shards():
             file = self._open(shard)
             for name in file.keys():  # noqa: SIM118 - not a dictionary
-                self.where[name] = shard
-                self.shapes[name] = file.get_slice(name).get_shape()
+                view = file.get_slice(name)
+                self.shard_of[name] = shard
+                self.shapes[name] = view.get_shape()
+                self.sizes[name] = prod(view.get_shape()) * view[:0].element_size()
         self._current, self._file = "", None
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor of that name."""
-        shard = self.where[name]
+        """Read the tensor of that name."""
+        shard = self.shard_of[name]
         if shard != self._current:
             self._current, self._file = shard, self._open(shard)
-        read: Tensor = self._file.get_tensor(name)  # type: ignore[attr-defined]
-        return read
+        tensor: Tensor = self._file.get_tensor(name)  # type: ignore[attr-defined]
+        return tensor
 
     def _shards(self) -> list[str]:
         index = self.folder / INDEX
         if index.exists():
-            named = sorted(
-                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            )
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = sorted(set(weight_map.values()))
         else:
-            named = sorted(path.name for path in self.folder.glob("*.safetensors"))
-        if not named:
+            shards = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        if not shards:
             raise CheckpointError(f"{self.folder} holds no safetensors; download the model again")
-        if missing := [shard for shard in named if not (self.folder / shard).exists()]:
+        if missing := [shard for shard in shards if not (self.folder / shard).exists()]:
             raise CheckpointError(
-                f"{self.folder} lacks {len(missing)} of {len(named)} shards, the first is "
+                f"{self.folder} lacks {len(missing)} of {len(shards)} shards, the first is "
                 f"{missing[0]}; download it again"
             )
-        return named
+        return shards
 
     def _open(self, shard: str) -> Any:
         try:
@@ -68,41 +75,30 @@ class Reader:
             ) from error
 
 
-class Writer:
-    """Collects tensors and writes a shard whenever ``limit`` bytes are together."""
+def write_shards(
+    folder: Path, sizes: Mapping[str, int], tensors: Iterable[tuple[str, Tensor]], *, limit: int
+) -> None:
+    """Write named tensors to ``folder`` as shards of up to ``limit`` bytes, and index them.
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.limit = folder, limit
-        self.waiting: dict[str, Tensor] = {}
-        self.written: list[list[str]] = []
-        self.total = 0
-
-    def add(self, name: str, tensor: Tensor) -> None:
-        """Take one tensor."""
-        held = sum(part.nbytes for part in self.waiting.values())
-        if self.waiting and held + tensor.nbytes > self.limit:
-            self._flush()
-        self.waiting[name] = tensor
-        self.total += tensor.nbytes
-
-    def close(self) -> None:
-        """Write the rest, name the shards, and index them if there are several."""
-        self._flush()
-        count, weights = len(self.written), {}
-        for number, names in enumerate(self.written, start=1):
-            final = f"model-{number:05d}-of-{count:05d}.safetensors" if count > 1 else ""
-            final = final or "model.safetensors"
-            self._scratch(number).rename(self.folder / final)
-            weights.update(dict.fromkeys(names, final))
-        if count > 1:
-            index = {"metadata": {"total_size": self.total}, "weight_map": weights}
-            (self.folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
-
-    def _flush(self) -> None:
-        self.written.append(list(self.waiting))
-        save_file(self.waiting, self._scratch(len(self.written)), metadata={"format": "pt"})
-        self.waiting = {}
-
-    def _scratch(self, number: int) -> Path:
-        return self.folder / f".part-{number:05d}"
+    Args:
+        folder: made if it does not exist.
+        sizes: bytes of each tensor, in the order of ``tensors``.
+        tensors: names and tensors; each shard is written as soon as it is complete.
+        limit: bytes of a shard; a larger tensor gets a shard of its own.
+    """
+    plan = split_state_dict_into_shards_factory(
+        dict(sizes),
+        get_storage_size=int,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=limit,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    pending: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in tensors:
+        shard = plan.tensor_to_filename[name]
+        pending[shard][name] = tensor
+        if len(pending[shard]) == len(plan.filename_to_tensors[shard]):
+            save_file(pending.pop(shard), folder / shard, metadata={"format": "pt"})
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")

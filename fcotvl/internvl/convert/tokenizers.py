@@ -19,10 +19,10 @@ SPACE = "▁"
 
 
 def read_tokenizer(folder: Path, chat_template: str) -> PreTrainedTokenizerFast:
-    """The tokenizer in ``folder``: SentencePiece of InternLM2, or byte-level BPE of Qwen2.
+    """Read the tokenizer in ``folder``: SentencePiece of InternLM2, or byte-level BPE of Qwen2.
 
     Raises:
-        CheckpointError: its files are missing or not of that kind.
+        CheckpointError: its files are missing or of another kind.
     """
     if (folder / "tokenizer.model").exists():
         tokenizer = _internlm2(folder)
@@ -51,7 +51,7 @@ def _internlm2(folder: Path) -> PreTrainedTokenizerFast:
     added = _added_tokens(folder)
     for number, content in added.items():
         if number < len(names):
-            names[number] = content  # an unused piece that the chat model gave a meaning
+            names[number] = content  # an unused piece that the chat model reuses
     scores = {
         name: pieces.get_score(i)
         for i, name in enumerate(names)
@@ -90,12 +90,12 @@ def _internlm2(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def _control(pieces: SentencePieceProcessor, names: list[str]) -> dict[int, str]:
-    """Beginning and end of text, and the unknown token."""
+    """Control tokens (beginning and end of text) and the unknown token, by id."""
     return {i: names[i] for i in range(len(names)) if pieces.is_control(i) or pieces.is_unknown(i)}
 
 
 def _added_tokens(folder: Path) -> dict[int, str]:
-    """Tokens beyond the SentencePiece model, or in place of its unused pieces, by their id."""
+    """Tokens added to the SentencePiece model or put in place of its unused pieces, by id."""
     added: dict[int, str] = {}
     settings = folder / "tokenizer_config.json"
     if settings.exists():

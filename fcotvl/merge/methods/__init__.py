@@ -1,75 +1,38 @@
-"""Merge rules by name: from the utility of every coalition to a weight for every checkpoint.
+"""Merge methods by name: from the utility of coalitions to a weight for every checkpoint.
 
-One file each in this folder. Weights sum to 1.
+One file each in this folder, with a function ``weights(utility, params)``. Weights sum to 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 
-from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.core.config import MergeParams
+from fcotvl.core.errors import DataError
+from fcotvl.core.registry import Registry
 from fcotvl.merge.shapley import Coalition, players_of
 
 Utility = Mapping[Coalition, float]
-"""Score of the uniform average of each coalition; of the student before, for the empty one."""
+"""Score of the uniform average of each coalition; the empty one is the student before ``sft``."""
 
+Method = Callable[[Utility, MergeParams], dict[str, float]]
 
-@dataclass(frozen=True)
-class Options:
-    """What rules may be told."""
-
-    weights: str = "clip"
-    """How Shapley values become weights: ``clip``, ``softmax`` or ``sum``."""
-    tau: float = 0.01
-    """Temperature of ``softmax``, in the unit of the utility."""
-
-
-Rule = Callable[[Utility, Options], dict[str, float]]
-
-_RULES: dict[str, Rule] = {}
-
-
-def register(name: str) -> Callable[[Rule], Rule]:
-    """Make a rule available under ``name``.
-
-    Raises:
-        ValueError: that name is taken.
-    """
-
-    def add(rule: Rule) -> Rule:
-        if name in _RULES:
-            raise ValueError(f"two merge rules are called {name!r}")
-        _RULES[name] = rule
-        return rule
-
-    return add
+REGISTRY = Registry(__name__, "weights", noun="merge method")
 
 
 def available() -> tuple[str, ...]:
-    """Names of all rules in this folder, sorted."""
-    _import_folder()
-    return tuple(sorted(_RULES))
+    """Names of all methods, sorted."""
+    return REGISTRY.available()
 
 
-@cache
-def _import_folder() -> None:
-    for module in iter_modules(__path__):
-        import_module(f"{__name__}.{module.name}")
-
-
-def get(name: str) -> Rule:
-    """The rule called ``name``.
+def get(name: str) -> Method:
+    """The method called ``name``.
 
     Raises:
         ParamsError: there is none.
     """
-    if name not in available():
-        raise ParamsError(f"no merge rule {name!r}; there are {', '.join(available())}")
-    return _RULES[name]
+    method: Method = REGISTRY.get(name)
+    return method
 
 
 def score_of(utility: Utility, members: Coalition) -> float:

@@ -1,10 +1,10 @@
 """Best single checkpoint: no merging at all, the selection that merging has to beat."""
 
-from fcotvl.merge.methods import Options, Utility, checkpoints, register, score_of
+from fcotvl.core.config import MergeParams
+from fcotvl.merge.methods import Utility, checkpoints, score_of
 
 
-@register("best")
-def best(utility: Utility, options: Options) -> dict[str, float]:  # noqa: ARG001 - contract
+def weights(utility: Utility, params: MergeParams) -> dict[str, float]:  # noqa: ARG001 - contract
     """All weight on the checkpoint that scores highest alone; the first by name where some tie."""
     names = checkpoints(utility)
     winner = max(names, key=lambda name: score_of(utility, frozenset({name})))

@@ -13,15 +13,18 @@ from random import Random
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from fcotvl.toy.render.table import Fact
+from fcotvl.core.geometry import PATCH_SIZE, TILE_SIZES
+from fcotvl.toy.render.table import Fact, Unit, draw_keys, draw_numbers, draw_unit
 
 Colour = tuple[int, int, int]
 Pixels = float | int
 
 FACES: tuple[str, ...] = ("DejaVuSans", "DejaVuSans-Bold")
 """Bundled with matplotlib, so that no system font is needed."""
-ROW = 14
-"""Lines are centred within a row of this many pixels, a ViT patch, give or take ``JITTER``."""
+SIDE = TILE_SIZES["tiny"]
+"""Side of a picture in pixels; the coordinates of all layouts assume 224."""
+ROW = PATCH_SIZE
+"""Lines are centred within a row of this many pixels, give or take ``JITTER``."""
 JITTER = 3
 SIZES: tuple[int, ...] = (15, 16, 17, 18)
 
@@ -46,7 +49,7 @@ ACCENTS: tuple[Colour, ...] = (
 
 
 class RedrawError(Exception):
-    """This content does not fit the picture or its split: draw other content."""
+    """The content does not fit the picture or its split: draw other content."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,12 @@ class Glyph:
     x: Pixels
     y: Pixels
     word: int
-    """Number of the word that it belongs to, in drawing order."""
+    """Number of its word, in drawing order."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """What the texts of one picture have in common."""
+    """Faces, text size and colours of one picture."""
 
     face: str
     title_face: str
@@ -99,23 +102,21 @@ def text_width(text: str, face: str, size: int) -> Pixels:
 class Canvas:
     """A square picture under construction."""
 
-    def __init__(
-        self, style: Style, rng: Random, side: int, admits: Callable[[Sequence[Fact]], bool]
-    ) -> None:
-        self.style, self.rng, self.side, self._admits = style, rng, side, admits
-        self.image = Image.new("RGB", (side, side), style.paper)
+    def __init__(self, rng: Random, in_split: Callable[[Sequence[Fact]], bool]) -> None:
+        self.rng, self.style, self._in_split = rng, draw_style(rng), in_split
+        self.image = Image.new("RGB", (SIDE, SIDE), self.style.paper)
         self.draw = ImageDraw.Draw(self.image)
         self.glyphs: list[Glyph] = []
         self.texts: list[tuple[int, Pixels, str]] = []
         self._boxes: list[tuple[Pixels, Pixels, Pixels, Pixels]] = []
 
-    def claim(self, facts: Sequence[Fact]) -> None:
-        """Ask, before drawing, whether this picture may say ``facts``.
+    def check_split(self, facts: Sequence[Fact]) -> None:
+        """Call this before drawing ``facts``.
 
         Raises:
             RedrawError: they belong to another split.
         """
-        if not self._admits(facts):
+        if not self._in_split(facts):
             raise RedrawError
 
     def snap(self, y: Pixels) -> int:
@@ -137,7 +138,7 @@ class Canvas:
     ) -> Pixels:
         """Draw one line centred vertically near ``y`` and return its right end.
 
-        ``anchor`` says where ``x`` is: ``l`` left end, ``m`` middle, ``r`` right end.
+        ``x`` is the left end (``anchor`` ``l``), the middle (``m``) or the right end (``r``).
 
         Raises:
             RedrawError: it would leave the picture or touch another text.
@@ -161,8 +162,13 @@ class Canvas:
         self.texts.append((centre, left, text))
         return left + width
 
+    def title(self, text: str, *, left: tuple[int, int]) -> str:
+        """Draw the title at a random position between two left ends and return it."""
+        self.text(self.rng.randint(*left), 14, text, face=self.style.title_face)
+        return text
+
     def _reserve(self, left: Pixels, right: Pixels, top: Pixels, bottom: Pixels) -> None:
-        outside = left < 1 or right > self.side - 1 or top < 0 or bottom > self.side
+        outside = left < 1 or right > SIDE - 1 or top < 0 or bottom > SIDE
         touches = any(
             left < r + 5 and right > x - 5 and top < b and bottom > t for x, r, t, b in self._boxes
         )
@@ -171,7 +177,7 @@ class Canvas:
         self._boxes.append((left, right, top, bottom))
 
     def reading_order(self) -> str:
-        """All texts, lines from top to bottom and left to right within a line."""
+        """All texts, from top to bottom and from left to right within a line."""
         lines: dict[int, list[tuple[Pixels, str]]] = {}
         for centre, left, text in self.texts:
             lines.setdefault(centre // ROW, []).append((left, text))
@@ -183,3 +189,27 @@ class Canvas:
         slack = (bottom - top) - pitch * count
         start = top + self.rng.uniform(0, max(slack, 0)) + pitch / 2
         return [start + pitch * i for i in range(count)]
+
+
+def draw_facts(
+    canvas: Canvas,
+    density: int,
+    *,
+    rows: tuple[int, int],
+    longest: int,
+    columns: int = 1,
+    unit: Unit | None = None,
+) -> tuple[tuple[Fact, ...], Unit, int]:
+    """Draw numbers for a grid of ``columns`` and between ``rows`` rows: facts, unit, row count.
+
+    There are at most ``density`` facts, and their keys have at most ``longest`` letters.
+
+    Raises:
+        RedrawError: they belong to another split.
+    """
+    rng = canvas.rng
+    unit = unit or draw_unit(rng)
+    count = rng.randint(*rows)
+    facts = draw_numbers(rng, draw_keys(rng, min(columns * count, density), longest), unit)
+    canvas.check_split(facts)
+    return facts, unit, count

@@ -7,16 +7,15 @@ from __future__ import annotations
 from random import Random
 
 from fcotvl.toy.render import words
-from fcotvl.toy.render.canvas import Canvas
-from fcotvl.toy.render.table import Fact, Table, draw_keys, draw_numbers, draw_unit
+from fcotvl.toy.render.canvas import Canvas, draw_facts
+from fcotvl.toy.render.table import Fact, Table
 
 
 def _title(canvas: Canvas, rng: Random) -> str:
     text = rng.choice(words.TITLES)
     if rng.random() < 0.5:
         text = f"{text} {rng.randrange(1990, 2025)}"
-    canvas.text(rng.randint(6, 90), 14, text, face=canvas.style.title_face)
-    return text
+    return canvas.title(text, left=(6, 90))
 
 
 def _height(fact: Fact, full: int) -> float:
@@ -25,12 +24,9 @@ def _height(fact: Fact, full: int) -> float:
 
 def vertical_bars(canvas: Canvas, rng: Random, density: int) -> Table:
     """Columns with the label below and the value above."""
-    unit = draw_unit(rng)
-    count = min(rng.randint(3, 5), density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 4), unit)
-    canvas.claim(facts)
+    facts, unit, _ = draw_facts(canvas, density, rows=(3, 5), longest=4)
     title = _title(canvas, rng)
-    base, step = rng.randint(186, 196), 216 / count
+    base, step = rng.randint(186, 196), 216 / len(facts)
     one_colour = rng.random() < 0.5
     for index, fact in enumerate(facts):
         middle, width = 4 + step * (index + 0.5), step * rng.uniform(0.3, 0.35)
@@ -45,14 +41,11 @@ def vertical_bars(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def horizontal_bars(canvas: Canvas, rng: Random, density: int) -> Table:
     """Bars with the label left and the value at their end."""
-    unit = draw_unit(rng)
-    count = min(rng.randint(4, 7), density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 7), unit)
-    canvas.claim(facts)
+    facts, unit, _ = draw_facts(canvas, density, rows=(4, 7), longest=7)
     title = _title(canvas, rng)
     start = rng.randint(82, 92)
     one_colour = rng.random() < 0.5
-    for index, (y, fact) in enumerate(zip(canvas.rows(count, 28, 222), facts, strict=True)):
+    for index, (y, fact) in enumerate(zip(canvas.rows(len(facts), 28, 222), facts, strict=True)):
         length = _height(fact, 80)
         colour = canvas.style.accents[0 if one_colour else index]
         canvas.draw.rectangle((start, y - 7, start + length, y + 7), colour)
@@ -63,23 +56,20 @@ def horizontal_bars(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def pie(canvas: Canvas, rng: Random, density: int) -> Table:
     """A pie or a ring with a legend that carries the values."""
-    unit = draw_unit(rng)
-    count = min(rng.randint(3, 6), density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 5), unit)
-    canvas.claim(facts)
+    facts, unit, _ = draw_facts(canvas, density, rows=(3, 6), longest=5)
     title = _title(canvas, rng)
     radius, right = rng.randint(34, 44), rng.random() < 0.5
     x, y = (174 if right else 50), rng.randint(90, 170)
     box = (x - radius, y - radius, x + radius, y + radius)
     total, angle = sum(fact.amount or 0 for fact in facts), rng.uniform(0, 360)
     for index, fact in enumerate(facts):
-        turn = 360 * (fact.amount or 0) / total
-        canvas.draw.pieslice(box, angle, angle + turn, canvas.style.accents[index])
-        angle += turn
+        sector = 360 * (fact.amount or 0) / total
+        canvas.draw.pieslice(box, angle, angle + sector, canvas.style.accents[index])
+        angle += sector
     if rng.random() < 0.5:
         canvas.draw.ellipse((x - 18, y - 18, x + 18, y + 18), canvas.style.paper)
     left = 4 if right else 100
-    for index, (line, fact) in enumerate(zip(canvas.rows(count, 28, 222), facts, strict=True)):
+    for index, (line, fact) in enumerate(zip(canvas.rows(len(facts), 28, 222), facts, strict=True)):
         swatch = (left, line - 5, left + 9, line + 5)
         canvas.draw.rectangle(swatch, canvas.style.accents[index])
         end = canvas.text(left + 14, line, fact.key)
@@ -89,18 +79,15 @@ def pie(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def line(canvas: Canvas, rng: Random, density: int) -> Table:
     """Points joined by a line, labels on the axis and values above the points."""
-    unit = draw_unit(rng)
-    count = min(rng.randint(3, 5), density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 4), unit)
-    canvas.claim(facts)
+    facts, unit, _ = draw_facts(canvas, density, rows=(3, 5), longest=4)
     title = _title(canvas, rng)
-    base, step = rng.randint(188, 198), 212 / count
+    base, step = rng.randint(188, 198), 212 / len(facts)
     points = [
         (6 + step * (index + 0.5), base - 14 - _height(fact, 110))
         for index, fact in enumerate(facts)
     ]
     canvas.draw.line((4, base, 220, base), canvas.style.ink)
-    if count > 1:
+    if len(facts) > 1:
         canvas.draw.line(points, canvas.style.accents[0], width=2)
     for (x, y), fact in zip(points, facts, strict=True):
         canvas.draw.ellipse((x - 4, y - 4, x + 4, y + 4), canvas.style.accents[1])
@@ -114,11 +101,7 @@ def line(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def panels(canvas: Canvas, rng: Random, density: int) -> Table:
     """Two panels of thin bars side by side, up to twelve values."""
-    unit = draw_unit(rng)
-    rows = rng.randint(3, 6)
-    count = min(2 * rows, density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 4), unit)
-    canvas.claim(facts)
+    facts, unit, rows = draw_facts(canvas, density, rows=(3, 6), longest=4, columns=2)
     title = _title(canvas, rng)
     gap = rng.randint(48, 54)
     ys = canvas.rows(rows, 28, 218)

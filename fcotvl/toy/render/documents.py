@@ -7,7 +7,7 @@ from __future__ import annotations
 from random import Random
 
 from fcotvl.toy.render import words
-from fcotvl.toy.render.canvas import Canvas
+from fcotvl.toy.render.canvas import Canvas, draw_facts
 from fcotvl.toy.render.table import (
     Fact,
     Table,
@@ -20,11 +20,11 @@ from fcotvl.toy.render.table import (
 )
 
 
-def _amounts(rng: Random, count: int, unit: Unit) -> list[Fact]:
+def _amount_facts(rng: Random, count: int, unit: Unit) -> list[Fact]:
     return list(draw_numbers(rng, rng.sample(words.AMOUNT_FIELDS, count), unit))
 
 
-def _texts(rng: Random, count: int) -> list[Fact]:
+def _text_facts(rng: Random, count: int) -> list[Fact]:
     makers = [
         lambda: Fact(rng.choice(words.TEXT_FIELDS), rng.choice(words.NAMES)),
         lambda: Fact(rng.choice(words.PLACE_FIELDS), rng.choice(words.LONG)),
@@ -37,13 +37,12 @@ def _texts(rng: Random, count: int) -> list[Fact]:
 def form(canvas: Canvas, rng: Random, density: int) -> Table:
     """Fields one below the other, names left and values right."""
     count = min(rng.randint(5, 7), density)
-    texts = _texts(rng, min(count, max(count - 3, 0), 4))
+    texts = _text_facts(rng, min(count, max(count - 3, 0), 4))
     unit = draw_unit(rng)
-    facts = texts + _amounts(rng, count - len(texts), unit)
+    facts = texts + _amount_facts(rng, count - len(texts), unit)
     rng.shuffle(facts)
-    canvas.claim(facts)
-    title = rng.choice(words.PAPERS)
-    canvas.text(rng.randint(4, 60), 14, title, face=canvas.style.title_face)
+    canvas.check_split(facts)
+    title = canvas.title(rng.choice(words.PAPERS), left=(4, 60))
     column = rng.randint(88, 104) if rng.random() < 0.6 else 0
     colon = rng.choice((":", ""))
     left = rng.randint(3, 12)
@@ -60,8 +59,8 @@ def receipt(canvas: Canvas, rng: Random, density: int) -> Table:
     unit = Unit(*rng.choice((("$", ""), ("", ""))), rng.choice(("ones", "tenths")))
     count = min(rng.randint(3, 6), density)
     items = draw_numbers(rng, draw_keys(rng, count, 7), unit)
-    lines = [*items, *(_texts(rng, 1) if density > count else [])]
-    canvas.claim(lines)
+    lines = [*items, *(_text_facts(rng, 1) if density > count else [])]
+    canvas.check_split(lines)
     shop = f"{rng.choice(words.NAMES)} {rng.choice(('Shop', 'Store', 'Cafe', 'Mart'))}"
     canvas.text(112, 14, shop, anchor="m", face=canvas.style.title_face)
     left, right = rng.randint(4, 20), rng.randint(190, 220)
@@ -75,10 +74,10 @@ def letter(canvas: Canvas, rng: Random, density: int) -> Table:
     """A short notice in sentences."""
     unit = draw_unit(rng)
     count = min(rng.randint(4, 6), density)
-    facts = _texts(rng, 1 if count > 3 else 0)
-    facts = facts + _amounts(rng, count - len(facts), unit)
+    facts = _text_facts(rng, 1 if count > 3 else 0)
+    facts = facts + _amount_facts(rng, count - len(facts), unit)
     rng.shuffle(facts)
-    canvas.claim(facts)
+    canvas.check_split(facts)
     name = rng.choice(words.NAMES)
     title = f"Dear {rng.choice(('Mr', 'Ms', 'Dr'))} {name}"
     left = rng.randint(3, 14)
@@ -92,13 +91,8 @@ def letter(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def table(canvas: Canvas, rng: Random, density: int) -> Table:
     """Two columns of names and numbers, up to twelve."""
-    unit = draw_unit(rng)
-    rows = rng.randint(3, 6)
-    count = min(2 * rows, density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 4), unit)
-    canvas.claim(facts)
-    title = f"{rng.choice(words.TITLES)} {rng.randrange(1990, 2025)}"
-    canvas.text(rng.randint(4, 60), 14, title, face=canvas.style.title_face)
+    facts, unit, rows = draw_facts(canvas, density, rows=(3, 6), longest=4, columns=2)
+    title = canvas.title(f"{rng.choice(words.TITLES)} {rng.randrange(1990, 2025)}", left=(4, 60))
     left, gap = rng.randint(3, 7), rng.randint(48, 54)
     ys = canvas.rows(rows, 30, 222)
     for index, fact in enumerate(facts):
@@ -111,14 +105,10 @@ def table(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def ledger(canvas: Canvas, rng: Random, density: int) -> Table:
     """One ruled column of names and numbers with alternating bands."""
-    unit = draw_unit(rng)
-    count = min(rng.randint(4, 7), density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 8), unit)
-    canvas.claim(facts)
-    title = f"{rng.choice(words.LONG)} {rng.choice(words.TITLES)}"
-    canvas.text(rng.randint(4, 40), 14, title, face=canvas.style.title_face)
+    facts, unit, _ = draw_facts(canvas, density, rows=(4, 7), longest=8)
+    title = canvas.title(f"{rng.choice(words.LONG)} {rng.choice(words.TITLES)}", left=(4, 40))
     left, column = rng.randint(4, 14), rng.randint(110, 140)
-    ys = canvas.rows(count, 30, 222)
+    ys = canvas.rows(len(facts), 30, 222)
     for y in ys:
         canvas.draw.rectangle((left - 2, y - 11, 218, y + 11), outline=canvas.style.accents[1])
     for y, fact in zip(ys, facts, strict=True):

@@ -7,14 +7,12 @@ from __future__ import annotations
 from random import Random
 
 from fcotvl.toy.render import words
-from fcotvl.toy.render.canvas import Canvas, Colour, Pixels
-from fcotvl.toy.render.table import Table, Unit, draw_keys, draw_numbers, draw_unit
+from fcotvl.toy.render.canvas import Canvas, Colour, Pixels, draw_facts
+from fcotvl.toy.render.table import Table, Unit
 
 
 def _title(canvas: Canvas, rng: Random) -> str:
-    text = f"{rng.choice(words.LONG)} {rng.choice(words.TITLES)}"
-    canvas.text(rng.randint(4, 50), 14, text, face=canvas.style.title_face)
-    return text
+    return canvas.title(f"{rng.choice(words.LONG)} {rng.choice(words.TITLES)}", left=(4, 50))
 
 
 def _icon(canvas: Canvas, rng: Random, centre: tuple[Pixels, Pixels], colour: Colour) -> None:
@@ -32,11 +30,7 @@ def _icon(canvas: Canvas, rng: Random, centre: tuple[Pixels, Pixels], colour: Co
 
 def cards(canvas: Canvas, rng: Random, density: int) -> Table:
     """A grid of cards: icon and number above a caption."""
-    unit = draw_unit(rng)
-    rows = rng.choice((2, 3))
-    count = min(2 * rows, density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 8), unit)
-    canvas.claim(facts)
+    facts, unit, rows = draw_facts(canvas, density, rows=(2, 3), longest=8, columns=2)
     title = _title(canvas, rng)
     height = 192 / rows
     for index, fact in enumerate(facts):
@@ -52,51 +46,41 @@ def cards(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def timeline(canvas: Canvas, rng: Random, density: int) -> Table:
     """Years along a vertical line."""
-    unit = Unit("", "", "year")
-    count = min(rng.randint(4, 6), density)
-    facts = sorted(
-        draw_numbers(rng, draw_keys(rng, count, 8), unit), key=lambda fact: fact.amount or 0
-    )
-    canvas.claim(facts)
+    years = Unit("", "", "year")
+    facts, unit, _ = draw_facts(canvas, density, rows=(4, 6), longest=8, unit=years)
+    facts = tuple(sorted(facts, key=lambda fact: fact.amount or 0))
     title = _title(canvas, rng)
     x = rng.randint(70, 90)
     years_left = rng.random() < 0.7
-    ys = canvas.rows(count, 28, 222)
+    ys = canvas.rows(len(facts), 28, 222)
     canvas.draw.line((x, ys[0], x, ys[-1]), canvas.style.accents[0], 3)
     for y, fact in zip(ys, facts, strict=True):
         canvas.draw.ellipse((x - 6, y - 6, x + 6, y + 6), canvas.style.accents[1])
         left, right = (fact.value, fact.key) if years_left else (fact.key, fact.value)
         canvas.text(x - 12, y, left, anchor="r")
         canvas.text(x + 14, y, right)
-    return Table(title, tuple(facts), unit)
+    return Table(title, facts, unit)
 
 
 def ranking(canvas: Canvas, rng: Random, density: int) -> Table:
-    """Places 1, 2, 3, ... with names and numbers in falling order."""
-    unit = draw_unit(rng)
-    count = min(rng.randint(4, 7), density)
-    facts = sorted(
-        draw_numbers(rng, draw_keys(rng, count, 8), unit), key=lambda fact: -(fact.amount or 0)
-    )
-    canvas.claim(facts)
+    """Ranks 1, 2, 3, ... with names and numbers in descending order."""
+    facts, unit, _ = draw_facts(canvas, density, rows=(4, 7), longest=8)
+    facts = tuple(sorted(facts, key=lambda fact: -(fact.amount or 0)))
     title = _title(canvas, rng)
     column = rng.randint(130, 150)
-    for place, (y, fact) in enumerate(zip(canvas.rows(count, 28, 222), facts, strict=True)):
-        canvas.draw.ellipse((6, y - 11, 28, y + 11), outline=canvas.style.accents[place], width=2)
-        canvas.text(17, y, str(place + 1), anchor="m")
+    for rank, (y, fact) in enumerate(zip(canvas.rows(len(facts), 28, 222), facts, strict=True)):
+        canvas.draw.ellipse((6, y - 11, 28, y + 11), outline=canvas.style.accents[rank], width=2)
+        canvas.text(17, y, str(rank + 1), anchor="m")
         canvas.text(36, y, fact.key)
         canvas.text(column, y, fact.value)
-    return Table(title, tuple(facts), unit)
+    return Table(title, facts, unit)
 
 
 def big_numbers(canvas: Canvas, rng: Random, density: int) -> Table:
     """Coloured bands, each with one big number and its caption."""
-    unit = draw_unit(rng)
-    count = min(rng.randint(3, 5), density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 8), unit)
-    canvas.claim(facts)
+    facts, unit, _ = draw_facts(canvas, density, rows=(3, 5), longest=8)
     title = _title(canvas, rng)
-    height = 194 / count
+    height = 194 / len(facts)
     left_first = rng.random() < 0.5
     for index, fact in enumerate(facts):
         top = 28 + height * index
@@ -115,13 +99,8 @@ def big_numbers(canvas: Canvas, rng: Random, density: int) -> Table:
 
 def tiles(canvas: Canvas, rng: Random, density: int) -> Table:
     """A dense grid of small tiles, caption above number, up to twelve."""
-    unit = draw_unit(rng)
-    rows = rng.randint(2, 4)
-    count = min(3 * rows, density)
-    facts = draw_numbers(rng, draw_keys(rng, count, 4), unit)
-    canvas.claim(facts)
-    title = rng.choice(words.TITLES)
-    canvas.text(rng.randint(4, 100), 14, title, face=canvas.style.title_face)
+    facts, unit, rows = draw_facts(canvas, density, rows=(2, 4), longest=4, columns=3)
+    title = canvas.title(rng.choice(words.TITLES), left=(4, 100))
     height = 194 / rows
     for index, fact in enumerate(facts):
         x, y = 4 + 74 * (index % 3), 28 + height * (index // 3)

@@ -1,4 +1,4 @@
-"""Pages full of words, numbers and codes: to learn reading characters, not layouts."""
+"""Practice pages full of words, numbers and codes: they train reading, not layouts."""
 
 # ruff: noqa: PLR2004 - pixels, shares and odds explain themselves where they stand
 
@@ -7,13 +7,13 @@ from __future__ import annotations
 from random import Random
 
 from fcotvl.toy.render import words
-from fcotvl.toy.render.canvas import Canvas, Glyph, RedrawError, draw_style
+from fcotvl.toy.render.canvas import SIDE, Canvas, RedrawError
 from fcotvl.toy.render.table import draw_code, draw_date, draw_unit
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 MARKS = "$%.:-"
 CHARACTERS = "0123456789" + LETTERS + MARKS
-"""All that the renderer ever draws."""
+"""All characters that the renderer draws."""
 _WORDS = (
     words.SHORT + words.LONG + words.NAMES + words.TITLES + words.PAPERS + words.MONTHS
     + words.AMOUNT_FIELDS + words.CODE_FIELDS + words.DATE_FIELDS + words.TEXT_FIELDS
@@ -34,15 +34,15 @@ def _piece(rng: Random) -> str:
     return "".join(rng.choice(CHARACTERS) for _ in range(rng.randint(1, 7)))
 
 
-def practice(index: int, seed: int) -> Canvas:
-    """Draw page ``index``: about eight lines of unrelated pieces, some on coloured bands."""
+def practice_page(index: int, seed: int) -> Canvas:
+    """Draw page ``index``: about eight lines of unrelated words and numbers."""
     rng = Random(f"practice-{seed}-{index}")  # noqa: S311 - pictures, not secrets
-    canvas = Canvas(draw_style(rng), rng, 224, lambda _: True)
+    canvas = Canvas(rng, lambda _: True)
     y = rng.uniform(8, 20)
     while y < 216:
         size = rng.choice((0, 0, 0, 2, 4, 6)) + canvas.style.size
         if rng.random() < 0.15:
-            canvas.draw.line((0, y + 13, 224, y + 13), rng.choice(canvas.style.accents), 2)
+            canvas.draw.line((0, y + 13, SIDE, y + 13), rng.choice(canvas.style.accents), 2)
         x = rng.uniform(2, 14)
         while x < 200:
             try:
@@ -51,6 +51,3 @@ def practice(index: int, seed: int) -> Canvas:
                 x += 12
         y += rng.uniform(20, 27) + (size - canvas.style.size)
     return canvas
-
-
-__all__ = ["CHARACTERS", "Glyph", "practice"]

@@ -1,4 +1,4 @@
-"""What a picture says: a title and facts, each a key with its value."""
+"""Content of a picture: a title and facts, each a key with its value."""
 
 # ruff: noqa: PLR2004 - shares and odds explain themselves where they stand
 
@@ -14,7 +14,7 @@ from fcotvl.toy.render import words
 
 @dataclass(frozen=True)
 class Unit:
-    """How the numbers of one picture are written."""
+    """Number format of one picture."""
 
     prefix: str
     suffix: str
@@ -22,7 +22,7 @@ class Unit:
     """``ones`` 45, ``tens`` 450, ``tenths`` 4.5, ``year`` 1987."""
 
     def write(self, amount: int) -> str:
-        """``amount`` in steps of the scale, as it is drawn: 45 in tenths is ``4.5``."""
+        """Format ``amount``, in steps of the scale: 45 in tenths is ``4.5``."""
         body = {
             "ones": f"{amount}",
             "tens": f"{amount}0" if amount else "0",
@@ -39,7 +39,7 @@ class Fact:
     key: str
     value: str
     amount: int | None = None
-    """The value in steps of the table's unit; ``None`` where it is no number."""
+    """The value in steps of the table's unit; ``None`` for text."""
 
 
 @dataclass(frozen=True)
@@ -52,30 +52,30 @@ class Table:
 
     @property
     def numeric(self) -> tuple[Fact, ...]:
-        """The facts one can calculate with."""
+        """The facts whose values are numbers."""
         return tuple(fact for fact in self.facts if fact.amount is not None)
 
 
 def canonical(facts: Iterable[Fact]) -> str:
-    """The facts as text, whatever their order."""
+    """The facts as sorted lines of text."""
     return "\n".join(sorted(f"{fact.key}={fact.value}" for fact in facts))
 
 
-def bucket(facts: Iterable[Fact]) -> int:
-    """A number in 0..99 that depends on the facts alone, and so decides the split."""
+def split_bucket(facts: Iterable[Fact]) -> int:
+    """A number in 0..99 that depends only on the facts and decides the split."""
     digest = hashlib.sha256(canonical(facts).encode()).digest()
     return int.from_bytes(digest[:8], "big") % 100
 
 
 def draw_unit(rng: Random) -> Unit:
-    """Draw how numbers are written."""
+    """Draw a number format."""
     scale = rng.choices(("ones", "tens", "tenths"), (0.6, 0.2, 0.2))[0]
     prefix, suffix = rng.choices((("", ""), ("$", ""), ("", "%"), ("", "k")), (5, 2, 2, 1))[0]
     return Unit(prefix, suffix, scale)
 
 
 def draw_numbers(rng: Random, keys: Sequence[str], unit: Unit) -> tuple[Fact, ...]:
-    """Give every key its own amount."""
+    """Draw a distinct amount for each key."""
     pool = range(1900, 2025) if unit.scale == "year" else range(3, 100)
     amounts = rng.sample(pool, len(keys))
     return tuple(Fact(k, unit.write(a), a) for k, a in zip(keys, amounts, strict=True))

@@ -1,4 +1,4 @@
-"""The words that renders are made of; most become one token of the tiny tokenizer."""
+"""Words of the renders; most become one token of the tiny tokenizer."""
 
 from __future__ import annotations
 

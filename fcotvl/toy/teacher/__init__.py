@@ -1,1 +1,1 @@
-"""The tiny teacher's training, from nothing but the renderer."""
+"""Training of the tiny teacher from random weights on renders."""

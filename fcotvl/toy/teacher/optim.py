@@ -1,16 +1,17 @@
-"""Muon for matrices and AdamW for the rest, in float32, behind one small face."""
+"""Muon for matrices and AdamW for other parameters, as one optimizer in float32."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-MATRIX = 2
 _QUINTIC = (3.4445, -4.7750, 2.0315)
+_ADAMW_NAMES = ("conv", "embed", "head")
+"""Matrices that AdamW updates: their names contain one of these."""
 
 
 def orthogonalise(
@@ -21,80 +22,57 @@ def orthogonalise(
     Source: Keller Jordan, Muon (2024): Newton-Schulz iterations of a quintic.
     """
     a, b, c = _QUINTIC
-    flat = update.size(1) > update.size(2)
-    x = update.mT if flat else update
+    tall = update.size(1) > update.size(2)
+    x = update.mT if tall else update
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if flat else x
+    return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, scaled to the size of an AdamW update."""
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon (orthogonalised momentum, scaled to the size of an AdamW update) beside AdamW.
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    The first parameter group is Muon's. Both keep their moments in ``state``.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], momentum: float = 0.95) -> None:
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in parameters.items():
+            by_muon = parameter.ndim > 1 and not any(part in name for part in _ADAMW_NAMES)
+            (matrices if by_muon else others).append(parameter)
+        super().__init__([{"params": matrices}], {"lr": 0.0, "momentum": momentum})
+        self.adamw = torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0)
+        self.adamw.state = self.state
+        self.param_groups += self.adamw.param_groups
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Take one step; matrices of one shape are orthogonalised together."""
-        for group in self.param_groups:
-            shapes: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
-                state = self.state[param]
-                if not state:
-                    state["momentum"] = torch.zeros_like(param)
-                velocity = state["momentum"].lerp_(param.grad, 1 - group["momentum"])
-                shapes[param.shape].append((param, param.grad.lerp(velocity, group["momentum"])))
-            for shape, pairs in shapes.items():
-                updates = orthogonalise(torch.stack([update for _, update in pairs]))
-                scale = -group["lr"] * 0.2 * max(shape) ** 0.5
-                for (param, _), update in zip(pairs, updates, strict=True):
-                    param.add_(update, alpha=scale)
+        muon = self.param_groups[0]
+        shapes: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        for parameter in muon["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            velocity = state["momentum"].lerp_(parameter.grad, 1 - muon["momentum"])
+            update = parameter.grad.lerp(velocity, muon["momentum"])
+            shapes[parameter.shape].append((parameter, update))
+        for shape, pairs in shapes.items():
+            updates = orthogonalise(torch.stack([update for _, update in pairs]))
+            scale = -muon["lr"] * 0.2 * max(shape) ** 0.5
+            for (parameter, _), update in zip(pairs, updates, strict=True):
+                parameter.add_(update, alpha=scale)
+        self.adamw.step()
 
 
-class Optimizers:
-    """Muon and AdamW as one: ``step(lr)`` clips, steps both and clears the gradients."""
-
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        matrices: dict[int, nn.Parameter] = {}
-        others: dict[int, nn.Parameter] = {}
-        for module in modules:
-            for name, param in module.named_parameters():
-                if param.requires_grad:
-                    hidden = (
-                        param.ndim > 1
-                        and "conv" not in name
-                        and "embed" not in name
-                        and "head" not in name
-                    )
-                    (matrices if hidden else others)[id(param)] = param
-        self.params = [*matrices.values(), *others.values()]
-        self.optimizers: list[torch.optim.Optimizer] = []
-        if matrices:
-            self.optimizers.append(Muon(matrices.values(), lr=0.0))
-        if others:
-            self.optimizers.append(
-                torch.optim.AdamW(others.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.0)
-            )
-
-    def step(self, lr: float) -> float:
-        """Take one step and return the norm of the gradient before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.params, 1.0)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return float(norm)
-
-
-def warm_decay(step: int, steps: int, peak: float, *, warmup: int = 100) -> float:
+def warmup_stable_decay(step: int, steps: int, peak: float, *, warmup: int = 100) -> float:
     """Learning rate that rises, stays, and falls to a twentieth over the last fifth."""
-    tail = max(1, steps // 5)
+    decay = max(1, steps // 5)
     rise = min(1.0, (step + 1) / warmup)
-    fall = min(1.0, max(0.05, (steps - step) / tail))
+    fall = min(1.0, max(0.05, (steps - step) / decay))
     return peak * min(rise, fall)

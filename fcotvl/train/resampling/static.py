@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fcotvl.train.resampling import Settings, Weights, Window
+from fcotvl.core.config import ResamplingParams
+from fcotvl.train.resampling import Weights, Window
 
 
-def weigh(start: Weights, windows: Sequence[Window], settings: Settings) -> Weights:  # noqa: ARG001
-    """The weights of the start, whatever the losses; floor and cap bound what losses do."""
-    return dict(start)
+def weigh(initial: Weights, windows: Sequence[Window], limits: ResamplingParams) -> Weights:  # noqa: ARG001
+    """The initial weights, whatever the losses; floor and cap only bound what losses do."""
+    return dict(initial)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-from fcotvl.compress.tiling import best_grid, count_tiles, cut
+from fcotvl.compress.tiling import split_into_tiles
+from fcotvl.core.geometry import best_grid, count_tiles
 
 SIDES = st.integers(1, 6000)
 
@@ -23,7 +24,7 @@ def test_the_grid_is_that_of_transformers(width, height, cap, tile):
 def test_tiles_are_the_resized_picture_and_a_thumbnail_iff_several(width, height, cap, seed):
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
-    tiles = cut(picture, tile_size=16, max_tiles=cap)
+    tiles = split_into_tiles(picture, tile_size=16, max_tiles=cap)
     columns, rows = best_grid(width, height, tile_size=16, max_tiles=cap)
     assert len(tiles) == count_tiles(width, height, tile_size=16, max_tiles=cap)
     assert len(tiles) == columns * rows + (columns * rows > 1)

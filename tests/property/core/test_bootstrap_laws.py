@@ -1,4 +1,4 @@
-"""What holds of an interval for any scores."""
+"""Properties of intervals for any scores."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ def test_an_interval_stays_within_the_scores(table):
 
 
 @given(tables)
-def test_a_difference_turned_round_changes_its_sign(table):
+def test_swapping_the_systems_changes_the_sign_of_a_difference(table):
     scores, baseline, images, _ = zip(*table, strict=True)
     found = difference_interval(scores, baseline, Questions(images), QUICK)
     back = difference_interval(baseline, scores, Questions(images), QUICK)

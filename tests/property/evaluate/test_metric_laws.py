@@ -1,4 +1,4 @@
-"""What holds of a metric for any strings."""
+"""Properties of metrics for any strings."""
 
 import pytest
 from hypothesis import assume, given
@@ -14,7 +14,7 @@ EVERY = pytest.mark.parametrize("name", metrics.available())
 
 @EVERY
 @given(prediction=texts, references=lists)
-def test_a_score_is_between_nothing_and_one(name, prediction, references):
+def test_a_score_is_between_zero_and_one(name, prediction, references):
     assert 0 <= metrics.get(name)(prediction, references) <= 1
 
 
@@ -40,7 +40,7 @@ def test_a_word_matches_itself(name, word):
 
 @pytest.mark.parametrize("name", ["anls", "exact_match"])
 @given(one=texts, other=texts)
-def test_similarity_has_no_direction(name, one, other):
+def test_similarity_is_symmetric(name, one, other):
     score = metrics.get(name)
     assert score(one, [other]) == score(other, [one])
 

@@ -56,7 +56,7 @@ def test_linearity(utility, other, factor):
 
 @given(games(), st.floats(-5, 5))
 def test_another_start_shifts_all_values_alike(utility, shift):
-    """Adding d to the utility of nobody takes d / n from everyone (the declared choice)."""
+    """Adding d to the utility of the empty coalition takes d / n from every value."""
     moved = utility | {frozenset(): utility[frozenset()] + shift}
     before, after = shapley_values(utility), shapley_values(moved)
     assert after == close({player: before[player] - shift / 4 for player in PLAYERS})

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcotvl.toy.render import FAMILIES, SPLITS, render
-from fcotvl.toy.render.table import Fact, bucket
+from fcotvl.toy.render.table import Fact, split_bucket
 
-anything = {
+ANY_ARGUMENTS = {
     "family": st.sampled_from(FAMILIES),
     "split": st.sampled_from(sorted(SPLITS)),
     "index": st.integers(0, 10**9),
@@ -15,17 +15,17 @@ anything = {
 
 
 @settings(max_examples=40)
-@given(**anything)
+@given(**ANY_ARGUMENTS)
 def test_a_picture_depends_on_its_arguments_alone(family, split, index, seed):
-    one, two = (render(family, split, index, seed) for _ in range(2))
-    assert one.image.tobytes() == two.image.tobytes()
-    assert one.turns == two.turns
+    first, second = (render(family, split, index, seed) for _ in range(2))
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.turns == second.turns
 
 
 @settings(max_examples=60)
-@given(**anything)
+@given(**ANY_ARGUMENTS)
 def test_a_table_belongs_to_its_split_and_so_to_no_other(family, split, index, seed):
     table = render(family, split, index, seed).table
     facts = [Fact(*line.split("=", 1)) for line in table.splitlines()]
-    homes = [name for name, buckets in SPLITS.items() if bucket(facts) in buckets]
-    assert homes == [split]
+    splits = [name for name, buckets in SPLITS.items() if split_bucket(facts) in buckets]
+    assert splits == [split]

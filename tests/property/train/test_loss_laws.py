@@ -20,8 +20,8 @@ def test_kl_is_exactly_zero_where_logits_are_equal(seed, temperature):
 
 @given(seeds, temperatures)
 def test_kl_is_never_negative(seed, temperature):
-    found = distillation_kl(logits(seed), logits(seed + 1), temperature)
-    assert (found >= -1e-5).all()
+    kl = distillation_kl(logits(seed), logits(seed + 1), temperature)
+    assert (kl >= -1e-5).all()
 
 
 @given(seeds, st.floats(-5, 5))
@@ -35,7 +35,7 @@ def test_kl_does_not_see_a_constant_added_to_all_logits(seed, constant):
 @given(seeds)
 def test_cross_entropy_is_kl_from_a_sure_teacher(seed):
     """Of a teacher that puts everything on one token, nothing but that token is learned."""
-    said, targets = logits(seed), torch.arange(5)
-    sure = torch.full((5, 17), -1e4)
-    sure[torch.arange(5), targets] = 0.0
-    torch.testing.assert_close(distillation_kl(said, sure), cross_entropy(said, targets))
+    student, targets = logits(seed), torch.arange(5)
+    teacher = torch.full((5, 17), -1e4)
+    teacher[torch.arange(5), targets] = 0.0
+    torch.testing.assert_close(distillation_kl(student, teacher), cross_entropy(student, targets))

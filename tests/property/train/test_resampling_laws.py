@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fcotvl.core.config import ResamplingParams
 from fcotvl.train import resampling
-from fcotvl.train.resampling import Mean, Settings, bounded
+from fcotvl.train.resampling import MeanLoss, bounded
 
 NAMES = ("a", "b", "c", "d")
 losses = st.floats(0, 20)
-means = st.builds(Mean, losses, losses)
+means = st.builds(MeanLoss, losses, losses)
 records = st.lists(st.dictionaries(st.sampled_from(NAMES), means, min_size=1), max_size=6)
-settings = st.builds(
-    Settings,
+limits = st.builds(
+    ResamplingParams,
     eta=st.floats(0.01, 10),
     alpha=st.floats(0.1, 4),
     floor=st.floats(0, 1),
@@ -24,7 +25,7 @@ settings = st.builds(
 positive = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4)
 
 
-def starts(values):
+def normalised(values):
     total = math.fsum(values)
     return {name: value / total for name, value in zip(NAMES, values, strict=True)}
 
@@ -33,33 +34,33 @@ driven = [name for name in resampling.available() if name != "static"]
 
 
 @pytest.mark.parametrize("name", driven)
-@given(start=positive.map(starts), record=records, bounds=settings)
-def test_weights_sum_to_one_and_keep_their_bounds(name, start, record, bounds):
-    weights = resampling.rule(name)(start, record, bounds)
-    assert list(weights) == list(start)
+@given(initial=positive.map(normalised), record=records, bounds=limits)
+def test_weights_sum_to_one_and_keep_their_bounds(name, initial, record, bounds):
+    weights = resampling.get(name)(initial, record, bounds)
+    assert list(weights) == list(initial)
     assert math.fsum(weights.values()) == 1
     for weight in weights.values():
         assert bounds.floor / 4 - 1e-12 <= weight <= bounds.cap / 4 + 1e-12
 
 
 @pytest.mark.parametrize("name", resampling.available())
-@given(start=positive.map(starts), record=records, bounds=settings)
-def test_a_rule_is_a_pure_function_of_the_record(name, start, record, bounds):
-    before = dict(start)
-    first = resampling.rule(name)(start, record, bounds)
-    assert resampling.rule(name)(start, record, bounds) == first
-    assert start == before
+@given(initial=positive.map(normalised), record=records, bounds=limits)
+def test_a_rule_is_a_pure_function_of_the_record(name, initial, record, bounds):
+    before = dict(initial)
+    first = resampling.get(name)(initial, record, bounds)
+    assert resampling.get(name)(initial, record, bounds) == first
+    assert initial == before
 
 
 @pytest.mark.parametrize("name", driven)
-@given(low=losses, more=losses, bounds=settings)
+@given(low=losses, more=losses, bounds=limits)
 def test_the_data_set_with_the_higher_loss_gets_no_less(name, low, more, bounds):
-    window = {"a": Mean(low, 1.0), "b": Mean(low + more, 1.0)}
-    weights = resampling.rule(name)({"a": 0.5, "b": 0.5}, [window], bounds)
+    window = {"a": MeanLoss(low, 1.0), "b": MeanLoss(low + more, 1.0)}
+    weights = resampling.get(name)({"a": 0.5, "b": 0.5}, [window], bounds)
     assert weights["b"] >= weights["a"] - 1e-12
 
 
-@given(positive, settings)
+@given(positive, limits)
 def test_bounding_keeps_the_order(values, bounds):
     weights = bounded(dict(zip(NAMES, values, strict=True)), bounds)
     ranked = sorted(NAMES, key=dict(zip(NAMES, values, strict=True)).__getitem__)
@@ -67,7 +68,7 @@ def test_bounding_keeps_the_order(values, bounds):
         assert weights[one] <= weights[other] + 1e-12
 
 
-@given(positive.map(starts))
-def test_weights_within_their_bounds_stay(start):
-    wide = Settings(eta=1.0, alpha=1.0, floor=0.0, cap=4.0)
-    assert bounded(start, wide) == pytest.approx(start)
+@given(positive.map(normalised))
+def test_weights_within_their_bounds_stay(initial):
+    wide = ResamplingParams(eta=1.0, alpha=1.0, floor=0.0, cap=4.0)
+    assert bounded(initial, wide) == pytest.approx(initial)

@@ -45,16 +45,16 @@ def test_the_final_answer_follows_the_last_marker(reply, answer):
         ("inf", "1", False),
     ],
 )
-def test_right_is_judged_relative_to_the_reference(prediction, reference, right):
+def test_correctness_is_judged_relative_to_the_reference(prediction, reference, right):
     assert is_correct(prediction, [reference]) is right
 
 
-def test_any_reference_counts_and_none_is_never_right():
+def test_any_reference_counts_and_none_is_never_correct():
     assert is_correct("b", ["a", "b"])
     assert not is_correct("", [])
 
 
 def test_the_threshold_is_a_similarity():
     assert similarity("abcd", "abxy") == 0.5
-    assert is_correct("abcd", ["abxy"], similar=0.5)
-    assert not is_correct("abcd", ["abxy"], similar=0.51)
+    assert is_correct("abcd", ["abxy"], min_similarity=0.5)
+    assert not is_correct("abcd", ["abxy"], min_similarity=0.51)

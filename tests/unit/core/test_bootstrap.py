@@ -10,6 +10,7 @@ from fcotvl.core.bootstrap import (
     Questions,
     difference_interval,
     mean_interval,
+    mean_intervals,
     retention_interval,
 )
 
@@ -32,7 +33,7 @@ def test_repeating_a_question_about_an_image_adds_no_certainty():
     assert tenfold.n == 1000
 
 
-def test_a_paired_difference_is_surer_than_two_scores():
+def test_a_paired_difference_is_more_certain_than_two_scores():
     rng = np.random.default_rng(3)
     hard = rng.random(300)
     scores, baseline = hard + 0.05, hard + rng.normal(0, 0.01, 300)
@@ -43,7 +44,7 @@ def test_a_paired_difference_is_surer_than_two_scores():
     assert found.high - found.low < (alone.high - alone.low) / 10
 
 
-def test_a_system_differs_from_itself_by_exactly_nothing_and_retains_everything():
+def test_a_system_differs_from_itself_by_exactly_zero_and_retains_all():
     scores = np.random.default_rng(4).random(50)
     questions = Questions(range(50))
     same = difference_interval(scores, scores, questions)
@@ -52,7 +53,7 @@ def test_a_system_differs_from_itself_by_exactly_nothing_and_retains_everything(
     assert (kept.value, kept.low, kept.high) == (1, 1, 1)
 
 
-def test_nothing_can_be_retained_of_nothing():
+def test_retention_is_undefined_where_the_teacher_scores_zero():
     kept = retention_interval([0.5, 0.5], [0, 0], Questions([1, 2]))
     assert math.isnan(kept.value)
     assert math.isnan(kept.low)
@@ -83,3 +84,29 @@ def test_the_seed_decides_and_the_level_widens():
 def test_scores_without_questions_have_no_interval(scores, images):
     with pytest.raises(ValueError, match="have no interval"):
         mean_interval(scores, Questions(images))
+
+
+def test_many_means_equal_the_means_one_by_one():
+    rng = np.random.default_rng(6)
+    rows, images = rng.random((3, 90)), rng.integers(30, size=90).tolist()
+    found = mean_intervals(np.vstack([rows, rows[0] - rows[1]]), images)
+    questions = Questions(images)
+    alone = [mean_interval(row, questions) for row in rows]
+    alone.append(difference_interval(rows[0], rows[1], questions))
+    for one, other in zip(found, alone, strict=True):
+        assert one.n == other.n == 90
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+
+
+def test_resamples_are_drawn_one_after_another_from_the_seed():
+    scores = np.random.default_rng(7).random(20)
+    rng = np.random.default_rng(3)
+    means = [scores[rng.integers(20, size=20)].mean() for _ in range(50)]
+    (found,) = mean_intervals([scores], range(20), Bootstrap(resamples=50, level=0.9, seed=3))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])))
+
+
+@pytest.mark.parametrize(("rows", "images"), [([[]], []), ([[1, 0]], [1])])
+def test_rows_without_questions_have_no_intervals(rows, images):
+    with pytest.raises(ValueError, match="have no interval"):
+        mean_intervals(rows, images)

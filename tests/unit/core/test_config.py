@@ -1,21 +1,27 @@
 """Every wrong value is one line that says what was found and what was expected."""
 
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 import yaml
 
-from fcotvl.core import config as params
+from fcotvl.core import config
 from fcotvl.core.errors import ParamsError
+from fcotvl.core.prompts import TEMPLATES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
+SCALES = {path.stem: path for path in sorted(ROOT.glob("workflow/scales/*.yaml"))}
+MIXES = {path.stem: path for path in sorted(ROOT.glob("workflow/mixes/*.yaml"))}
+INTERNVL2 = ("internvl2-1b", "internvl2-2b", "internvl2-8b")
 
 
 @pytest.fixture
 def study(tmp_path):
-    """A copy of params.yaml and the scales; call it with replacements to load it."""
-    shutil.copytree(ROOT / "workflow/scales", tmp_path / "workflow/scales")
+    """Loads a copy of params.yaml, the scales and the mixes after the given replacements."""
+    for folder in ("workflow/scales", "workflow/mixes"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     text = (ROOT / "params.yaml").read_text()
 
     def load(*replacements, **overrides):
@@ -24,19 +30,94 @@ def study(tmp_path):
             assert changed.count(old) >= 1, f"{old!r} is not in params.yaml"
             changed = changed.replace(old, new, 1)
         (tmp_path / "params.yaml").write_text(changed)
-        return params.load(tmp_path / "params.yaml", **overrides)
+        return config.load(tmp_path / "params.yaml", **overrides)
 
     return load
 
 
-@pytest.mark.parametrize("scale", sorted(p.stem for p in ROOT.glob("workflow/scales/*.yaml")))
+@pytest.fixture
+def edit(tmp_path):
+    """Changes one copied YAML file: every key of ``values`` is replaced, section by section."""
+
+    def change(name, **values):
+        path = tmp_path / "workflow" / name
+        content = yaml.safe_load(path.read_text())
+        for key, value in values.items():
+            content[key] = content.get(key, {}) | value if isinstance(value, dict) else value
+        path.write_text(yaml.safe_dump(content))
+
+    return change
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_is_valid(study, scale):
-    assert study(scale=scale).at.title
+    assert study(scale=scale).scale_config.title
 
 
-def test_all_scales_of_the_design_are_there():
-    names = {path.stem for path in ROOT.glob("workflow/scales/*.yaml")}
-    assert {"smoke", "tiny", "local"} <= names
+@pytest.mark.parametrize("mix", MIXES)
+def test_every_mix_is_valid(study, mix):
+    assert study(mix=mix).mix_config.title
+
+
+def test_all_scales_and_mixes_of_the_design_are_there():
+    assert set(SCALES) >= {"smoke", "tiny", "local", *INTERNVL2}
+    assert set(MIXES) >= {"smoke", "rendered", "local", "public"}
+
+
+def values(section, *names):
+    return tuple(getattr(section, name) for name in names)
+
+
+@pytest.mark.parametrize("scale", INTERNVL2)
+def test_the_internvl2_scales_have_the_values_of_the_paper_and_of_internvl2(study, scale):
+    found = study(scale=scale, mix="public").scale_config
+    decay = 0.05 if scale == "internvl2-8b" else 0.01
+    optim = ("steps", "batch_size", "lr", "warmup", "weight_decay")
+    assert values(found.distill, *optim) == (15625, 128, 2e-4, 0.03, decay)
+    assert values(found.sft, *optim) == (35156, 128, 4e-5, 0.03, decay)
+    assert values(found.sft, "checkpoints", "reweigh") == (4, 500)
+    assert values(found.rscot, "questions", "batch_size") == (200_000, 16)
+    assert found.merge.questions == 1000
+    assert values(found.evaluate, "batch_size", "speed_pairs", "speed_batch") == (8, 7, 1)
+    assert values(found.model, "architecture", "max_tiles", "dtype") == (scale, 6, "bfloat16")
+    assert found.model.hub == f"OpenGVLab/InternVL2-{scale[-2:].upper()}"
+    assert values(found.model, "tile_size", "tokens") == (448, 256)
+    prompts = found.prompts
+    assert prompts.direct == "{question} Answer the question using a single word or phrase."
+    assert prompts.cot.startswith("{question} Reason step by step, then end with a line that says")
+    assert values(prompts, "direct_tokens", "cot_tokens") == (100, 1024)
+    assert found.train_teacher == {}
+
+
+def test_prompts_are_those_of_the_architecture_unless_given(study, edit):
+    prompts = study(scale="tiny").scale_config.prompts
+    assert {"direct": prompts.direct, "cot": prompts.cot} == TEMPLATES["tiny"]
+    edit("scales/tiny.yaml", prompts={"cot": "{question} Think."})
+    prompts = study(scale="tiny").scale_config.prompts
+    assert values(prompts, "direct", "cot") == (TEMPLATES["tiny"]["direct"], "{question} Think.")
+
+
+def entries(path):
+    """The sources, benchmarks and sections of a YAML file that say anything, with their places."""
+    for key, value in yaml.safe_load(path.read_text()).items():
+        if key == "sources":
+            yield from ((f"{key}[{index}]", entry) for index, entry in enumerate(value))
+        elif key == "benchmarks":
+            yield from ((f"{key}.{name}", entry) for name, entry in value.items())
+        elif isinstance(value, dict) and len(value) > 1:
+            yield key, value
+
+
+@pytest.mark.parametrize("files", [SCALES, MIXES], ids=["scales", "mixes"])
+def test_no_two_files_have_an_equal_source_benchmark_or_section(files):
+    found = [(name, key, entry) for name, path in files.items() for key, entry in entries(path)]
+    assert len(found) > len(files)
+    repeated = [
+        f"{one}: {key} equals {other}: {other_key}"
+        for (one, key, entry), (other, other_key, twin) in combinations(found, 2)
+        if one != other and entry == twin
+    ]
+    assert not repeated
 
 
 @pytest.mark.parametrize(
@@ -46,8 +127,9 @@ def test_all_scales_of_the_design_are_there():
         (("seed: 0  #", "seed: -1  #"), "seed: Input should be greater than or equal to 0"),
         (("seed: 0  #", "seed: x  #"), "found 'x'"),
         (("recipe: full", "recipe: foo"), "recipe 'foo' is not under recipes"),
-        (("- full\n", ""), "must be listed in modules"),
+        (("- full\n", ""), "must be listed in ablation_recipes"),
         (("scale: tiny", "scale: tinny"), "scale 'tinny' is not one of"),
+        (("mix: rendered", "mix: rendred"), "mix 'rendred' is not one of"),
         (("compressor: cnn\n", ""), "compressor is missing"),
         (
             ("  temperature: 1.0", "  temprature: 1.0"),
@@ -56,6 +138,9 @@ def test_all_scales_of_the_design_are_there():
         (("    cot: 0.5", "    cott: 0.5"), "recipes.cot.cott (did you mean cot?)"),
         (("seed: 0  #", "sede: 0\nseed: 0  #"), "unknown key sede (did you mean seed?)"),
         (("ce_weight: 0.5", "ce_weight: 1.5"), "distill.ce_weight"),
+        (("weights: clip", "weights: max"), "merge.weights: Input should be 'clip', 'softmax' or"),
+        (("tau: 0.01", "tau: 0.0"), "merge.tau: Input should be greater than 0 (found 0.0)"),
+        (("permutations: 32", "permutations: 1"), "merge.permutations: Input should be greater"),
     ],
 )
 def test_a_wrong_value_is_one_line(study, replacement, message):
@@ -73,15 +158,11 @@ def test_a_file_that_is_not_yaml_is_one_line(study):
 
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(ParamsError, match="run in the project's folder"):
-        params.load(tmp_path / "params.yaml")
+        config.load(tmp_path / "params.yaml")
 
 
-def test_a_wrong_scale_file_is_named(study, tmp_path):
-    path = tmp_path / "workflow/scales/tiny.yaml"
-    values = yaml.safe_load(path.read_text())
-    values["sft"]["steps"] = 0
-    values["modell"] = {}
-    path.write_text(yaml.safe_dump(values))
+def test_a_wrong_scale_file_is_named(study, edit):
+    edit("scales/tiny.yaml", sft={"steps": 0}, modell={})
     with pytest.raises(ParamsError) as caught:
         study()
     assert "tiny.yaml: " in str(caught.value)
@@ -89,16 +170,25 @@ def test_a_wrong_scale_file_is_named(study, tmp_path):
     assert "unknown key modell (did you mean model?)" in str(caught.value)
 
 
-def test_a_prompt_needs_a_place_for_the_question(study, tmp_path):
-    path = tmp_path / "workflow/scales/tiny.yaml"
-    path.write_text(path.read_text().replace("{question} Reason", "Reason"))
-    with pytest.raises(ParamsError, match=r"prompts.cot has no \{question\}"):
+def test_a_wrong_mix_file_is_named(study, edit):
+    edit("mixes/rendered.yaml", corpus={"val": 0}, source=[])
+    with pytest.raises(ParamsError) as caught:
+        study()
+    assert "rendered.yaml: " in str(caught.value)
+    assert "corpus.val" in str(caught.value)
+    assert "unknown key source (did you mean sources?)" in str(caught.value)
+
+
+def test_a_prompt_needs_a_place_for_the_question(study, edit):
+    edit("scales/tiny.yaml", prompts={"cot": "Reason first."})
+    with pytest.raises(ParamsError, match=r"prompts.cot: the template has no \{question\}"):
         study()
 
 
 def test_flags_replace_values_and_are_checked_too(study):
     assert study(ratio=0.75, seed=3).ratio == 0.75
     assert study(seed=None).seed == 0
+    assert study(mix="smoke").mix_config.corpus.align == 24
     with pytest.raises(ParamsError, match=r"ratio 0\.3"):
         study(ratio=0.3)
 

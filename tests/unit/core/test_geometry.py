@@ -30,8 +30,8 @@ def test_the_share_removed_is_the_ratio(ratio, groups):
         (0.75, (0.5, 0.875), (1 / 3, 2 / 3)),
     ],
 )
-def test_a_mixture_of_ratios_has_the_mean(ratio, ratios, shares):
-    assert geometry.mixture(ratio, ratios) == pytest.approx(shares)
+def test_shares_of_tiles_have_the_mean_ratio(ratio, ratios, shares):
+    assert geometry.tile_shares(ratio, ratios) == pytest.approx(shares)
 
 
 def test_what_does_not_divide_is_refused():

@@ -47,7 +47,7 @@ def test_what_snakemake_built_is_its_own(job):
 
 
 @pytest.mark.parametrize("touched", ["out.bin", "folder/a.bin"])
-def test_what_somebody_else_wrote_is_foreign(job, touched):
+def test_what_another_program_wrote_is_foreign(job, touched):
     os.utime(touched, (300, 300))
     assert exchange._is_foreign(job)
     assert not exchange.is_built(job)
@@ -58,13 +58,13 @@ def test_a_folder_without_its_stamp_is_foreign(job):
     assert exchange._is_foreign(job)
 
 
-def test_a_missing_output_is_nobodys(job):
+def test_a_missing_output_is_neither_foreign_nor_built(job):
     Path("out.bin").unlink()
     assert not exchange._is_foreign(job)
     assert not exchange.is_built(job)
 
 
-def test_reports_of_a_fresh_clone_are_nobodys(job):
+def test_reports_of_a_fresh_clone_are_not_foreign(job):
     """They are in Git, what they were made from is not."""
     os.utime("out.bin", (300, 300))
     Path("code.py").unlink()
@@ -125,13 +125,13 @@ def test_dvc_is_refused_while_snakemake_works(job):
 
 
 def _as_dvc(out: str) -> AbstractContextManager[None]:
-    folder = str(exchange.AT_WORK_DVC.parent.resolve())
+    folder = str(exchange.DVC_AT_WORK.parent.resolve())
     Path(folder).mkdir(parents=True, exist_ok=True)
     held: AbstractContextManager[None] = rwlock(folder, localfs, "dvc repro", [], [out], False)
     return held
 
 
 def _note(process: int) -> None:
-    exchange.AT_WORK_DVC.parent.mkdir(parents=True)
+    exchange.DVC_AT_WORK.parent.mkdir(parents=True)
     note = {"pid": process, "cmd": "dvc repro"}
-    exchange.AT_WORK_DVC.write_text(json.dumps({"read": {}, "write": {"out.bin": note}}))
+    exchange.DVC_AT_WORK.write_text(json.dumps({"read": {}, "write": {"out.bin": note}}))

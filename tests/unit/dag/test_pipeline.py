@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fcotvl.dag import Chain
-from fcotvl.dag.pipeline import QUIET
+from fcotvl.dag import Pipeline
+from fcotvl.dag.pipeline import LOGGED
 from tests.support.imports import ROOT
 
 DVC = """
@@ -22,7 +22,7 @@ stages:
     outs:
     - data/${scale}/r${ratio}/student.bin
   sft:
-    foreach: ${modules}
+    foreach: ${ablation_recipes}
     do:
       cmd: python -m fcotvl sft --recipe ${item}
       deps:
@@ -30,11 +30,11 @@ stages:
       params:
       - recipes.${item}.cot
       outs:
-      - data/${scale}/r${ratio}/modules/${item}.bin
+      - data/${scale}/r${ratio}/sft-scores/${item}.bin
   report:
     cmd: python -m fcotvl report --ratio ${ratio}
     deps:
-    - data/${scale}/r${ratio}/modules
+    - data/${scale}/r${ratio}/sft-scores
     params:
     - params.yaml:
     metrics:
@@ -47,7 +47,7 @@ compressor: cnn
 ratio: 0.5
 seed: 0
 recipe: full
-modules: [direct, full]
+ablation_recipes: [direct, full]
 recipes:
   direct: {cot: 0.0}
   full: {cot: 0.5}
@@ -59,7 +59,7 @@ ablation:
 
 
 @pytest.fixture
-def chain(tmp_path: Path) -> Chain:
+def pipeline(tmp_path: Path) -> Pipeline:
     files = {
         "dvc.yaml": DVC,
         "params.yaml": PARAMS,
@@ -69,81 +69,81 @@ def chain(tmp_path: Path) -> Chain:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    return Chain(tmp_path)
+    return Pipeline(tmp_path)
 
 
-def test_what_a_variant_is_named_by_becomes_a_wildcard(chain):
-    rule = chain.rule("distill")
+def test_what_a_variant_is_named_by_becomes_a_wildcard(pipeline):
+    rule = pipeline.rule("distill")
     assert rule.output == ["data/tiny/r{ratio}/student.bin"]
     command = "python -m fcotvl distill --ratio {wildcards.ratio}"
-    assert rule.shell == f"{command} --student data/tiny/r{{wildcards.ratio}}/student.bin{QUIET}"
+    assert rule.shell == f"{command} --student data/tiny/r{{wildcards.ratio}}/student.bin{LOGGED}"
 
 
-def test_a_folder_of_sources_is_its_files_without_bytecode(chain):
-    assert chain.rule("distill").input == ["code/a.py", "code/below/b.py"]
+def test_a_folder_of_sources_is_its_files_without_bytecode(pipeline):
+    assert pipeline.rule("distill").input == ["code/a.py", "code/below/b.py"]
 
 
-def test_the_item_of_a_foreach_becomes_the_recipe(chain):
-    rule = chain.rule("sft")
-    assert rule.output == ["data/tiny/r{ratio}/modules/{recipe}.bin"]
+def test_the_item_of_a_foreach_becomes_the_recipe(pipeline):
+    rule = pipeline.rule("sft")
+    assert rule.output == ["data/tiny/r{ratio}/sft-scores/{recipe}.bin"]
     assert rule.shell.startswith("python -m fcotvl sft --recipe {wildcards.recipe}")
 
 
-def test_a_folder_of_several_outputs_is_those_outputs(chain):
-    assert chain.rule("report").input == [
-        "data/tiny/r0.5/modules/direct.bin",
-        "data/tiny/r0.5/modules/full.bin",
+def test_a_folder_of_several_outputs_is_those_outputs(pipeline):
+    assert pipeline.rule("report").input == [
+        "data/tiny/r0.5/sft-scores/direct.bin",
+        "data/tiny/r0.5/sft-scores/full.bin",
     ]
 
 
-def test_a_stage_that_does_not_vary_is_the_current_experiment(chain):
-    assert chain.rule("report").shell == f"python -m fcotvl report --ratio 0.5{QUIET}"
+def test_a_stage_that_does_not_vary_is_the_current_experiment(pipeline):
+    assert pipeline.rule("report").shell == f"python -m fcotvl report --ratio 0.5{LOGGED}"
 
 
-def test_params_follow_the_wildcards(chain):
-    (cot,) = chain.rule("sft").params
+def test_params_follow_the_wildcards(pipeline):
+    (cot,) = pipeline.rule("sft").params
     assert [cot({"recipe": recipe}) for recipe in ("direct", "full")] == [
         "recipes.direct.cot=0.0",
         "recipes.full.cot=0.5",
     ]
 
 
-def test_params_come_from_the_scale_too_and_do_not_depend_on_the_order_of_keys(chain):
-    assert [param({"ratio": "0.5"}) for param in chain.rule("distill").params] == [
+def test_params_come_from_the_scale_too_and_do_not_depend_on_the_order_of_keys(pipeline):
+    assert [param({"ratio": "0.5"}) for param in pipeline.rule("distill").params] == [
         'distill={"a": 2, "b": 1}',
         'distill={"steps": 3}',
     ]
 
 
-def test_a_whole_file_of_params_is_one_text_per_key(chain):
-    texts = [param({}) for param in chain.rule("report").params]
-    assert len(texts) == len(chain.values)
+def test_a_whole_file_of_params_is_one_text_per_key(pipeline):
+    texts = [param({}) for param in pipeline.rule("report").params]
+    assert len(texts) == len(pipeline.values)
     assert "ratio=0.5" in texts
 
 
-def test_a_new_chain_reads_the_files_anew(chain):
-    params = chain.root / "params.yaml"
+def test_a_new_chain_reads_the_files_anew(pipeline):
+    params = pipeline.root / "params.yaml"
     params.write_text(params.read_text().replace("a: 2", "a: 3"))
-    assert Chain(chain.root).jobs()["distill"].params[0] == 'distill={"a": 3, "b": 1}'
+    assert Pipeline(pipeline.root).jobs()["distill"].params[0] == 'distill={"a": 3, "b": 1}'
 
 
-def test_jobs_are_named_as_dvc_names_them(chain):
-    assert list(chain.jobs()) == ["distill", "sft@direct", "sft@full", "report"]
+def test_jobs_are_named_as_dvc_names_them(pipeline):
+    assert list(pipeline.jobs()) == ["distill", "sft@direct", "sft@full", "report"]
 
 
-def test_a_point_replaces_params_and_trains_its_recipe(chain):
-    jobs = chain.jobs(ratio=0.75, modules=[], recipe="full")
+def test_a_point_replaces_params_and_trains_its_recipe(pipeline):
+    jobs = pipeline.jobs(ratio=0.75, ablation_recipes=[], recipe="full")
     assert jobs["sft@full"].inputs == ["data/tiny/r0.75/student.bin"]
     assert "sft@direct" not in jobs
 
 
-def test_the_grid_is_every_combination(chain):
-    assert chain.grid() == [{"ratio": r, "seed": s} for r in (0.5, 0.75) for s in (0, 1)]
+def test_the_grid_is_every_combination(pipeline):
+    assert pipeline.grid() == [{"ratio": r, "seed": s} for r in (0.5, 0.75) for s in (0, 1)]
 
 
 def test_each_stage_comes_after_those_it_reads_from():
     """The exchange between the engines walks the jobs in this order."""
-    jobs = Chain(ROOT).jobs()
+    jobs = Pipeline(ROOT).jobs()
     made: set[str] = set()
     every = {out for job in jobs.values() for out in job.outs}
     for job in jobs.values():

@@ -1,4 +1,4 @@
-from fcotvl.evaluate.metrics.anls import anls
+from fcotvl.evaluate.metrics.anls import score as anls
 
 
 def test_white_space_inside_is_collapsed_for_the_distance_but_counts_for_the_length():

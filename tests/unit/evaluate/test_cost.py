@@ -12,9 +12,10 @@ from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.compress.config import FcotvlConfig
 from fcotvl.compress.student import encode_tiles
 from fcotvl.evaluate.cost import cost, parameters
-from fcotvl.inference.decoding import Decoder
-from fcotvl.inference.fastv import Prune, PrunedDecoder
-from fcotvl.internvl.architectures import config as layout
+from fcotvl.inference.pruned_decoding import System
+from fcotvl.inference.pruning.fastv import FastV
+from fcotvl.inference.pruning.random import RandomPruning
+from fcotvl.internvl.architectures import teacher_config
 from tests.support import models
 from tests.support.models import OPTIONS
 
@@ -30,10 +31,10 @@ def counted(run):
     return counter.get_total_flops(), result
 
 
-def measure(model, processor, prune=None):
+def measure(model, processor, pruning=None):
     """Tiles, the prompt's other tokens, and FLOPs of each part, for a picture of three tiles."""
     inputs = processor([models.picture(112, 56)], processor.render("What is it?"))
-    decoder = PrunedDecoder(model, prune, ["a"]) if prune else Decoder(model)
+    decoder = System(model, pruning).decoder(["a"])
     vit, tokens = counted(lambda: encode_tiles(model.model, inputs["pixel_values"]))
     compressor, tiles = 0, 3
     if "tile_tokens" in inputs:
@@ -45,15 +46,15 @@ def measure(model, processor, prune=None):
     projector, features = counted(lambda: model.model.multi_modal_projector(tokens))
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     prefill, _ = counted(lambda: decoder.prefill(ids, mask, features))
-    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in decoder.cache.layers)
+    cache_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in decoder.cache.layers)
     decode, _ = counted(lambda: decoder.step(torch.tensor([5])))
     visual = int((ids == model.config.image_token_id).sum())
-    return tiles, ids.shape[1] - visual, [vit, compressor, projector, prefill, decode, held]
+    return tiles, ids.shape[1] - visual, [vit, compressor, projector, prefill, decode, cache_bytes]
 
 
-def predicted(config, tiles, text_tokens, prune=None):
-    made = cost(config, tiles=tiles, text_tokens=text_tokens, prune=prune, bytes_per_number=4)
-    return [made.vit, made.compressor, made.projector, made.prefill, made.decode, made.kv_bytes]
+def predicted(config, tiles, text_tokens, pruning=None):
+    c = cost(config, tiles=tiles, text_tokens=text_tokens, pruning=pruning, bytes_per_number=4)
+    return [c.vit, c.compressor, c.projector, c.prefill, c.decode, c.kv_bytes]
 
 
 # The counter also sees the rotary angles (positions times frequencies), below a thousandth here.
@@ -76,14 +77,14 @@ def test_a_students_flops_are_those_that_torch_counts(name, ratio):
     assert measured == pytest.approx(predicted(student.config, tiles, text), rel=TOLERANCE)
 
 
-@pytest.mark.parametrize("prune", [Prune("fastv", 0.5), Prune("random", 0.75, layer=1)])
-def test_fastvs_flops_are_those_that_torch_counts(prune):
+@pytest.mark.parametrize("pruning", [FastV(0.5), RandomPruning(0.75, layer=1)])
+def test_pruned_flops_are_those_that_torch_counts(pruning):
     model = models.teacher()
-    tiles, text, measured = measure(model, models.processor(), prune)
-    assert measured == pytest.approx(predicted(model.config, tiles, text, prune), rel=TOLERANCE)
+    tiles, text, measured = measure(model, models.processor(), pruning)
+    assert measured == pytest.approx(predicted(model.config, tiles, text, pruning), rel=TOLERANCE)
 
 
-def test_without_a_list_of_tiles_a_mean_budget_is_what_counts():
+def test_given_a_number_of_tiles_the_mean_ratio_counts():
     """Of six tiles at 0.75, two lose half and four lose seven eighths."""
     config = FcotvlConfig.from_teacher(models.config(), compressor="adaptive", ratio=0.75)
     mean = cost(config, tiles=6, text_tokens=9)
@@ -91,18 +92,18 @@ def test_without_a_list_of_tiles_a_mean_budget_is_what_counts():
     assert mean.prefill == cost(models.config(), tiles=[4] * 6, text_tokens=9).prefill
 
 
-def test_fastvs_share_is_that_of_its_paper():
+def test_fastvs_share_of_flops_is_that_of_its_paper():
     """Chen et al. 2024, section 4.2: (K n-layers + (T-K) n'-layers) / T, here with text."""
-    config = layout("internvl2-2b")
+    config = teacher_config("internvl2-2b")
     full = cost(config, tiles=5, text_tokens=0)
-    half = cost(config, tiles=5, text_tokens=0, prune=Prune("random", 0.5, layer=2))
+    half = cost(config, tiles=5, text_tokens=0, pruning=RandomPruning(0.5, layer=2))
     assert 0.5 < half.prefill / full.prefill < 0.55
     assert half.kv_bytes / full.kv_bytes == (2 + 22 * 0.5) / 24
 
 
 def test_parameters_are_the_published_ones():
     """InternViT-300M has 304.01 M and mlp1 of the 2B model 12.595 M (reference: model cards)."""
-    counts = parameters(layout("internvl2-2b"))
+    counts = parameters(teacher_config("internvl2-2b"))
     assert counts["vit"] / 1e6 == pytest.approx(304.01, abs=0.01)
     assert counts["projector"] / 1e6 == pytest.approx(12.595, abs=0.001)
     assert counts["total"] == counts["vit"] + counts["projector"] + counts["llm"]
@@ -111,7 +112,7 @@ def test_parameters_are_the_published_ones():
 
 def test_parameters_of_the_paper_compressor_at_its_real_width():
     """One kernel of 2 over 4096 channels: 33.6 M."""
-    config = FcotvlConfig.from_teacher(layout("internvl2-2b"), compressor="cnn", ratio=0.5)
+    config = FcotvlConfig.from_teacher(teacher_config("internvl2-2b"), compressor="cnn", ratio=0.5)
     assert parameters(config)["compressor"] == 4096 * 4096 * 2 + 4096
 
 

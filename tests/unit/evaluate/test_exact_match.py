@@ -1,6 +1,6 @@
 import pytest
 
-from fcotvl.evaluate.metrics.exact_match import exact_match
+from fcotvl.evaluate.metrics.exact_match import score as exact_match
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from fcotvl.evaluate.metrics.relaxed_internvl import relaxed_internvl
+from fcotvl.evaluate.metrics.relaxed_internvl import score as relaxed_internvl
 
 
 @pytest.mark.parametrize(("prediction", "score"), [("105.263", 1), ("105.264", 0), ("95.2", 0)])

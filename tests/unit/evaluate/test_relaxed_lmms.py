@@ -1,4 +1,4 @@
-from fcotvl.evaluate.metrics.relaxed_lmms import relaxed_lmms
+from fcotvl.evaluate.metrics.relaxed_lmms import score as relaxed_lmms
 
 
 def test_text_is_not_stripped_but_numbers_are_by_float():

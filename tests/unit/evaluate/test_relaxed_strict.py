@@ -1,6 +1,6 @@
 import pytest
 
-from fcotvl.evaluate.metrics.relaxed_strict import relaxed_strict
+from fcotvl.evaluate.metrics.relaxed_strict import score as relaxed_strict
 
 
 @pytest.mark.parametrize(

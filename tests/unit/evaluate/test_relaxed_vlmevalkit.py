@@ -1,6 +1,6 @@
 import pytest
 
-from fcotvl.evaluate.metrics.relaxed_vlmevalkit import relaxed_vlmevalkit
+from fcotvl.evaluate.metrics.relaxed_vlmevalkit import score as relaxed_vlmevalkit
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def scored(*replies):
     return score_predictions(pd.DataFrame(replies))
 
 
-def test_one_row_a_reply_and_metric():
+def test_one_row_per_reply_and_metric():
     scores = scored(reply("1", "paris", ["Paris"]), reply("2", "rome", ["Oslo"]))
     assert list(scores.columns) == SCORE_COLUMNS
     assert scores[["question_id", "metric", "score"]].values.tolist() == [
@@ -47,7 +47,7 @@ def test_a_chain_of_thought_is_scored_by_its_final_answer_and_a_direct_reply_as_
 def test_hidden_answers_are_left_out():
     hidden = reply("2", "x", []), reply("3", "x", None)
     assert scored(reply("1", "x", ["x"]), *hidden)["question_id"].unique().tolist() == ["1"]
-    with pytest.raises(DataError, match="no prediction has references"):
+    with pytest.raises(DataError, match=r"no prediction has references; .* run fcotvl submit"):
         scored(*hidden)
 
 
@@ -61,6 +61,12 @@ def test_predictions_survive_parquet(tmp_path):
 def test_a_question_answered_twice_is_refused():
     with pytest.raises(DataError, match="1 questions are answered twice, the first is student / "):
         scored(reply("1", "a", ["a"]), reply("1", "b", ["a"]))
+
+
+def test_a_missing_reply_is_refused():
+    replies = reply("1", "a", ["a"]), reply("2", None, ["a"])
+    with pytest.raises(DataError, match=r"1 questions are without a reply, .* direct / 2"):
+        scored(*replies)
 
 
 def test_a_missing_column_is_named():

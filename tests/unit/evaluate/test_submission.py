@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.evaluate.submission import submission, validate
+from fcotvl.evaluate.submission import official_id, submission, validate
 
 
 def predictions(*rows):
@@ -23,7 +23,7 @@ def test_every_question_once_by_id_with_the_final_answer():
     ]
 
 
-def test_an_id_that_is_no_number_is_refused():
+def test_an_id_that_is_not_a_number_is_refused():
     with pytest.raises(DataError, match="'q1' is not the official integer"):
         submission(predictions(("q1", "direct", "5")), [1])
 
@@ -44,3 +44,25 @@ def test_an_id_that_is_no_number_is_refused():
 def test_what_the_server_would_refuse_is_refused(rows, message):
     with pytest.raises(DataError, match=message):
         validate(rows, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("question_id", "official"),
+    [("docvqa-test-57344", 57344), ("infographicvqa-test-3", 3), ("12", 12), (12, 12)],
+)
+def test_the_official_integer_is_read_from_the_id_of_our_readers(question_id, official):
+    assert official_id(question_id) == official
+
+
+@pytest.mark.parametrize("question_id", ["chartqa-test-3", "docvqa-3", "docvqa-val-3", "1.5", ""])
+def test_no_integer_is_invented(question_id):
+    with pytest.raises(DataError, match="is not the official integer"):
+        official_id(question_id)
+
+
+@pytest.mark.parametrize("reply", [None, float("nan")])
+def test_a_missing_reply_is_refused_and_an_empty_one_is_an_answer(reply):
+    table = predictions(("1", "direct", ""), ("2", "direct", reply))
+    with pytest.raises(DataError, match="1 questions are without a reply, the first is 2"):
+        submission(table, [1, 2])
+    assert json.loads(submission(table[:1], [1])) == [{"questionId": 1, "answer": ""}]

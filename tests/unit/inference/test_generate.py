@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
-from fcotvl.inference.fastv import Prune
 from fcotvl.inference.generate import Decoding, Query, choose, generate, sample
+from fcotvl.inference.pruning.fastv import FastV
 from tests.support import models
 
 PROMPTS = ["Total?", "What is the largest value of all?", "a", "Who wrote it, and when was it?"]
@@ -21,17 +21,17 @@ def teacher():
 def queries():
     """Eight questions about three pictures of different tile counts, pictures interleaved."""
     sizes = [(56, 56), (112, 56), (56, 168)]
-    made = []
+    asked = []
     for number in range(8):
         which = number % 3
-        made.append(
+        asked.append(
             Query(
                 picture=lambda which=which: models.picture(*sizes[which], seed=which),
                 picture_id=str(which),
                 prompt=PROMPTS[number % 4] + str(number),
             )
         )
-    return made
+    return asked
 
 
 def one_by_one(model, processor, query, new):
@@ -68,10 +68,10 @@ def test_tiles_of_different_rates_share_a_batch_and_a_pruned_one(teacher):
     processor = processor_for(models.processor(), student.config)
     wide = processor.image_processor([queries()[1].picture()])
     assert wide["tile_tokens"] == [2, 2, 8]
-    for prune in (None, Prune("fastv", 0.5)):
-        together = generate(student, processor, queries(), max_new_tokens=4, prune=prune)
+    for pruning in (None, FastV(0.5)):
+        together = generate(student, processor, queries(), max_new_tokens=4, pruning=pruning)
         alone = [
-            generate(student, processor, [query], max_new_tokens=4, prune=prune)[0]
+            generate(student, processor, [query], max_new_tokens=4, pruning=pruning)[0]
             for query in queries()
         ]
         assert together == alone
@@ -134,26 +134,26 @@ def test_another_seed_gives_other_samples(teacher):
     assert first != second
 
 
-def test_a_temperature_of_zero_is_no_sampling(teacher):
+def test_sampling_at_temperature_zero_is_refused(teacher):
     with pytest.raises(ValueError, match="use generate"):
         sample(teacher, models.processor(), [], samples=2, temperature=0.0, max_new_tokens=1)
 
 
 def test_samples_follow_the_probabilities():
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log().expand(10_000, -1)
-    dice = torch.linspace(0, 1, 10_001)[:-1]
-    chosen = choose(logits, Decoding(1, temperature=1.0), dice)
+    uniforms = torch.linspace(0, 1, 10_001)[:-1]
+    chosen = choose(logits, Decoding(1, temperature=1.0), uniforms)
     assert chosen.bincount().tolist() == pytest.approx([1000, 2000, 3000, 4000], abs=1)
 
 
 def test_top_k_leaves_out_the_rest_and_keeps_the_proportions():
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log().expand(7_000, -1)
-    dice = torch.linspace(0, 1, 7_001)[:-1]
-    chosen = choose(logits, Decoding(1, temperature=1.0, top_k=2), dice)
+    uniforms = torch.linspace(0, 1, 7_001)[:-1]
+    chosen = choose(logits, Decoding(1, temperature=1.0, top_k=2), uniforms)
     assert chosen.bincount().tolist() == pytest.approx([0, 0, 3000, 4000], abs=1)
 
 
-def test_pictures_are_opened_once_each(teacher):
+def test_each_picture_is_opened_once(teacher):
     opened = []
 
     def opener():

@@ -6,7 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fcotvl.core.errors import CheckpointError
-from fcotvl.merge.average import average_files, average_folders
+from fcotvl.merge.average import average_files
 
 
 def tensors(seed, dtype=torch.float32):
@@ -101,23 +101,25 @@ def test_weights_that_make_no_average_are_refused(tmp_path, saved, weights):
         average_files(paths, weights, tmp_path / "merged.safetensors")
 
 
-def folder(path, *shards):
-    path.mkdir()
-    for index, values in enumerate(shards):
-        save_file(values, path / f"model-{index}.safetensors")
-    return path
-
-
-def test_folders_keep_their_shards(tmp_path):
-    a = folder(tmp_path / "a", {"x": torch.zeros(2)}, {"y": torch.zeros(3)})
-    b = folder(tmp_path / "b", {"x": torch.ones(2)}, {"y": torch.ones(3)})
-    average_folders([a, b], [0.5, 0.5], tmp_path / "merged")
-    assert load_file(tmp_path / "merged/model-0.safetensors")["x"].tolist() == [0.5, 0.5]
-    assert load_file(tmp_path / "merged/model-1.safetensors")["y"].tolist() == [0.5, 0.5, 0.5]
-
-
-def test_folders_with_other_shards_are_refused(tmp_path):
-    a = folder(tmp_path / "a", {"x": torch.zeros(2)})
-    b = folder(tmp_path / "b")
-    with pytest.raises(CheckpointError, match="holds no safetensors file, expected model-0"):
-        average_folders([a, b], [0.5, 0.5], tmp_path / "merged")
+def test_other_metadata_replaces_the_header_and_keeps_the_tensors_byte_for_byte(tmp_path, saved):
+    first = tensors(1, torch.bfloat16) | {"signed": torch.tensor([-0.0, 0.0, float("nan")])}
+    a, b = saved("a", first, {"base": "teacher"}), saved("b", tensors(2, torch.bfloat16) | first)
+    merged = tmp_path / "merged.safetensors"
+    for metadata in (
+        {"stage": "merge"},
+        {"stage": "merge, \u00e0 longer text", "more": "x" * 99},
+        {},
+    ):
+        average_files([a, b], [1.0, 0.0], merged, metadata=metadata)
+        with safe_open(merged, framework="pt") as opened:
+            assert (opened.metadata() or {}) == metadata
+        length = int.from_bytes(merged.read_bytes()[:8], "little")
+        assert length % 8 == 0
+        original = a.read_bytes()
+        start = 8 + int.from_bytes(original[:8], "little")
+        assert merged.read_bytes()[8 + length :] == original[start:]
+        assert list(load_file(merged)) == list(load_file(a))
+    c = saved("c", first)
+    average_files([c, b], [1.0, 0.0], merged, metadata={"stage": "merge"})
+    with safe_open(merged, framework="pt") as opened:
+        assert opened.metadata() == {"stage": "merge"}

@@ -9,8 +9,11 @@ import shapiq
 
 from fcotvl.core.errors import DataError
 from fcotvl.merge.shapley import (
+    EXACT_PLAYERS,
+    LazyTable,
     bootstrap_values,
     coalitions,
+    estimate_values,
     sampled_values,
     shapley_values,
 )
@@ -146,28 +149,29 @@ def questions(worth, n=200, seed=5):
 
 def test_the_bootstrap_is_centred_on_the_values_of_the_means():
     scores = questions(lambda members: 0.3 + 0.1 * len(members))
-    values, gaps = bootstrap_values(scores, range(200))
+    values, gaps, errors = bootstrap_values(scores, range(200))
     exact = shapley_values({members: float(np.mean(row)) for members, row in scores.items()})
     assert {name: one.value for name, one in values.items()} == pytest.approx(exact)
     assert all(one.low < one.value < one.high for one in values.values())
     assert list(gaps) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert errors == {}
 
 
 def test_equal_checkpoints_have_a_gap_of_noise_and_a_better_one_does_not():
     scores = questions(lambda members: 0.2 + 0.3 * ("a" in members) + 0.1 * ("b" in members))
-    _, gaps = bootstrap_values(scores, range(200))
+    _, gaps, _ = bootstrap_values(scores, range(200))
     assert gaps["a", "b"].low > 0
     rng = np.random.default_rng(6)
     noise = {members: rng.integers(0, 2, 200).tolist() for members in coalitions("ab")}
-    _, gaps = bootstrap_values(noise, range(200))
+    _, gaps, _ = bootstrap_values(noise, range(200))
     assert gaps["a", "b"].low < 0 < gaps["a", "b"].high
 
 
 def test_many_questions_about_one_image_do_not_narrow_the_interval():
     scores = questions(lambda members: 0.3 + 0.1 * len(members), n=60)
     tenfold = {members: np.repeat(row, 10).tolist() for members, row in scores.items()}
-    once, _ = bootstrap_values(scores, range(60))
-    repeated, _ = bootstrap_values(tenfold, np.repeat(range(60), 10).tolist())
+    once, *_ = bootstrap_values(scores, range(60))
+    repeated, *_ = bootstrap_values(tenfold, np.repeat(range(60), 10).tolist())
     assert (repeated["a"].low, repeated["a"].high) == pytest.approx((once["a"].low, once["a"].high))
 
 
@@ -177,3 +181,46 @@ def test_scores_and_images_must_be_of_the_same_questions():
         bootstrap_values(scores, range(3))
     with pytest.raises(ValueError, match="each of 0 questions"):
         bootstrap_values({members: [] for members in coalitions("a")}, [])
+
+
+def worth_of_many(members):
+    """A game of ten players in which three interact."""
+    together = {"a", "b", "c"} <= members
+    return 0.3 + 0.02 * len(members) + 0.2 * together
+
+
+def test_values_of_more_players_come_from_permutations_with_standard_errors():
+    rng = np.random.default_rng(8)
+    luck = rng.random(50)
+    table = LazyTable("abcdefghij", lambda members: (luck < worth_of_many(members)).tolist())
+    utility = LazyTable("abcdefghij", lambda members: float(np.mean(table[members])))
+    values, gaps, errors = bootstrap_values(table, range(50), pairs=6)
+    sampled = sampled_values(utility.__getitem__, list("abcdefghij"), pairs=6)
+    assert {p: one.value for p, one in values.items()} == pytest.approx(
+        {p: one.value for p, one in sampled.items()}
+    )
+    assert errors == pytest.approx({p: one.error for p, one in sampled.items()})
+    assert len(gaps) == 45
+    assert max(errors.values()) > 0
+    assert len(table.known) < 2**10 / 4
+
+
+def test_up_to_eight_players_are_valued_exactly():
+    utility = random_game(EXACT_PLAYERS, seed=2)
+    assert estimate_values(utility, pairs=1) == shapley_values(utility)
+    many = LazyTable("abcdefghi", worth_of_many)
+    sampled = sampled_values(worth_of_many, list("abcdefghi"), pairs=3)
+    assert estimate_values(many, pairs=3) == {p: one.value for p, one in sampled.items()}
+
+
+def test_a_lazy_table_holds_every_coalition_and_computes_each_once():
+    asked = []
+    table = LazyTable("ba", lambda members: asked.append(members) or len(members))
+    assert list(table) == list(coalitions("ab"))
+    assert len(table) == 4
+    assert not asked
+    assert [table[frozenset("a")], table[frozenset("a")]] == [1, 1]
+    assert asked == [frozenset("a")]
+    assert frozenset("c") not in table
+    assert dict(table) == {members: len(members) for members in coalitions("ab")}
+    assert len(asked) == 4

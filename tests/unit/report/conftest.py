@@ -1,4 +1,4 @@
-"""A run as it might be: made-up answers, scored and summarised by the evaluate room."""
+"""An invented run: synthetic answers, scored and summarised by the evaluate package."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ import pytest
 from fcotvl.core.bootstrap import Bootstrap
 from fcotvl.evaluate import summary
 from fcotvl.evaluate.scoring import score_predictions
-from fcotvl.report.report_data import Inputs, system
+from fcotvl.report.report_data import ReportData, system
 
 BENCHMARKS = {"docvqa": "DocVQA", "chartqa": "ChartQA", "infovqa": "InfographicVQA"}
 METRICS = {"docvqa": "ANLS", "chartqa": "relaxed accuracy (internvl)", "infovqa": "ANLS"}
@@ -21,7 +21,7 @@ SYSTEMS = [
     (system("fastv-r0.5", "fastv", ratio=0.5, tokens=32), 0.50),
     (system("fastv-r0.75", "fastv", ratio=0.75, tokens=16), 0.30),
     (system("random-r0.5", "random", ratio=0.5, tokens=32), 0.35),
-    (system("untrained-pool-r0.5", "pooled", ratio=0.5, tokens=32), 0.40),
+    (system("untrained-pool-r0.5", "untrained-pool", ratio=0.5, tokens=32), 0.40),
 ]
 PAIRS = [
     ("shapley", "teacher"),
@@ -34,7 +34,7 @@ QUICK = Bootstrap(resamples=100)
 
 
 def scores(questions=60):
-    """Per-question scores: a system answers rightly the questions easy enough for it."""
+    """Per-question scores: a system answers the questions correctly that are easy enough for it."""
     rng = np.random.default_rng(0)
     rows = []
     for benchmark in BENCHMARKS:
@@ -98,7 +98,7 @@ def curves():
     return distill, pd.concat(sft), pd.concat(sampling)
 
 
-def account(kept):
+def audited(kept):
     return {
         "sources": {
             f"rendered family={family}": {
@@ -121,11 +121,11 @@ def example():
     scored = scores()
     distill, sft, sampling = curves()
     cells, gaps = grid()
-    return Inputs(
+    return ReportData(
         facts={
             "scale": "tiny, rendered documents, charts and infographics",
             "compressor": "cnn",
-            "removed": "50 % (64 to 32 visual tokens a tile)",
+            "removed": "50 % (64 to 32 visual tokens per tile)",
             "seed": 0,
             "commit": "0123abc",
         },
@@ -140,9 +140,9 @@ def example():
         kinds=summary.summarise(scored, by=["kind"], bootstrap=QUICK),
         grid=cells,
         grid_differences=gaps,
-        rules=pd.DataFrame(
+        methods=pd.DataFrame(
             {
-                "rule": ["shapley", "uniform"],
+                "method": ["shapley", "uniform"],
                 "utility": [71.0, 69.5],
                 "system": ["shapley", "uniform"],
             }
@@ -173,8 +173,8 @@ def example():
             }
         ),
         audit={
-            "corpus": {"align": account(800), "instruct": account(500), "val": account(40)},
-            "benchmarks": {name: account(60) for name in BENCHMARKS},
+            "corpus": {"align": audited(800), "instruct": audited(500), "val": audited(40)},
+            "benchmarks": {name: audited(60) for name in BENCHMARKS},
         },
         acceptance=pd.DataFrame(
             {
@@ -193,5 +193,5 @@ def example():
 
 
 @pytest.fixture(scope="session")
-def inputs():
+def report():
     return example()

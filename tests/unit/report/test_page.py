@@ -1,4 +1,4 @@
-"""The page stands alone, and says what the inputs say."""
+"""The page stands alone, and says what the report say."""
 
 import re
 from dataclasses import replace
@@ -14,19 +14,19 @@ from fcotvl.report.plots import all_plots, shapley
 from fcotvl.report.tables import all_tables
 
 OPTIONAL = (
-    *("kinds", "grid", "grid_differences", "rules", "shapley", "gaps", "speed", "audit"),
+    *("kinds", "grid", "grid_differences", "methods", "shapley", "gaps", "speed", "audit"),
     *("acceptance", "distill", "sft", "sampling"),
 )
 
 
 @pytest.fixture(scope="session")
-def page(inputs):
-    return render_page(inputs, all_tables(inputs))
+def page(report):
+    return render_page(report, all_tables(report))
 
 
 @pytest.fixture(scope="session")
-def plots(inputs):
-    return all_plots(inputs)
+def plots(report):
+    return all_plots(report)
 
 
 class Elements(HTMLParser):
@@ -75,13 +75,13 @@ def test_every_link_of_the_page_has_its_target(page):
     assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(found.ids)
 
 
-def test_the_header_says_what_was_run(inputs, page):
-    for name, value in inputs.facts.items():
+def test_the_header_says_what_was_run(report, page):
+    for name, value in report.facts.items():
         assert f"<dt>{name}</dt><dd>{value}</dd>" in page
 
 
-def test_every_table_and_plot_is_on_the_page(inputs, page, plots):
-    for table in all_tables(inputs):
+def test_every_table_and_plot_is_on_the_page(report, page, plots):
+    for table in all_tables(report):
         assert f'id="table-{table.name}"' in page
     assert page.count("<svg role=") == len(plots) == 7
 
@@ -92,9 +92,9 @@ def test_every_verdict_is_on_the_page(page):
     assert "75.04" in page
 
 
-def test_text_from_data_is_escaped(inputs):
+def test_text_from_data_is_escaped(report):
     facts = {"scale": "<script>alert(1)</script>"}
-    bare = replace(inputs, facts=facts, params="a < b & c", **dict.fromkeys(OPTIONAL))
+    bare = replace(report, facts=facts, params="a < b & c", **dict.fromkeys(OPTIONAL))
     text = render_page(bare, [])
     assert "<script>alert" not in text
     assert "a &lt; b &amp; c" in text
@@ -124,14 +124,14 @@ def test_an_interval_that_rounding_puts_beside_its_value_can_be_drawn():
     assert "<svg" in shapley(table).svg
 
 
-def test_a_run_where_nothing_is_right_still_has_a_page(inputs):
-    zeros = inputs.scores.assign(score=0.0, low=0.0, high=0.0)
-    nothing = inputs.retention.assign(retention=np.nan, low=np.nan, high=np.nan)
+def test_a_run_without_a_correct_answer_still_has_a_page(report):
+    zeros = report.scores.assign(score=0.0, low=0.0, high=0.0)
+    nothing = report.retention.assign(retention=np.nan, low=np.nan, high=np.nan)
     bare = replace(
-        inputs,
+        report,
         scores=zeros,
         retention=nothing,
-        differences=inputs.differences.iloc[:0],
+        differences=report.differences.iloc[:0],
         **dict.fromkeys(OPTIONAL),
     )
     text = render_page(bare, all_tables(bare))
@@ -140,11 +140,11 @@ def test_a_run_where_nothing_is_right_still_has_a_page(inputs):
     assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
 
 
-def test_metrics_are_those_of_the_headline_student(inputs):
-    found = metrics(inputs)
+def test_metrics_are_those_of_the_headline_student(report):
+    found = metrics(report)
     assert list(found) == ["docvqa", "chartqa", "infovqa"]
     assert list(found["chartqa"]) == ["direct", "cot"]
-    table = inputs.scores.query(
+    table = report.scores.query(
         "system == 'shapley' and benchmark == 'chartqa' and prompt == 'cot' and headline"
     ).iloc[0]
     measures = found["chartqa"]["cot"]

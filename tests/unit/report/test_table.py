@@ -36,7 +36,7 @@ def test_numbers_and_counts_are_short():
     assert (count([200, 200]), count([150, 200])) == ("200", "150-200")
 
 
-def test_markdown_has_title_note_and_one_line_a_row():
+def test_markdown_has_title_note_and_one_line_per_row():
     lines = render(TABLE)["md"].splitlines()
     assert lines[0] == "**Speed & cost.** 50 % of x_y."
     assert len(lines) == 6

@@ -1,4 +1,4 @@
-"""The teacher that is shipped: it loads everywhere, and does what its card says."""
+"""The bundled teacher loads everywhere and scores as its card says."""
 
 import pytest
 import torch
@@ -12,20 +12,19 @@ from fcotvl.toy.render import FAMILIES, render
 from tests.support.imports import ROOT
 
 TEACHER = ROOT / "teachers/tiny"
-MOST = 20e6
-"""Bytes."""
+MAX_BYTES = 20e6
 
 
 def test_it_is_small():
-    assert sum(file.stat().st_size for file in TEACHER.iterdir()) < MOST
+    assert sum(file.stat().st_size for file in TEACHER.iterdir()) < MAX_BYTES
 
 
 def test_it_loads_by_name_and_in_stock_transformers_with_the_same_logits():
     by_name = AutoModelForImageTextToText.from_pretrained(TEACHER)
     stock = InternVLForConditionalGeneration.from_pretrained(TEACHER)
-    drawn = render("chart", "test", 0, seed=1)
+    rendered = render("chart", "test", 0, seed=1)
     processor = load_processor(TEACHER)
-    inputs = processor(images=[drawn.image], text=[processor.render("Read the text.")])
+    inputs = processor(images=[rendered.image], text=[processor.render("Read the text.")])
     inputs.pop("num_tiles", None)
     with torch.no_grad():
         logits = [model(**inputs).logits for model in (by_name, stock)]
@@ -34,7 +33,7 @@ def test_it_loads_by_name_and_in_stock_transformers_with_the_same_logits():
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory) -> dict[tuple[str, str], float]:
-    """Exact match by family and exam, on the first pictures that the card is about."""
+    """Exact match by family and setting, on the first of the card's pictures."""
     table = tmp_path_factory.mktemp("card") / "card.md"
     card.run(params.load(scale="tiny"), teacher=TEACHER, card=table, pictures="60")
     rows = [line.strip("| ").split("|") for line in table.read_text().splitlines()[2:]]
@@ -45,7 +44,7 @@ def scores(tmp_path_factory) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_it_reads_finds_and_reasons(scores, family):
+def test_it_reads_looks_up_and_reasons(scores, family):
     extractive = scores[family, "extractive, direct"]
     assert extractive >= 0.7
     assert scores[family, "reasoning, CoT"] >= 0.45

@@ -14,7 +14,8 @@ from tests.support.imports import ROOT
 def study(tmp_path, monkeypatch):
     """A folder with this project's params, where a value can be changed."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "workflow/scales", tmp_path / "workflow/scales")
+    for folder in ("workflow/scales", "workflow/mixes"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "data/raw").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
 
@@ -43,8 +44,8 @@ def test_a_hub_model_cannot_be_trained_from_nothing(study, tmp_path):
         check.run(params.load(), output=tmp_path / "check.txt")
 
 
-def test_every_scale_is_checked_whatever_the_current_one(study, tmp_path):
-    scale = tmp_path / "workflow/scales/local.yaml"
-    scale.write_text(scale.read_text().replace("reader: funsd", "reader: fund"))
-    with pytest.raises(ParamsError, match=r"local.yaml.*fund"):
+def test_every_mix_is_checked_whatever_the_current_one(study, tmp_path):
+    mix = tmp_path / "workflow/mixes/local.yaml"
+    mix.write_text(mix.read_text().replace("reader: funsd", "reader: fund"))
+    with pytest.raises(ParamsError, match=r"local.yaml: no reader 'fund'; did you mean funsd"):
         check.run(params.load(), output=tmp_path / "check.txt")

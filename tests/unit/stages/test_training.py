@@ -13,16 +13,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from fcotvl.compress.checkpoints import read_trained
-from fcotvl.compress.tile_complexity import detail
-from fcotvl.core import config as params_module
-from fcotvl.core.errors import ParamsError
+from fcotvl.compress.checkpoints import read_student_tensors
+from fcotvl.compress.tile_complexity import tile_complexity
+from fcotvl.core import config
+from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import generate
 from fcotvl.stages import distill, merge, predict, rscot, sft, speed
 from fcotvl.train import loop, resampling
-from fcotvl.train.resampling import Row, Settings, windows
-from fcotvl.train.rscot import Sampled, write_rationales
+from fcotvl.train.resampling import LossRow, windows
+from fcotvl.train.rscot import SamplingResult, write_rationales
 from tests.support import corpora, models
 
 STUDY = Path(__file__).parents[3] / "params.yaml"
@@ -34,7 +34,9 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     corpus = corpora.write(folder / "corpus")
     rationales = [
-        Sampled(f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, [f"So\nAnswer: {i}"])
+        SamplingResult(
+            f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, [f"So\nAnswer: {i}"]
+        )
         for i in range(6)
     ]
     write_rationales(folder / "rationales.parquet", rationales)
@@ -47,11 +49,11 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study():
-    return params_module.load(STUDY, scale="smoke")
+    return config.load(STUDY, scale="smoke")
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def own_scratch_folder(tmp_path, monkeypatch):
     """Resume state goes into the test's own folder, after every step."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
@@ -130,8 +132,8 @@ def pool(study, inputs, student, tmp_path_factory):
         )
 
 
-def test_distill_writes_what_learned_and_its_losses(study, student):
-    tensors, trained = read_trained(student)
+def test_distill_writes_what_was_trained_and_its_losses(study, student):
+    tensors, trained = read_student_tensors(student)
     assert (trained.stage, trained.compressor, trained.ratio) == ("distill", "cnn", 0.5)
     assert all("compressor" in name or "multi_modal_projector" in name for name in tensors)
     table = pd.read_csv(student.parent / "distill.csv")
@@ -166,7 +168,7 @@ def test_distill_does_not_resume_from_another_setting(study, inputs, student, tm
 def test_sft_keeps_a_pool_of_checkpoints(study, pool):
     names = sorted(path.name for path in pool.checkpoints.iterdir())
     assert names == ["step-00002.safetensors", "step-00004.safetensors"]
-    tensors, trained = read_trained(pool.checkpoints / "step-00004.safetensors")
+    tensors, trained = read_student_tensors(pool.checkpoints / "step-00004.safetensors")
     assert trained.stage == "sft"
     assert not any("vision_tower" in name for name in tensors)
     for part in ("compressor", "multi_modal_projector", "language_model"):
@@ -178,9 +180,9 @@ def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
     sampling = pd.read_csv(pool.folder / "sampling.csv")
     assert set(losses.groupby("step")["n"].sum()) == {study.scale_config.sft.batch_size}
     first = sampling[sampling["step"] == 1].set_index("dataset")["weight"].to_dict()
-    rows = [Row(**row) for row in losses[losses["step"] <= 2].to_dict("records")]
-    weigh = resampling.rule(study.recipes[study.recipe].resampling)
-    expected = weigh(first, windows(rows, 2), Settings(**study.resampling.model_dump()))
+    rows = [LossRow(**row) for row in losses[losses["step"] <= 2].to_dict("records")]
+    weigh = resampling.get(study.recipes[study.recipe].resampling)
+    expected = weigh(first, windows(rows, 2), study.resampling)
     second = sampling[sampling["step"] == 3].set_index("dataset")["weight"].to_dict()
     assert second == pytest.approx(expected, abs=1e-5)
     assert second != first
@@ -193,6 +195,27 @@ def test_sft_stopped_and_run_again_writes_the_same_bytes(study, inputs, pool, tm
         run_sft(study, inputs, pool.student, out)
     run_sft(study, inputs, pool.student, out)
     assert digests(out) == {k: v for k, v in digests(pool.folder).items() if not k.startswith(".")}
+
+
+def test_sft_publishes_only_the_due_checkpoints(study, inputs, pool, tmp_path):
+    """A kill while a checkpoint is saved leaves a temporary folder beside it."""
+    with stopped(loop, "_step", 3):
+        run_sft(study, inputs, pool.student, tmp_path / "out")
+    (scratch,) = (tmp_path / ".scratch").iterdir()
+    (scratch / ".step-00004.safetensors.x1").mkdir()
+    (scratch / "step-00003.safetensors").touch()
+    run_sft(study, inputs, pool.student, tmp_path / "out")
+    assert digests(tmp_path / "out/checkpoints") == digests(pool.checkpoints)
+
+
+def test_sft_fails_if_a_checkpoint_is_missing(study, inputs, pool, tmp_path):
+    with stopped(loop, "_step", 3):
+        run_sft(study, inputs, pool.student, tmp_path / "out")
+    (checkpoint,) = tmp_path.glob(".scratch/*/step-*.safetensors")
+    checkpoint.unlink()
+    with pytest.raises(CheckpointError, match=r"step-00002\.safetensors is missing; delete"):
+        run_sft(study, inputs, pool.student, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_few_steps_for_the_checkpoints_is_one_line():
@@ -208,8 +231,8 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     assert set(sizes.index) == {"", "step-00002", "step-00004", "step-00002+step-00004"}
     assert set(sizes) == {study.scale_config.merge.questions}
     account = json.loads((tmp_path / "out/weights.json").read_text())
-    for rule, found in account["rules"].items():
-        assert sum(found["weights"].values()) == pytest.approx(1), rule
+    for method, found in account["methods"].items():
+        assert sum(found["weights"].values()) == pytest.approx(1), method
     merged = tmp_path / "out/merged"
     headline = study.recipes[study.recipe].merge
     files = {path.stem for path in merged.iterdir()}
@@ -237,18 +260,20 @@ def test_a_mean_budget_goes_through_all_stages(study, inputs, tmp_path, caplog):
     study = study.model_copy(update={"compressor": "adaptive"})
     with caplog.at_level("INFO"):
         student = run_distill(study, inputs, tmp_path)
-    _, trained = read_trained(student)
+    _, trained = read_student_tensors(student)
     images = models.processor().image_processor
     pictures = [record.decode() for record in read_records(inputs.corpus / "align")]
     tiles = images(pictures, max_tiles=study.scale_config.model.max_tiles)["pixel_values"]
-    below = sum(detail(tile) < trained.options["threshold"] for tile in tiles)
+    below = sum(tile_complexity(tile) < trained.options["threshold"] for tile in tiles)
     assert below == len(tiles) / 2
     assert "of corpus/val on average (n = 12 tiles; the budget is 0.5)" in caplog.text
 
     run_sft(study, inputs, student, tmp_path)
     pool = SimpleNamespace(student=student, checkpoints=tmp_path / "checkpoints")
     run_merge(study, inputs, pool, tmp_path)
-    assert read_trained(tmp_path / "merged/merged.safetensors")[1].options == trained.options
+    assert (
+        read_student_tensors(tmp_path / "merged/merged.safetensors")[1].options == trained.options
+    )
 
     for name in study.mix_config.benchmarks:
         shutil.copytree(inputs.corpus / "val", tmp_path / "benchmarks" / name)
@@ -273,7 +298,7 @@ def run_rscot(study, inputs, out):
     )
 
 
-def test_rscot_with_a_teacher_that_is_never_right_says_so(study, inputs, tmp_path, caplog):
+def test_rscot_warns_if_the_teacher_is_never_right(study, inputs, tmp_path, caplog):
     run_rscot(study, inputs, tmp_path / "out")
     assert "direct answers only" in caplog.text
     assert pq.read_table(tmp_path / "out/rationales.parquet").num_rows == 0
@@ -284,15 +309,15 @@ def test_rscot_with_a_teacher_that_is_never_right_says_so(study, inputs, tmp_pat
 
 
 def test_rscot_keeps_what_ends_right_and_resumes(study, inputs, tmp_path, monkeypatch):
-    def knowing(_model, _processor, queries, *, samples, **_):
-        """Says that the value is 4, in as many words as there are samples."""
+    def replies_of_four(_model, _processor, queries, *, samples, **_):
+        """Every reply gives the value 4, each sample in other words."""
         asked.extend(query.prompt for query in queries)
         return [[f"{'so ' * i}\nAnswer: 4" for i in range(samples)] for _ in queries]
 
     asked: list[str] = []
-    monkeypatch.setattr(rscot, "sample", knowing)
+    monkeypatch.setattr(rscot, "sample", replies_of_four)
     monkeypatch.setattr(rscot, "CHUNK", 5)
-    with stopped(rscot, "select", 7):
+    with stopped(rscot, "keep_correct", 7):
         run_rscot(study, inputs, tmp_path / "out")
     assert len(asked) == 10
     run_rscot(study, inputs, tmp_path / "out")
@@ -302,4 +327,4 @@ def test_rscot_keeps_what_ends_right_and_resumes(study, inputs, tmp_path, monkey
     assert {row["record_id"] for row in rows} <= {"instruct-2", "instruct-4"}
     assert all(row["rationale"].startswith("so") for row in rows)
     per_question = pd.DataFrame(rows).groupby("question_id").size()
-    assert set(per_question) == {study.rscot.cap}
+    assert set(per_question) == {study.rscot.max_per_question}

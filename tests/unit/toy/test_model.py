@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcotvl.internvl.chat_templates import IMAGE_TOKEN, SPECIAL_TOKENS
-from fcotvl.toy.model import build_tiny, build_tokenizer, sincos, tiny_config
+from fcotvl.toy.model import build_tiny, build_tokenizer, sincos
 
 TEXTS = ["What is the value of Oats? Answer briefly.", "Oats 45, Rice 52. 45 + 52 = 97"] * 20
 TOKENIZER = build_tokenizer(TEXTS, vocab_size=400)
@@ -43,7 +43,7 @@ def test_special_tokens_are_single_and_survive_saving(tmp_path):
 
 @pytest.fixture(scope="module")
 def model():
-    return build_tiny(tiny_config(TOKENIZER), seed=0)
+    return build_tiny(TOKENIZER, seed=0)
 
 
 def test_a_tile_becomes_64_visual_tokens(model):
@@ -55,7 +55,7 @@ def test_a_tile_becomes_64_visual_tokens(model):
 def test_the_same_seed_gives_the_same_model_and_leaves_the_global_generator_alone(model):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    again = build_tiny(tiny_config(TOKENIZER), seed=0)
+    again = build_tiny(TOKENIZER, seed=0)
     assert torch.equal(before, torch.get_rng_state())
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, again.get_parameter(name))

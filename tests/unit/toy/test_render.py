@@ -1,57 +1,57 @@
-"""The renderer: what it draws, what it asks, and what it never shares."""
+"""The renderer: pictures, questions, facts and splits."""
 
 import pytest
 from PIL import ImageDraw
 
-from fcotvl.toy.render import FAMILIES, FULL, LAYOUTS, SPLITS, render
+from fcotvl.toy.render import FAMILIES, LAYOUTS, MAX_FACTS, SPLITS, render
 from fcotvl.toy.render.canvas import FACES, ROW
-from fcotvl.toy.render.practice import CHARACTERS, practice
-from fcotvl.toy.render.table import Fact, bucket, canonical
+from fcotvl.toy.render.practice import CHARACTERS, practice_page
+from fcotvl.toy.render.table import Fact, canonical, split_bucket
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def renders(request):
+def rendered(request):
     return [render(request.param, "val", index, seed=3) for index in range(40)]
 
 
-def test_a_picture_has_at_least_two_questions_of_each_kind(renders):
-    for drawn in renders:
+def test_a_picture_has_at_least_two_questions_of_each_kind(rendered):
+    for drawn in rendered:
         kinds = [turn.kind for turn in drawn.turns]
         assert kinds[0] == "transcribe"
         assert kinds.count("extractive") >= 2
         assert kinds.count("reason") >= 2
 
 
-def test_every_extractive_answer_is_drawn(renders):
-    for drawn in renders:
+def test_every_extractive_answer_is_drawn(rendered):
+    for drawn in rendered:
         for turn in drawn.turns:
             if turn.kind == "extractive":
                 assert turn.answers[0] in drawn.text
 
 
-def test_the_transcription_holds_every_drawn_character(renders):
-    for drawn in renders:
+def test_the_transcription_holds_every_drawn_character(rendered):
+    for drawn in rendered:
         drawn_characters = sorted(glyph.char for glyph in drawn.glyphs)
         assert drawn_characters == sorted(drawn.text.replace(" ", "").replace("\n", ""))
         assert drawn.turns[0].answers == (drawn.text,)
 
 
-def test_every_character_lies_in_the_picture_and_clear_of_row_borders(renders):
-    for drawn in renders:
+def test_every_character_lies_in_the_picture_and_clear_of_row_borders(rendered):
+    for drawn in rendered:
         for glyph in drawn.glyphs:
             assert 0 < glyph.x < 224
             assert 4 <= glyph.y % ROW <= 10
             assert glyph.char in CHARACTERS
 
 
-def test_rationales_end_in_the_answer(renders):
-    for drawn in renders:
+def test_rationales_end_in_the_answer(rendered):
+    for drawn in rendered:
         for turn in drawn.turns[1:]:
             assert turn.rationale.endswith(turn.answers[0])
 
 
-def test_turn_ids_are_unique(renders):
-    ids = [turn.id for drawn in renders for turn in drawn.turns]
+def test_turn_ids_are_unique(rendered):
+    ids = [turn.id for drawn in rendered for turn in drawn.turns]
     assert len(set(ids)) == len(ids)
 
 
@@ -65,7 +65,7 @@ def test_a_family_has_at_least_four_layouts_and_uses_them_all(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_some_pictures_hold_a_dozen_values(family):
     tables = [render(family, "train", index, seed=0).table for index in range(60)]
-    assert max(table.count("\n") + 1 for table in tables) == FULL
+    assert max(table.count("\n") + 1 for table in tables) == MAX_FACTS
 
 
 def test_there_are_at_least_two_faces():
@@ -109,11 +109,11 @@ def test_splits_partition_the_buckets():
 
 def test_the_bucket_ignores_the_order_of_facts():
     facts = [Fact("Oats", "45", 45), Fact("Rice", "52", 52)]
-    assert bucket(facts) == bucket(facts[::-1])
+    assert split_bucket(facts) == split_bucket(facts[::-1])
     assert canonical(facts) == "Oats=45\nRice=52"
 
 
 def test_a_practice_page_is_full_of_characters_and_repeats():
-    page, again = practice(4, seed=0), practice(4, seed=0)
+    page, again = practice_page(4, seed=0), practice_page(4, seed=0)
     assert len(page.glyphs) > 30
     assert page.image.tobytes() == again.image.tobytes()

@@ -38,12 +38,12 @@ def test_reasoning_answers_follow_from_the_table(family):
         drawn = render(family, "test", index, seed=2, reason=5)
         for turn in drawn.turns:
             if turn.kind == "reason":
-                wanted = solve(turn.question, numeric(drawn.table))
+                expected = solve(turn.question, numeric(drawn.table))
                 given = turn.answers[0]
-                if isinstance(wanted, str):
-                    assert given == wanted
+                if isinstance(expected, str):
+                    assert given == expected
                 else:
-                    assert number(given) == pytest.approx(wanted)
+                    assert number(given) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

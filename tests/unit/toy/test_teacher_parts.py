@@ -1,7 +1,8 @@
-"""The parts of the teacher's recipe: targets, packing, losses, optimizer and resume."""
+"""Parts of the teacher's recipe: samples, chats, batches, losses, optimizer and resuming."""
 
 import re
 from dataclasses import replace
+from itertools import repeat
 from random import Random
 
 import numpy as np
@@ -11,31 +12,33 @@ import torch
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.prompts import reply
 from fcotvl.core.records import Turn
-from fcotvl.toy.model import build_tiny, build_tokenizer, tiny_config
+from fcotvl.internvl.chat_templates import TURN_END
+from fcotvl.toy.model import build_tiny, build_tokenizer
 from fcotvl.toy.render import Glyph, render
-from fcotvl.toy.teacher import pack
-from fcotvl.toy.teacher.data import (
+from fcotvl.toy.teacher import chats
+from fcotvl.toy.teacher.attention_supervision import probe_attention
+from fcotvl.toy.teacher.batch import pack
+from fcotvl.toy.teacher.chats import TINY_PROMPTS, ChatBuilder, SupervisedChat
+from fcotvl.toy.teacher.optim import orthogonalise, warmup_stable_decay
+from fcotvl.toy.teacher.phase import Phase, RunningAccuracy, StepResult, train_phase
+from fcotvl.toy.teacher.recipe import sample_texts
+from fcotvl.toy.teacher.samples import (
     CLASSES,
     SLOTS,
-    Shown,
-    Spot,
-    draw_page,
-    find_spots,
-    gathered,
+    FactLocation,
+    TokenContent,
+    draw_sample,
+    locate_facts,
     patch_characters,
-    shown_words,
     to_characters,
     to_pixels,
+    token_contents,
+    word_patches,
 )
-from fcotvl.toy.teacher.drill import SUMS, calculate, conclude, drills
-from fcotvl.toy.teacher.optim import Optimizers, orthogonalise, warm_decay
-from fcotvl.toy.teacher.oracle import Oracle
-from fcotvl.toy.teacher.pack import END, TINY_PROMPTS, Chat, Packer
-from fcotvl.toy.teacher.pointing import Watched
-from fcotvl.toy.teacher.recipe import sample_texts
-from fcotvl.toy.teacher.state import Progress
-from fcotvl.toy.teacher.text import LOOK_LAYER
-from fcotvl.toy.teacher.vision import contents_loss, project, reading_accuracy, reading_loss
+from fcotvl.toy.teacher.target_embeddings import TargetEmbeddings
+from fcotvl.toy.teacher.text import VALUE_LAYER
+from fcotvl.toy.teacher.text_exercises import SUMS, arithmetic, conclusion, text_exercises
+from fcotvl.toy.teacher.vision import content_loss, project, reading_accuracy, reading_loss
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    return build_tiny(tiny_config(tokenizer), seed=0)
+    return build_tiny(tokenizer, seed=0)
 
 
 def test_characters_fall_into_their_patches_from_left_to_right():
@@ -56,83 +59,85 @@ def test_characters_fall_into_their_patches_from_left_to_right():
     assert (target > 0).sum() == 3
 
 
-def test_words_belong_to_every_visual_token_that_shows_a_part_of_them():
+def test_a_word_is_the_content_of_every_visual_token_that_shows_a_part_of_it():
     glyphs = [Glyph("O", 20.0, 7.0, 0), Glyph("x", 30.0, 7.0, 0), Glyph(":", 36.0, 7.0, 0)]
-    assert shown_words(glyphs) == (Shown(0, "Ox"), Shown(1, "Ox"))
+    assert token_contents(glyphs) == (TokenContent(0, "Ox"), TokenContent(1, "Ox"))
 
 
-def test_a_fact_stands_where_its_value_is_drawn_nearest_to_its_key():
+def test_the_value_nearest_to_its_key_is_located():
     glyphs = [
         Glyph(char, 30.0 * at, 7.0, at) for at, char in enumerate(["3", "O", "3", "R", "4", "5"])
     ]
-    spots = find_spots(glyphs, "O=3\nR=4 5")
-    assert spots[0] in (
-        Spot("O", "3", (1,), (0,), ((0, 2),)),
-        Spot("O", "3", (1,), (2,), ((4, 2),)),
+    facts = locate_facts(glyphs, "O=3\nR=4 5")
+    assert facts[0] in (
+        FactLocation("O", "3", (1,), (0,), ((0, 2),)),
+        FactLocation("O", "3", (1,), (2,), ((4, 2),)),
     )
-    assert spots[1] == Spot("R", "4 5", (3,), (4, 5), ((8, 6), (10, 6)))
-    keys = [shown.key for shown in shown_words(glyphs, spots)]
+    assert facts[1] == FactLocation("R", "4 5", (3,), (4, 5), ((8, 6), (10, 6)))
+    keys = [content.key for content in token_contents(glyphs, facts)]
     assert keys in (["O", "", "", "", "R", "R"], ["", "", "O", "", "R", "R"])
 
 
-def test_patches_of_a_word_look_at_its_first_patches():
+def test_patches_of_a_word_attend_to_its_first_patches():
     glyphs = [Glyph(c, 5.0 + 14 * at, 7.0, 0) for at, c in enumerate("Butter")]
-    assert gathered(glyphs)[5] == (5, 0, 1, 2, 3)
-    assert gathered(glyphs[:2]) == ((0, 0, 1, 1, 1), (1, 0, 1, 1, 1))
+    assert word_patches(glyphs)[5] == (5, 0, 1, 2, 3)
+    assert word_patches(glyphs[:2]) == ((0, 0, 1, 1, 1), (1, 0, 1, 1, 1))
 
 
 @pytest.mark.parametrize("family", ["document", "chart", "infographic"])
-def test_every_fact_of_a_render_is_found_where_it_is_drawn(family):
+def test_every_fact_of_a_render_is_located(family):
     for index in range(40):
         drawn = render(family, "train", index, 1)
-        spots = find_spots(drawn.glyphs, drawn.table)
-        assert [f"{s.key}={s.value}" for s in spots] == drawn.table.splitlines()
-        assert all(len(s.value_at) == len(s.value.replace(" ", "")) for s in spots)
+        facts = locate_facts(drawn.glyphs, drawn.table)
+        assert [f"{fact.key}={fact.value}" for fact in facts] == drawn.table.splitlines()
+        assert all(len(f.value_tokens) == len(f.value.replace(" ", "")) for f in facts)
 
 
-def test_tokens_of_a_reply_point_at_what_shows_them(tokenizer):
-    packer, page = Packer(tokenizer), draw_page(3, 0)
-    shown = {(word.place, char) for word in page.words for char in word.word}
-    asked = {spot.key for spot in page.spots} | {spot.value for spot in page.spots}
-    for turn in page.render.turns:
+def test_attention_targets_of_a_reply_are_the_visual_tokens_that_show_it(tokenizer):
+    builder, sample = ChatBuilder(tokenizer), draw_sample(3, 0)
+    shown = {(content.token, char) for content in sample.contents for char in content.word}
+    names = {f.key for f in sample.facts} | {f.value for f in sample.facts}
+    for turn in sample.rendered.turns:
         for mode in ("direct", "cot") if turn.rationale else ("direct",):
-            chat = packer.chat(turn, mode, page.spots, page.reading)
-            assert chat.points or (turn.kind, mode) == ("reason", "direct")
+            chat = builder.chat(turn, mode, sample.facts, sample.reading_order)
+            assert chat.targets or (turn.kind, mode) == ("reason", "direct")
             whole = chat.prompt + chat.reply
-            for point in chat.points:
-                first = tokenizer.decode([chat.reply[point.at]]).strip()[0]
-                assert (point.look, first) in shown | {(point.look, ":")}
-                if point.asked >= 0:
-                    name = tokenizer.decode([whole[point.asked]]).strip()
-                    assert any(fact.startswith(name) for fact in asked)
+            for target in chat.targets:
+                first = tokenizer.decode([chat.reply[target.position]]).strip()[0]
+                assert (target.visual_token, first) in shown | {(target.visual_token, ":")}
+                if target.name_position >= 0:
+                    name = tokenizer.decode([whole[target.name_position]]).strip()
+                    assert any(known.startswith(name) for known in names)
 
 
-def test_heads_that_look_where_they_should_cost_nothing(tokenizer, model):
-    packer, page = Packer(tokenizer), draw_page(3, 0)
-    packed = packer.pack([[packer.chat(t, "direct", page.spots) for t in page.render.turns[1:4]]])
+def test_the_attention_loss_is_the_cross_entropy_of_the_heads_attention(tokenizer, model):
+    builder, sample = ChatBuilder(tokenizer), draw_sample(3, 0)
+    batch = pack(
+        [[builder.chat(t, "direct", sample.facts) for t in sample.rendered.turns[1:4]]], builder
+    )
     llm = model.model.language_model
-    row, query, look = packed.points[:, :3].unbind(1)
-    with torch.no_grad(), Watched([llm.layers[LOOK_LAYER].self_attn]) as (glance,):
+    row, query, target = batch.targets[:, :3].unbind(1)
+    with torch.no_grad(), probe_attention([llm.layers[VALUE_LAYER].self_attn]) as (probe,):
         llm(
-            input_ids=packed.input_ids,
-            attention_mask=packed.mask,
-            position_ids=packed.position_ids,
+            input_ids=batch.input_ids,
+            attention_mask=batch.mask,
+            position_ids=batch.position_ids,
         )
-        told = glance.cost(row, query, look[:, None].expand(-1, 2), packed.mask)
+        loss = probe.loss(row, query, target[:, None].expand(-1, 2), batch.mask)
     llm.set_attn_implementation("eager")
     with torch.no_grad():
         weights = llm(
-            input_ids=packed.input_ids,
-            attention_mask=packed.mask,
-            position_ids=packed.position_ids,
+            input_ids=batch.input_ids,
+            attention_mask=batch.mask,
+            position_ids=batch.position_ids,
             output_attentions=True,
-        ).attentions[LOOK_LAYER]
+        ).attentions[VALUE_LAYER]
     llm.set_attn_implementation("sdpa")
-    wanted = -weights[row, :2, query, look].log().mean()
-    assert torch.allclose(told, wanted, atol=1e-5)
+    expected = -weights[row, :2, query, target].log().mean()
+    assert torch.allclose(loss, expected, atol=1e-5)
 
 
-def test_contents_that_a_linear_map_finds_cost_nothing():
+def test_contents_that_a_linear_map_finds_have_no_loss():
     table = torch.eye(6)
     head = torch.nn.Linear(6, 6)
     with torch.no_grad():
@@ -140,62 +145,65 @@ def test_contents_that_a_linear_map_finds_cost_nothing():
         head.bias.zero_()
     visual = torch.zeros(1, 64, 6)
     visual[0, 3, 1], visual[0, 9, 4] = 1, 1
-    shown = (torch.tensor([0, 0]), torch.tensor([3, 9]), torch.tensor([1, 4]))
-    cost, share = contents_loss(head, visual, shown, (0, 2, 6))
-    assert cost < 1e-6
-    assert share == 1
+    contents = (torch.tensor([0, 0]), torch.tensor([3, 9]), torch.tensor([1, 4]))
+    loss, accuracy = content_loss(head, visual, contents, (0, 2, 6))
+    assert loss < 1e-6
+    assert accuracy == 1
 
 
 def test_words_are_tokens_and_numbers_are_spelled(tokenizer):
-    packer = Packer(tokenizer)
+    builder = ChatBuilder(tokenizer)
     size = len(tokenizer)
-    (token,) = packer.ids("Jan")
-    page, place, row = packer.contents([[Shown(9, "Jan"), Shown(11, "45", "Jan")]])
-    assert page.tolist() == [0] * 4
-    assert place.tolist() == [9, 11, 11, 11]
+    (token,) = builder.ids("Jan")
+    sample = replace(
+        draw_sample(0, 0), contents=(TokenContent(9, "Jan"), TokenContent(11, "45", "Jan"))
+    )
+    tile, visual_token, row = builder.content_rows([sample])
+    assert tile.tolist() == [0] * 4
+    assert visual_token.tolist() == [9, 11, 11, 11]
     assert row.tolist() == [token, 2 * size + 5, 2 * size + CLASSES + 6, size + token]
 
 
 def test_pixels_are_those_of_the_processor(tokenizer):
-    page = draw_page(0, 0)
+    sample = draw_sample(0, 0)
     processor = FcotvlImageProcessor(tile_size=224, max_tiles=1)
-    wanted = processor(page.render.image, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(to_pixels([page]), wanted, atol=1e-5)
+    expected = processor(sample.rendered.image, return_tensors="pt")["pixel_values"]
+    assert torch.allclose(to_pixels([sample]), expected, atol=1e-5)
 
 
 def test_packed_tokens_are_those_of_the_chat_template(tokenizer):
     processor = FcotvlProcessor(FcotvlImageProcessor(224, 1), tokenizer, image_seq_length=64)
-    packer = Packer(tokenizer)
+    builder = ChatBuilder(tokenizer)
     turn = render("chart", "train", 0, 0).turns[1]
     for mode in ("direct", "cot"):
-        chat = packer.chat(turn, mode)
-        given, labels = processor.encode(TINY_PROMPTS.ask(turn, mode), reply(turn, mode), 1)
-        assert given == packer.prefix + chat.prompt + chat.reply
+        chat = builder.chat(turn, mode)
+        ids, labels = processor.encode(TINY_PROMPTS.ask(turn, mode), reply(turn, mode), 1)
+        assert ids == builder.image_prefix + chat.prompt + chat.reply
         assert [label for label in labels if label >= 0] == chat.reply
 
 
-def test_the_answer_of_a_chain_of_thought_starts_where_it_is_said_to(tokenizer):
-    packer = Packer(tokenizer)
+def test_the_answer_of_a_chain_of_thought_starts_at_its_answer_position(tokenizer):
+    builder = ChatBuilder(tokenizer)
     for turn in render("document", "train", 3, 0).turns[1:]:
-        chat = packer.chat(turn, "cot")
-        answer = tokenizer.decode(chat.reply[chat.answer_at : -1])
+        chat = builder.chat(turn, "cot")
+        answer = tokenizer.decode(chat.reply[chat.answer_position : -1])
         assert answer.strip() == turn.answers[0]
 
 
 def test_packed_turns_do_not_see_each_other(tokenizer, model):
-    packer, llm = Packer(tokenizer), model.model.language_model
-    chats = [packer.chat(turn, "direct") for turn in render("chart", "train", 1, 0).turns[1:4]]
-    packed = packer.pack([chats])
-    start = len(packer.prefix)
-    stop = start + len(chats[0].prompt) + len(chats[0].reply) - 1
+    builder, llm = ChatBuilder(tokenizer), model.model.language_model
+    turns = [builder.chat(turn, "direct") for turn in render("chart", "train", 1, 0).turns[1:4]]
+    batch = pack([turns], builder)
+    start = len(builder.image_prefix)
+    stop = start + len(turns[0].prompt) + len(turns[0].reply) - 1
 
     def hidden(ids):
         with torch.no_grad():
             return llm(
-                input_ids=ids, attention_mask=packed.mask, position_ids=packed.position_ids
+                input_ids=ids, attention_mask=batch.mask, position_ids=batch.position_ids
             ).last_hidden_state[0]
 
-    one, other = packed.input_ids, packed.input_ids.clone()
+    one, other = batch.input_ids, batch.input_ids.clone()
     other[0, start:stop] = 7  # another first turn
     assert torch.equal(hidden(one)[stop:], hidden(other)[stop:])
     assert not torch.equal(hidden(one)[start:stop], hidden(other)[start:stop])
@@ -203,46 +211,49 @@ def test_packed_turns_do_not_see_each_other(tokenizer, model):
     assert not torch.equal(hidden(one)[stop:], hidden(other)[stop:])
 
 
-def test_a_packed_turn_is_read_as_a_lone_one(tokenizer, model):
-    packer, llm = Packer(tokenizer), model.model.language_model
-    chats = [packer.chat(turn, "direct") for turn in render("chart", "train", 1, 0).turns[1:3]]
-    packed = packer.pack([chats])
-    lone = torch.tensor([packer.prefix + chats[1].prompt + chats[1].reply[:-1]])
+def test_a_packed_turn_has_the_hidden_states_of_a_lone_one(tokenizer, model):
+    builder, llm = ChatBuilder(tokenizer), model.model.language_model
+    turns = [builder.chat(turn, "direct") for turn in render("chart", "train", 1, 0).turns[1:3]]
+    batch = pack([turns], builder)
+    lone = torch.tensor([builder.image_prefix + turns[1].prompt + turns[1].reply[:-1]])
     with torch.no_grad():
         together = llm(
-            input_ids=packed.input_ids,
-            attention_mask=packed.mask,
-            position_ids=packed.position_ids,
+            input_ids=batch.input_ids,
+            attention_mask=batch.mask,
+            position_ids=batch.position_ids,
         ).last_hidden_state[0]
         alone = llm(input_ids=lone).last_hidden_state[0]
-    size = len(chats[1].prompt) + len(chats[1].reply) - 1
+    size = len(turns[1].prompt) + len(turns[1].reply) - 1
     assert torch.allclose(together[-size:], alone[-size:], atol=1e-4)
 
 
-def test_a_recital_trains_the_values_and_not_which_key_comes_next(tokenizer):
-    packer = Packer(tokenizer)
-    spots = [Spot("Jan", "45", (0,) * 3, (1, 1)), Spot("Feb", "52", (8,) * 3, (9, 9))]
-    chat = packer.recite(spots, Random(0))
+def test_a_listing_trains_the_values_and_not_the_order_of_keys(tokenizer):
+    builder = ChatBuilder(tokenizer)
+    facts = [
+        FactLocation("Jan", "45", (0,) * 3, (1, 1)),
+        FactLocation("Feb", "52", (8,) * 3, (9, 9)),
+    ]
+    chat = builder.listing(facts, Random(0))
     trained = [t for t, w in zip(chat.reply, chat.weights, strict=True) if w]
     assert tokenizer.decode(trained) in ("4552", "5245")
-    assert sorted(point.look for point in chat.points) == [1, 1, 9, 9]
-    assert tokenizer.decode(chat.reply[chat.answer_at]) in "45"
+    assert sorted(target.visual_token for target in chat.targets) == [1, 1, 9, 9]
+    assert tokenizer.decode(chat.reply[chat.answer_position]) in "45"
 
 
-def test_a_packer_does_not_grow_with_what_it_has_read(tokenizer, monkeypatch):
-    monkeypatch.setattr(pack, "REMEMBERED", 5)
-    packer = Packer(tokenizer)
+def test_the_cache_of_a_builder_does_not_grow_without_bound(tokenizer, monkeypatch):
+    monkeypatch.setattr(chats, "CACHED_TEXTS", 5)
+    builder = ChatBuilder(tokenizer)
     texts = [f"Oats {amount}" for amount in range(30)] * 2
-    assert [tokenizer.decode(packer.ids(text)) for text in texts] == texts
-    assert len(packer._known) <= 5
+    assert [tokenizer.decode(builder.ids(text)) for text in texts] == texts
+    assert len(builder._cache) <= 5
 
 
-def trained(tokenizer, chat: Chat) -> str:
+def trained(tokenizer, chat: SupervisedChat) -> str:
     return tokenizer.decode([t for t, w in zip(chat.reply, chat.weights, strict=True) if w])
 
 
-def test_sums_are_right_and_results_alone_are_trained(tokenizer):
-    chat = calculate(Packer(tokenizer), Random(3))
+def test_sums_are_right_and_only_results_are_trained(tokenizer):
+    chat = arithmetic(ChatBuilder(tokenizer), Random(3))
     text = tokenizer.decode(chat.reply)
     problems = re.findall(r"(\S+) ([+-]) (\S+) = (\S+?)\. ", text)
     assert len(problems) == SUMS
@@ -250,59 +261,73 @@ def test_sums_are_right_and_results_alone_are_trained(tokenizer):
         a, b, c = (float(re.sub(r"[$%k]", "", number)) for number in (left, right, result))
         assert c == pytest.approx(a + b if sign == "+" else a - b)
     assert trained(tokenizer, chat).replace(" ", "") == "".join(p[3] for p in problems)
-    assert tokenizer.decode(chat.reply[chat.answer_at :]).lstrip().startswith(problems[-1][3])
+    assert tokenizer.decode(chat.reply[chat.answer_position :]).lstrip().startswith(problems[-1][3])
 
 
-def test_a_conclusion_is_trained_and_what_it_rests_on_is_given(tokenizer):
+def test_a_conclusion_is_trained_and_the_quoted_values_are_given(tokenizer):
     for seed in range(40):
-        chat = conclude(Packer(tokenizer), Random(seed))
+        chat = conclusion(ChatBuilder(tokenizer), Random(seed))
         given, _, rest = tokenizer.decode(chat.reply).rpartition(trained(tokenizer, chat))
         assert re.fullmatch(r"(\w+ [$]?[\d.]+[%k]?(, |\. ?))+", given)
         assert not rest
-        conclusion, _, answer = trained(tokenizer, chat).removesuffix(END).partition("\nAnswer: ")
-        reached = tokenizer.decode(chat.reply[chat.answer_at :]).lstrip()
+        conclusion_text, _, answer = (
+            trained(tokenizer, chat).removesuffix(TURN_END).partition("\nAnswer: ")
+        )
+        reached = tokenizer.decode(chat.reply[chat.answer_position :]).lstrip()
         assert answer
         assert reached.startswith((answer, answer.lstrip("$")))
         best = {"largest": max, "larger": max, "smallest": min, "smaller": min, "-": max}
-        word = next((word for word in best if f" {word} " in conclusion), None)
+        word = next((word for word in best if f" {word} " in conclusion_text), None)
         words = [*chat.prompt, *chat.reply]
         quotes = [quote.rpartition(" ") for quote in given.strip(" .").split(", ")]
-        keys = [tokenizer.decode(words[p.asked]).strip() for p in chat.points if p.asked >= 0]
+        keys = [
+            tokenizer.decode(words[t.name_position]).strip()
+            for t in chat.targets
+            if t.name_position >= 0
+        ]
         for key, begins in zip(sorted(key for key, _, _ in quotes), sorted(keys), strict=True):
             assert key.startswith(begins)
-        told = [point for point in chat.points if point.quoted >= 0]
-        assert len(told) == (word is not None)
-        for point in told:
+        deciding = [target for target in chat.targets if target.quote_position >= 0]
+        assert len(deciding) == (word is not None)
+        for target in deciding:
             _, _, value = best[word](quotes, key=lambda q: float(q[2].strip("$%k")))
-            assert tokenizer.decode(words[: point.quoted + 1]).endswith(f" {value}")
+            assert tokenizer.decode(words[: target.quote_position + 1]).endswith(f" {value}")
 
 
-def test_drills_hold_both_kinds_at_about_one_length(tokenizer):
-    packer = Packer(tokenizer)
-    rows = drills(packer, Random(0))
-    packed = packer.pack(rows, pictured=False)
-    assert {kind for row in packed.first.tolist() for kind in row} == {0, 7, 8}
-    assert (packed.input_ids > 0).float().mean() > 0.7
-    assert packed.input_ids[0, : len(packer.bare)].tolist() == packer.bare
+def test_text_exercises_hold_both_kinds_in_rows_of_similar_length(tokenizer):
+    builder = ChatBuilder(tokenizer)
+    rows = text_exercises(builder, Random(0))
+    batch = pack(rows, builder, with_picture=False)
+    assert {kind for row in batch.answer_kind.tolist() for kind in row} == {0, 7, 8}
+    assert (batch.input_ids > 0).float().mean() > 0.7
+    assert batch.input_ids[0, : len(builder.text_prefix)].tolist() == builder.text_prefix
 
 
-def test_a_listed_fact_is_named_by_the_question_or_by_the_one_before(tokenizer):
-    packer = Packer(tokenizer)
-    spots = [Spot("Oats", "45", (0,) * 4, (1, 1)), Spot("Rice", "52", (8,) * 4, (9, 9))]
+def test_a_quoted_fact_is_named_by_the_question_or_by_the_fact_before(tokenizer):
+    builder = ChatBuilder(tokenizer)
+    facts = [
+        FactLocation("Oats", "45", (0,) * 4, (1, 1)),
+        FactLocation("Rice", "52", (8,) * 4, (9, 9)),
+    ]
     listed = Turn("", "Which has the largest value?", ("Rice",), "reason", "Oats 45, Rice 52. The")
-    named = replace(listed, question="Which is larger, Rice or Oats?")
-    for turn, wanted in ((listed, [None, "Oats"]), (named, ["Oats", "Rice"])):
-        chat = packer.chat(turn, "cot", spots)
+    comparison = replace(listed, question="Which is larger, Rice or Oats?")
+    for turn, expected in ((listed, [None, "Oats"]), (comparison, ["Oats", "Rice"])):
+        chat = builder.chat(turn, "cot", facts)
         words = [*chat.prompt, *chat.reply]
-        keys = [p for p in chat.points if tokenizer.decode(chat.reply[p.at]) in ("Oats", "Rice")]
-        assert [p.look for p in keys] == [0, 8]
-        asked = [tokenizer.decode(words[p.asked]).strip() if p.asked >= 0 else None for p in keys]
-        assert asked == wanted
-        if turn is named:
-            assert all(p.asked < len(chat.prompt) for p in keys)
+        keys = [
+            target
+            for target in chat.targets
+            if tokenizer.decode(chat.reply[target.position]) in ("Oats", "Rice")
+        ]
+        assert [target.visual_token for target in keys] == [0, 8]
+        named = [target.name_position for target in keys]
+        names = [tokenizer.decode(words[at]).strip() if at >= 0 else None for at in named]
+        assert names == expected
+        if turn is comparison:
+            assert all(at < len(chat.prompt) for at in named)
 
 
-def test_visual_tokens_come_in_the_oracles_order(model):
+def test_visual_tokens_are_in_the_order_of_target_embeddings(model):
     features = torch.zeros(1, 256, model.config.vision_config.hidden_size)
     with torch.no_grad():
         empty = project(model, features)
@@ -311,20 +336,20 @@ def test_visual_tokens_come_in_the_oracles_order(model):
     assert moved.tolist() == [1 * 8 + 2]
 
 
-def test_the_oracle_adds_letters_and_contents_where_they_stand():
-    oracle = Oracle(torch.randn(10, 8))
+def test_target_embeddings_add_letters_and_contents_of_each_token():
+    targets = TargetEmbeddings(torch.randn(10, 8))
     characters = torch.zeros(1, 256, SLOTS, dtype=torch.long)
     none = tuple(torch.zeros(0, dtype=torch.long) for _ in range(3))
     word = (torch.tensor([0]), torch.tensor([63]), torch.tensor([4]))
-    blank = oracle(characters, none)
-    assert torch.allclose(blank[0], oracle.place)
-    assert torch.allclose(oracle(characters, word)[0, 63] - blank[0, 63], oracle.table[4])
+    blank = targets(characters, none)
+    assert torch.allclose(blank[0], targets.positions)
+    assert torch.allclose(targets(characters, word)[0, 63] - blank[0, 63], targets.table[4])
     characters[0, 0, 0] = 3
-    assert not torch.equal(oracle(characters, none)[0, 0], blank[0, 0])
+    assert not torch.equal(targets(characters, none)[0, 0], blank[0, 0])
 
 
-def test_perfect_reading_costs_nothing_and_counts_as_right():
-    target = to_characters([draw_page(1, 0)])
+def test_perfect_reading_has_no_loss_and_full_accuracy():
+    target = to_characters([draw_sample(1, 0)])
     logits = 50 * torch.nn.functional.one_hot(target, CLASSES).float()
     assert reading_loss(logits, target) < 1e-6
     assert reading_accuracy(logits, target) == 1
@@ -339,27 +364,41 @@ def test_orthogonalised_matrices_have_singular_values_near_one():
 
 
 def test_the_learning_rate_rises_stays_and_falls():
-    rates = [warm_decay(step, 1000, 1.0) for step in range(1000)]
+    rates = [warmup_stable_decay(step, 1000, 1.0) for step in range(1000)]
     assert rates[0] < rates[50] < rates[99] == rates[500] == 1.0
     assert rates[999] == pytest.approx(0.05)
 
 
-def _steps(folder, stops):
+def _train(folder, stops):
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.LayerNorm(6))
+    steps = []
     for stop in stops:
-        optimizers = Optimizers([module])
-        progress = Progress(folder, {"module": module}, every_s=0.0)
-        for step in progress.steps(optimizers, 9, 0.01):
-            if step == stop:
-                break  # killed in the midst of it
-            source = torch.Generator().manual_seed(step)
-            loss = module(torch.randn(4, 6, generator=source)).square().mul(torch.arange(6.0)).sum()
-            loss.backward()
-    assert progress.done == 9
+
+        def step(_, number, stop=stop):
+            if number == stop:
+                raise KeyboardInterrupt
+            steps.append(number)
+            source = torch.Generator().manual_seed(number)
+            output = module(torch.randn(4, 6, generator=source))
+            return StepResult(output.square().mul(torch.arange(6.0)).sum(), {"all": (1.0, 2)}, {})
+
+        phase = Phase("test", {"module": module}, step, lambda _: repeat([]), 9, 0.01)
+        try:
+            train_phase(phase, module, folder, save_seconds=0.0)
+        except KeyboardInterrupt:
+            assert stop is not None
+    assert steps == list(range(9))
     return np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
-    whole, pieces = _steps(tmp_path / "a", [None]), _steps(tmp_path / "b", [4, None])
-    assert np.array_equal(whole, pieces)
+def test_a_resumed_phase_ends_where_an_uninterrupted_one_does(tmp_path):
+    uninterrupted, resumed = _train(tmp_path / "a", [None]), _train(tmp_path / "b", [4, None])
+    assert np.array_equal(uninterrupted, resumed)
+
+
+def test_the_running_accuracy_moves_slowly():
+    accuracy = RunningAccuracy()
+    accuracy.add({"sums": (3.0, 4)})
+    accuracy.add({"sums": (0.0, 4), "reading": (1.0, 1)})
+    assert accuracy.rates == {"sums": pytest.approx(0.98 * 0.75), "reading": 1.0}

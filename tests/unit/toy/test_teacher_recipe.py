@@ -1,4 +1,4 @@
-"""The whole recipe in miniature: every phase, resume, and a checkpoint that loads everywhere."""
+"""The whole recipe in miniature: every phase, resuming, and a checkpoint that loads everywhere."""
 
 import json
 from dataclasses import replace
@@ -8,9 +8,11 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import load_processor, load_teacher
-from fcotvl.toy.teacher.recipe import SMOKE, save_teacher, train_teacher
+from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
 
-BUDGET = replace(SMOKE, vision_steps=2, text_steps=4, join_steps=2)
+BUDGET = TeacherBudget(
+    vision_steps=2, text_steps=4, joint_steps=2, pages=4, chats=2, sample_pictures=40
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +23,18 @@ def trained(tmp_path_factory):
 
 def test_a_finished_recipe_is_not_trained_again(trained, caplog):
     scratch, model, _ = trained
-    times = [path.read_text() for path in sorted(scratch.glob("*/progress.json"))]
-    assert all(json.loads(text)["seconds"] > 0 for text in times)
+    logs = [path.read_text() for path in sorted(scratch.glob("*/log.json"))]
+    assert len(logs) == 3
+    assert all(json.loads(text)[-1]["seconds"] > 0 for text in logs)
     again, _ = train_teacher(BUDGET, seed=1, scratch=scratch)
-    assert "reading ends" not in caplog.text
-    assert [path.read_text() for path in sorted(scratch.glob("*/progress.json"))] == times
+    assert "accuracy ends" not in caplog.text
+    assert [path.read_text() for path in sorted(scratch.glob("*/log.json"))] == logs
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, again.get_parameter(name)), name
 
 
 def test_the_recipe_depends_on_its_seed_alone(trained, tmp_path):
-    torch.manual_seed(99)  # none of the recipe's chance may come from here
+    torch.manual_seed(99)  # the recipe must not use the global generator
     again, _ = train_teacher(BUDGET, seed=1, scratch=tmp_path)
     for name, parameter in trained[1].named_parameters():
         assert torch.equal(parameter, again.get_parameter(name)), name
@@ -39,10 +42,10 @@ def test_the_recipe_depends_on_its_seed_alone(trained, tmp_path):
 
 def test_every_part_has_learned(trained):
     _, model, tokenizer = trained
-    from_nothing = replace(BUDGET, vision_steps=0, text_steps=0, join_steps=0)
+    untrained = replace(BUDGET, vision_steps=0, text_steps=0, joint_steps=0)
     assert len(tokenizer) > 256
-    scratch = trained[0] / "nothing"
-    fresh, _ = train_teacher(from_nothing, seed=1, scratch=scratch)
+    scratch = trained[0] / "untrained"
+    fresh, _ = train_teacher(untrained, seed=1, scratch=scratch)
     for part in ("vision_tower", "multi_modal_projector", "language_model"):
         ours, theirs = (getattr(m.model, part).parameters() for m in (model, fresh))
         assert any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)), part

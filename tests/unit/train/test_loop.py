@@ -7,7 +7,8 @@ from torch import nn
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
-from fcotvl.train.loop import learning_rate, train
+from fcotvl.train import loop
+from fcotvl.train.loop import train
 
 OPTIM = OptimParams(steps=9, batch_size=4, lr=0.05, warmup=0.2, weight_decay=0.01)
 
@@ -42,7 +43,7 @@ class Task:
         self.stop_at = stop_at
         self.seen = []
 
-    def draw(self, step, log):
+    def sample_items(self, step, log):
         if step == self.stop_at:
             raise KeyboardInterrupt
         assert len(log) == step - 1
@@ -55,7 +56,7 @@ class Task:
         assert len(sums["loss"]) == len(items)
         return [{"step": step, "loss": sum(sums["loss"]) / sum(sums["weight"]), "lr": lr}]
 
-    def finished(self, step):
+    def on_step_end(self, step):
         self.seen.append(step)
 
 
@@ -72,11 +73,12 @@ def test_the_loss_goes_down_and_only_what_may_learn_does(tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 6, 9])
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at):
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     whole = Task()
     log = train(whole, OPTIM, seed=3, folder=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts", save_seconds=0.0)
+        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts")
     rest = Task()
     assert train(rest, OPTIM, seed=3, folder=tmp_path / "parts") == log
     assert state(rest) == state(whole)
@@ -90,23 +92,27 @@ def test_the_seed_matters(tmp_path):
     assert state(one) != state(other)
 
 
-def test_the_learning_rate_rises_and_falls():
-    rates = [learning_rate(step, OPTIM) for step in range(1, 10)]
+def rates_of(optim, folder):
+    return [row["lr"] for row in train(Task(), optim, seed=0, folder=folder)]
+
+
+def test_the_learning_rate_rises_and_falls(tmp_path):
+    rates = rates_of(OPTIM, tmp_path)
     assert rates[0] == pytest.approx(0.025)
     assert max(rates) == rates[1] == pytest.approx(0.05)
     assert rates[1:] == sorted(rates[1:], reverse=True)
     assert 0 < rates[-1] < 0.005
 
 
-def test_without_warm_up_the_first_step_counts():
+def test_without_warm_up_the_first_step_counts(tmp_path):
     plain = OPTIM.model_copy(update={"warmup": 0.0})
-    assert learning_rate(1, plain) > 0.04
+    assert rates_of(plain, tmp_path)[0] > 0.04
 
 
 def test_an_objective_that_cannot_learn_is_an_error(tmp_path):
     task = Task()
     task.objective.requires_grad_(False)
-    with pytest.raises(ValueError, match="nothing learns"):
+    with pytest.raises(ValueError, match="nothing to train"):
         train(task, OPTIM, seed=0, folder=tmp_path)
 
 

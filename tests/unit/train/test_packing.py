@@ -1,11 +1,12 @@
-"""Turns that share a picture in one row must not notice it."""
+"""Turns that share a row with others must be answered as if alone."""
 
 import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
-from fcotvl.compress.student import connect, encode_tiles
-from fcotvl.train.packing import Chat, answers, collate, pack
+from fcotvl.compress.student import encode_tiles, project_visual_tokens
+from fcotvl.train.packing import Chat, answer_logits, collate
+from fcotvl.train.turn_mask import turn_mask
 from tests.support import models
 
 CHATS = [
@@ -20,12 +21,12 @@ def teacher():
     return models.teacher()
 
 
-def packed(model, processor, pictures, chats):
+def packed_logits(model, processor, pictures, chats):
     batch = collate(pictures, chats, processor_for(processor, model.config), max_tiles=4)
     tokens = encode_tiles(model.model, batch.pixel_values)
-    visual = connect(model.model, tokens, batch.tile_tokens)
+    visual = project_visual_tokens(model.model, tokens, batch.tile_tokens)
     with torch.no_grad():
-        return answers(model, pack(batch, visual), visual)
+        return answer_logits(model, batch, visual)
 
 
 def alone(model, processor, picture, chat):
@@ -48,31 +49,42 @@ def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, rati
     model = make_student(teacher, compressor=name, ratio=ratio, options=options)
     processor = models.processor()
     pictures = [models.picture(*size, seed=i) for i, size in enumerate(PICTURES)]
-    found = packed(model, processor, pictures, CHATS)
+    output = packed_logits(model, processor, pictures, CHATS)
     expected = [
         alone(model, processor, picture, chat)
         for picture, chats in zip(pictures, CHATS, strict=True)
         for chat in chats
     ]
-    assert found.targets.tolist() == [token for _, tokens in expected for token in tokens]
+    assert output.targets.tolist() == [token for _, tokens in expected for token in tokens]
     torch.testing.assert_close(
-        found.logits, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4
+        output.logits, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4
     )
 
 
-def test_answers_say_whose_they_are(teacher):
+def test_answer_logits_name_their_picture_and_turn(teacher):
     processor = models.processor()
     pictures = [models.picture(*size) for size in PICTURES]
-    found = packed(teacher, processor, pictures, CHATS)
+    output = packed_logits(teacher, processor, pictures, CHATS)
     # One token per character, and the end of the turn.
     sizes = [len(chat.reply) + 1 for chats in CHATS for chat in chats]
-    assert found.items.bincount().tolist() == [sum(sizes[:3]), sizes[3]]
-    assert [n for n in found.turns.bincount().tolist() if n] == sizes
+    assert output.items.bincount().tolist() == [sum(sizes[:3]), sizes[3]]
+    assert [n for n in output.turns.bincount().tolist() if n] == sizes
 
 
 def test_nothing_leaks_from_one_turn_to_the_next(teacher):
     processor = models.processor()
     picture = [models.picture()]
-    one = packed(teacher, processor, picture, [[Chat("a", "first"), Chat("Total?", "12")]])
-    other = packed(teacher, processor, picture, [[Chat("b", "other"), Chat("Total?", "12")]])
+    one = packed_logits(teacher, processor, picture, [[Chat("a", "first"), Chat("Total?", "12")]])
+    other = packed_logits(teacher, processor, picture, [[Chat("b", "other"), Chat("Total?", "12")]])
     torch.testing.assert_close(one.logits[-3:], other.logits[-3:], rtol=0, atol=0)
+
+
+def test_a_turn_sees_the_picture_and_itself():
+    mask = turn_mask(torch.tensor([[0, 0, 1, 1, 2]]))
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]

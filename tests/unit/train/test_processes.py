@@ -20,14 +20,14 @@ def run(folder, *launcher):
     subprocess.run(
         command, check=True, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, timeout=500
     )
-    return json.loads((folder / "found.json").read_text())
+    return json.loads((folder / "result.json").read_text())
 
 
 def test_two_processes_learn_what_one_does(tmp_path):
     one = run(tmp_path / "one")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     two = run(tmp_path / "two", *launcher)
-    losses = [[row["loss"] for row in found["log"]] for found in (one, two)]
+    losses = [[row["loss"] for row in result["log"]] for result in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for name in ("line.weight", "line.bias"):
-        assert torch.allclose(*(torch.tensor(found["weights"][name]) for found in (one, two)))
+        assert torch.allclose(*(torch.tensor(result["weights"][name]) for result in (one, two)))

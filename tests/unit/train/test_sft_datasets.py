@@ -8,7 +8,7 @@ from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.shards import write_shards
 from fcotvl.train.dataset import Corpus
-from fcotvl.train.sft_datasets import mixture, questions, spread
+from fcotvl.train.sft_datasets import SftDatasets, questions, systematic_sample
 from tests.support import corpora
 
 PROMPTS = Prompts(direct="{question} Briefly.", cot="{question} Reason.")
@@ -20,9 +20,9 @@ def corpus(tmp_path):
     return Corpus(corpora.write(tmp_path) / "instruct")
 
 
-def test_the_recipe_says_how_much_is_reasoning(corpus):
-    start = mixture(corpus, KEPT, cot=0.25, seed=0).start
-    assert start == pytest.approx(
+def test_the_recipe_sets_the_share_of_rationales(corpus):
+    weights = SftDatasets.from_corpus(corpus, KEPT, cot=0.25, seed=0).initial_weights
+    assert weights == pytest.approx(
         {
             "noise/a/cot": 0.125,
             "noise/a/direct": 0.375,
@@ -33,12 +33,15 @@ def test_the_recipe_says_how_much_is_reasoning(corpus):
 
 
 def test_without_reasoning_there_are_no_such_data_sets(corpus):
-    assert set(mixture(corpus, KEPT, cot=0.0, seed=0).start) == {"noise/a/direct", "noise/b/direct"}
+    assert set(SftDatasets.from_corpus(corpus, KEPT, cot=0.0, seed=0).initial_weights) == {
+        "noise/a/direct",
+        "noise/b/direct",
+    }
 
 
-def test_without_any_rationale_training_goes_on_and_says_so(corpus, caplog):
-    start = mixture(corpus, {}, cot=0.5, seed=0).start
-    assert start == pytest.approx({"noise/a/direct": 0.5, "noise/b/direct": 0.5})
+def test_without_any_rationale_training_goes_on_with_a_warning(corpus, caplog):
+    weights = SftDatasets.from_corpus(corpus, {}, cot=0.5, seed=0).initial_weights
+    assert weights == pytest.approx({"noise/a/direct": 0.5, "noise/b/direct": 0.5})
     assert "direct answers only" in caplog.text
 
 
@@ -47,31 +50,31 @@ def test_nothing_to_train_on_is_an_error(tmp_path):
     hidden = [type(t)(t.id, t.question, (), t.kind) for t in record.turns]
     write_shards(tmp_path, [type(record)(**{**vars(record), "turns": tuple(hidden)})], shard_size=5)
     with pytest.raises(DataError, match="no question with an answer"):
-        mixture(Corpus(tmp_path), {}, cot=0.0, seed=0)
+        SftDatasets.from_corpus(Corpus(tmp_path), {}, cot=0.0, seed=0)
 
 
 def test_a_data_set_gives_each_of_its_items_once_an_epoch(corpus):
-    mix = mixture(corpus, KEPT, cot=0.5, seed=0)
-    epochs = [[mix.draw("noise/a/direct", 6 * e + i).place for i in range(6)] for e in range(2)]
+    datasets = SftDatasets.from_corpus(corpus, KEPT, cot=0.5, seed=0)
+    epochs = [[datasets.item("noise/a/direct", 6 * e + i).ref for i in range(6)] for e in range(2)]
     assert [len(set(epoch)) for epoch in epochs] == [6, 6]
     assert epochs[0] != epochs[1]
 
 
 def test_reasoning_replies_are_the_rationales(corpus):
-    mix = mixture(corpus, KEPT, cot=0.5, seed=0)
-    drawn = [mix.draw("noise/a/cot", number) for number in range(20)]
-    chats = [mix.chats(one, corpus[one.place].turns, PROMPTS) for one in drawn]
+    datasets = SftDatasets.from_corpus(corpus, KEPT, cot=0.5, seed=0)
+    items = [datasets.item("noise/a/cot", number) for number in range(20)]
+    chats = [datasets.chats(item, corpus[item.ref].turns, PROMPTS) for item in items]
     assert {chat.reply for asked in chats for chat in asked} == set(KEPT["instruct-0-r"])
     assert {chat.prompt for asked in chats for chat in asked} == {"Twice the value? Reason."}
 
 
 def test_direct_replies_are_the_answers_and_leave_transcription_out(corpus):
-    mix = mixture(corpus, KEPT, cot=0.5, seed=0)
-    drawn = mix.draw("noise/a/direct", 0)
-    chats = mix.chats(drawn, corpus[drawn.place].turns, PROMPTS)
+    datasets = SftDatasets.from_corpus(corpus, KEPT, cot=0.5, seed=0)
+    item = datasets.item("noise/a/direct", 0)
+    chats = datasets.chats(item, corpus[item.ref].turns, PROMPTS)
     assert {chat.prompt for chat in chats} == {"Value? Briefly.", "Twice the value? Briefly."}
     assert {chat.reply for chat in chats} == {
-        answer for turn in corpus[drawn.place].turns[1:] for answer in turn.answers
+        answer for turn in corpus[item.ref].turns[1:] for answer in turn.answers
     }
 
 
@@ -88,11 +91,11 @@ def test_a_picture_without_questions_is_transcribed():
 )
 def test_a_batch_is_as_near_to_the_weights_as_whole_numbers_allow(values, count, offset):
     weights = {str(i): value / sum(values) for i, value in enumerate(values)}
-    drawn = Counter(spread(weights, count, offset))
-    assert drawn.total() == count
+    sampled = Counter(systematic_sample(weights, count, offset))
+    assert sampled.total() == count
     for name, weight in weights.items():
-        assert abs(drawn[name] - count * weight) < 1 + 1e-6
+        assert abs(sampled[name] - count * weight) < 1 + 1e-6
 
 
-def test_a_data_set_of_weight_zero_is_never_drawn():
-    assert set(spread({"a": 0.0, "b": 1.0, "c": 0.0}, 9, 0.0)) == {"b"}
+def test_a_data_set_of_weight_zero_is_never_sampled():
+    assert set(systematic_sample({"a": 0.0, "b": 1.0, "c": 0.0}, 9, 0.0)) == {"b"}

@@ -21,4 +21,4 @@ task = Quiet()
 log = train(task, OPTIM, seed=0, folder=Path(sys.argv[1]))
 if is_main():
     weights = {name: value.tolist() for name, value in task.objective.state_dict().items()}
-    Path(sys.argv[1], "found.json").write_text(json.dumps({"log": log, "weights": weights}))
+    Path(sys.argv[1], "result.json").write_text(json.dumps({"log": log, "weights": weights}))

@@ -22,10 +22,10 @@ def tiles(count=4):
 def test_each_tile_starts_as_the_average_of_its_own_rate(ratio):
     ratios = compressors.tile_ratios("adaptive", ratio)
     chosen = [ratios[k] for k in (1, 0, 0, 1)]
-    made = build(ratio)(tiles(), [compressed(64, each) for each in chosen])
-    for tile, each, found in zip(tiles(), chosen, made, strict=True):
+    outputs = build(ratio)(tiles(), [compressed(64, each) for each in chosen])
+    for tile, each, output in zip(tiles(), chosen, outputs, strict=True):
         pool = compressors.build("pool", width=12, tokens=64, ratio=each)
-        torch.testing.assert_close(found, pool(tile[None])[0])
+        torch.testing.assert_close(output, pool(tile[None])[0])
 
 
 def test_the_rates_are_two_around_the_budget():
@@ -57,5 +57,5 @@ def test_a_ratio_between_no_two_rates_is_one_line():
 
 @pytest.mark.parametrize("threshold", ["0.1", True])
 def test_a_threshold_must_be_a_number(threshold):
-    with pytest.raises(ParamsError, match="is no number"):
+    with pytest.raises(ParamsError, match="is not a number"):
         build(threshold=threshold)

@@ -21,6 +21,6 @@ def test_it_starts_as_the_mean_of_blocks_of_a_4_by_4_grid(ratio, expected):
     assert compress(torch.arange(16.0)[None, :, None])[0, :, 0].tolist() == expected
 
 
-def test_a_tile_that_is_no_grid_of_such_blocks_is_refused():
-    with pytest.raises(ValueError, match="48 visual tokens are no grid of 2 x 4 blocks"):
+def test_a_tile_that_does_not_divide_into_blocks_is_refused():
+    with pytest.raises(ValueError, match="48 visual tokens do not form a grid of 2 x 4 blocks"):
         compressors.build("cnn2d", width=1, tokens=48, ratio=0.875)

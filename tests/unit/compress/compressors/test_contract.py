@@ -29,19 +29,19 @@ def build(name, ratio, tokens=64, seed=0):
 
 
 def counts(name, ratio, tokens, count=6):
-    """Visual tokens of each tile: all alike, or in turn those that the compressor offers."""
+    """Visual tokens of each tile: equal for all, or in turn those that the compressor offers."""
     few = [compressed(tokens, each) for each in compressors.tile_ratios(name, ratio)]
-    # One of three, or one of two, loses less: that is the mean budget of either ratio.
+    # Every third or every second tile loses less, which gives the mean ratio of 0.75 or 0.5.
     return [few[0 if i % (3 if ratio == 0.75 else 2) == 0 else -1] for i in range(count)]
 
 
 def run(compress, name, ratio, given):
-    """All tokens of all tiles, in their order, and where the tiles end."""
+    """The output tokens of each tile."""
     expected = counts(name, ratio, given.shape[1], len(given))
     several = len(compressors.tile_ratios(name, ratio)) > 1
-    made = compress(given, expected) if several else compress(given)
-    assert [len(tile) for tile in made] == expected
-    return torch.cat(list(made)).split(expected)
+    output = compress(given, expected) if several else compress(given)
+    assert [len(tile) for tile in output] == expected
+    return torch.cat(list(output)).split(expected)
 
 
 def tiles(tokens=64, count=6):
@@ -52,13 +52,13 @@ def tiles(tokens=64, count=6):
 def test_it_keeps_as_many_tokens_as_the_prompt_expects(name, ratio, tokens):
     out = run(build(name, ratio, tokens), name, ratio, tiles(tokens))
     assert {tile.shape[1] for tile in out} == {WIDTH}
-    expected = compressors.check(name, ratio=ratio, tokens=tokens)
+    expected = compressors.output_tokens(name, ratio=ratio, tokens=tokens)
     assert expected == compressed(tokens, ratio)
     assert sum(map(len, out)) == 6 * expected
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
-def test_no_tile_sees_another(name, ratio, tokens):
+def test_tiles_do_not_influence_each_other(name, ratio, tokens):
     compress = build(name, ratio, tokens)
     changed = tiles(tokens)
     changed[1] += 1
@@ -69,7 +69,7 @@ def test_no_tile_sees_another(name, ratio, tokens):
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
-def test_every_token_counts_and_every_parameter_learns(name, ratio, tokens):
+def test_every_token_and_every_parameter_has_a_gradient(name, ratio, tokens):
     compress = build(name, ratio, tokens)
     given = tiles(tokens).requires_grad_()
     # Squares, since the sum of a normalised output may not depend on its input.
@@ -80,21 +80,21 @@ def test_every_token_counts_and_every_parameter_learns(name, ratio, tokens):
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
-def test_the_seed_alone_decides_its_start(name, ratio, tokens):
+def test_the_seed_alone_decides_its_initial_weights(name, ratio, tokens):
     first, again = build(name, ratio, tokens), build(name, ratio, tokens)
-    found = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, again)]
-    assert torch.equal(*found)
+    outputs = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, again)]
+    assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
-def test_its_state_says_all(name, ratio, tokens):
+def test_its_state_dict_restores_it(name, ratio, tokens):
     first, other = build(name, ratio, tokens), build(name, ratio, tokens, seed=1)
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.add_(torch.randn_like(parameter))
     other.load_state_dict(first.state_dict())
-    found = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, other)]
-    assert torch.equal(*found)
+    outputs = [torch.cat(run(one, name, ratio, tiles(tokens))) for one in (first, other)]
+    assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
@@ -111,14 +111,16 @@ def test_each_ratio_of_the_study_is_offered_by_a_compressor_and_identity_changes
     assert torch.equal(build("identity", 0.0)(tiles()), tiles())
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ParamsError, match="no compressor 'cmn'; there are adaptive, cnn"):
+def test_an_unknown_name_suggests_a_close_one_or_lists_all():
+    with pytest.raises(ParamsError, match=r"no compressor 'cmn'; did you mean cnn\?"):
         compressors.build("cmn", width=WIDTH, tokens=64, ratio=0.5)
+    with pytest.raises(ParamsError, match="no compressor 'vit'; there are adaptive, cnn"):
+        compressors.build("vit", width=WIDTH, tokens=64, ratio=0.5)
 
 
 def test_a_ratio_that_it_does_not_offer_lists_those_it_does():
     with pytest.raises(ParamsError, match=r"has no ratio 0\.25; choose one of 0\.5, 0\.75, 0\.875"):
-        compressors.check("cnn2d", ratio=0.25, tokens=64)
+        compressors.output_tokens("cnn2d", ratio=0.25, tokens=64)
 
 
 def test_an_option_that_it_does_not_take_is_named():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fcotvl.compress import compressors
-from fcotvl.compress.pooling import area_weights
+from fcotvl.compress.compressors._area_weights import area_weights
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_the_tokens_0_to_7_are_averaged(ratio, expected):
 
 
 @pytest.mark.parametrize(("g", "m"), [(2, 1), (4, 3), (5, 2), (8, 1)])
-def test_all_tokens_count_alike(g, m):
+def test_all_tokens_have_equal_weight(g, m):
     weights = area_weights(g, m)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(m))
     torch.testing.assert_close(weights.sum(dim=0), torch.full((g,), m / g))

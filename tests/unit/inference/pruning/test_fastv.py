@@ -1,4 +1,4 @@
-"""FastV keeps what the reference rule keeps, and decodes as a model without the rest would."""
+"""FastV keeps the tokens of the reference rule, and decodes as a model without the rest would."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from fcotvl.inference.decoding import Decoder, positions
-from fcotvl.inference.fastv import Prune, PrunedDecoder
 from fcotvl.inference.generate import generate
+from fcotvl.inference.pruned_decoding import PrunedDecoder
+from fcotvl.inference.pruning.fastv import FastV
+from fcotvl.inference.pruning.random import RandomPruning
 from tests.support import models
 from tests.unit.inference.test_generate import queries
 
-RULES = [Prune("fastv", 0.5), Prune("fastv", 0.75, layer=3), Prune("random", 0.5, layer=1)]
+PRUNINGS = [FastV(0.5), FastV(0.75, layer=3), RandomPruning(0.5, layer=1)]
 
 
 @pytest.fixture(scope="module", params=["qwen2", "llama"])
@@ -33,10 +35,10 @@ def prefill(decoder, model, inputs):
         return decoder.prefill(inputs["input_ids"], inputs["attention_mask"], features)
 
 
-@pytest.mark.parametrize("kind", ["fastv", "random"])
-def test_ratio_0_equals_the_teacher(teacher, inputs, kind):
-    """The mask is built otherwise than transformers' own, so sums are rounded otherwise: 1e-5."""
-    full, pruned = Decoder(teacher), PrunedDecoder(teacher, Prune(kind, 0.0), ["a", "b"])
+@pytest.mark.parametrize("pruning", [FastV(0.0), RandomPruning(0.0)])
+def test_ratio_0_equals_the_teacher(teacher, inputs, pruning):
+    """The mask differs from transformers' own in form, so sums are rounded differently: 1e-5."""
+    full, pruned = Decoder(teacher), PrunedDecoder(teacher, pruning, ["a", "b"])
     torch.testing.assert_close(
         prefill(pruned, teacher, inputs), prefill(full, teacher, inputs), atol=1e-5, rtol=1e-5
     )
@@ -47,7 +49,7 @@ def test_ratio_0_equals_the_teacher(teacher, inputs, kind):
 
 def test_ratio_0_replies_as_the_teacher(teacher):
     processor = models.processor()
-    replies = generate(teacher, processor, queries(), max_new_tokens=8, prune=Prune("fastv", 0.0))
+    replies = generate(teacher, processor, queries(), max_new_tokens=8, pruning=FastV(0.0))
     assert replies == generate(teacher, processor, queries(), max_new_tokens=8)
 
 
@@ -55,7 +57,7 @@ def test_ratio_0_replies_as_the_teacher(teacher):
 def test_the_kept_tokens_are_those_of_the_reference_rule(inputs, layer):
     """Recorded eager attention of layer K-1, last row, mean over heads, best half of the span."""
     model = models.teacher()
-    decoder = PrunedDecoder(model, Prune("fastv", 0.5, layer=layer), ["a", "b"])
+    decoder = PrunedDecoder(model, FastV(0.5, layer=layer), ["a", "b"])
     prefill(decoder, model, inputs)
     model.set_attn_implementation("eager")
     with torch.no_grad():
@@ -74,8 +76,8 @@ def test_the_kept_tokens_are_those_of_the_reference_rule(inputs, layer):
         assert kept.tolist() == sorted(text + best)
 
 
-@pytest.mark.parametrize("prune", RULES)
-def test_layers_from_k_on_see_the_kept_tokens_at_their_old_positions(inputs, prune):
+@pytest.mark.parametrize("pruning", PRUNINGS)
+def test_layers_from_k_on_see_the_kept_tokens_at_their_old_positions(inputs, pruning):
     """Runs the layers by hand on one prompt without padding, dropping what the decoder dropped."""
     model = models.teacher()
     one = {
@@ -83,35 +85,37 @@ def test_layers_from_k_on_see_the_kept_tokens_at_their_old_positions(inputs, pru
         "attention_mask": inputs["attention_mask"][1:],
         "pixel_values": inputs["pixel_values"][1:],
     }
-    decoder = PrunedDecoder(model, prune, ["b"])
+    decoder = PrunedDecoder(model, pruning, ["b"])
     logits = prefill(decoder, model, one)
     with torch.no_grad():
-        states = model(**one, output_hidden_states=True).hidden_states[prune.layer]
+        states = model(**one, output_hidden_states=True).hidden_states[pruning.layer]
         columns = decoder.kept[0]
-        states, at = states[:, columns], columns[None]
+        states, position_ids = states[:, columns], columns[None]
         llm = model.model.language_model
         causal = torch.full((len(columns), len(columns)), -torch.inf).triu(1)[None, None]
-        for layer in llm.layers[prune.layer :]:
+        for layer in llm.layers[pruning.layer :]:
             states = layer(
                 states,
                 attention_mask=causal,
-                position_ids=at,
-                position_embeddings=llm.rotary_emb(states, at),
+                position_ids=position_ids,
+                position_embeddings=llm.rotary_emb(states, position_ids),
             )
         expected = model.lm_head(llm.norm(states[:, -1]))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     visual = int((one["input_ids"] == model.config.image_token_id).sum())
-    assert len(columns) == one["input_ids"].shape[1] - visual + prune.kept(visual)
+    assert len(columns) == one["input_ids"].shape[1] - visual + pruning.kept(visual)
     lengths = [layer.keys.shape[2] for layer in decoder.cache.layers]
-    assert lengths == [one["input_ids"].shape[1]] * prune.layer + [len(columns)] * (4 - prune.layer)
+    assert lengths == [one["input_ids"].shape[1]] * pruning.layer + [len(columns)] * (
+        4 - pruning.layer
+    )
 
 
-@pytest.mark.parametrize("prune", RULES)
-def test_a_batch_of_unequal_lengths_equals_one_by_one(teacher, prune):
+@pytest.mark.parametrize("pruning", PRUNINGS)
+def test_a_batch_of_unequal_lengths_equals_one_by_one(teacher, pruning):
     processor = models.processor()
-    together = generate(teacher, processor, queries(), max_new_tokens=8, prune=prune)
+    together = generate(teacher, processor, queries(), max_new_tokens=8, pruning=pruning)
     alone = [
-        generate(teacher, processor, [query], max_new_tokens=8, prune=prune)[0]
+        generate(teacher, processor, [query], max_new_tokens=8, pruning=pruning)[0]
         for query in queries()
     ]
     assert together == alone
@@ -121,7 +125,7 @@ def test_a_batch_of_unequal_lengths_equals_one_by_one(teacher, prune):
 def test_random_keeps_other_tokens_under_another_seed(teacher, inputs):
     kept = []
     for seed in (0, 0, 1):
-        decoder = PrunedDecoder(teacher, Prune("random", 0.5, seed=seed), ["a", "b"])
+        decoder = PrunedDecoder(teacher, RandomPruning(0.5, seed=seed), ["a", "b"])
         prefill(decoder, teacher, inputs)
         kept.append([row.tolist() for row in decoder.kept])
     assert kept[0] == kept[1] != kept[2]
@@ -129,4 +133,4 @@ def test_random_keeps_other_tokens_under_another_seed(teacher, inputs):
 
 def test_a_layer_that_the_model_does_not_have_is_refused(teacher):
     with pytest.raises(ValueError, match="cannot prune before layer 4; expected 1 to 3"):
-        PrunedDecoder(teacher, Prune("fastv", 0.5, layer=4), [])
+        PrunedDecoder(teacher, FastV(0.5, layer=4), [])

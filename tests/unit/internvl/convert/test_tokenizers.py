@@ -15,9 +15,9 @@ from tests.support.originals import TEXT, sentencepiece_model, write_original
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("internlm2")
-    write_original(made, "internlm2")
-    return made
+    target = tmp_path_factory.mktemp("internlm2")
+    write_original(target, "internlm2")
+    return target
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-from fcotvl.merge.methods import Options
-from fcotvl.merge.methods.uniform import uniform
+from fcotvl.merge.methods.uniform import weights
+from tests.support.merging import PARAMS
 
 
 def test_scores_do_not_matter():
     utility = {frozenset(): 0.0, frozenset("a"): 9.0, frozenset("b"): -9.0}
-    assert uniform(utility, Options()) == {"a": 0.5, "b": 0.5}
+    assert weights(utility, PARAMS) == {"a": 0.5, "b": 0.5}

@@ -1,0 +1,44 @@
+"""FastV: keep the visual tokens that the last token attends to most at layer K-1.
+
+Source: Chen et al. 2024 (arXiv 2403.06764), with the choices of its KV-cached code: the attention
+of the **last** token, mean over heads, at layer K-1.
+"""
+
+from __future__ import annotations
+
+from transformers import InternVLConfig, InternVLForConditionalGeneration
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from fcotvl.compress.config import head_dim
+from fcotvl.inference.pruned_decoding import Prefill, Pruning, Scores, System, attention_bias
+
+
+class FastV(Pruning):
+    """Ranks visual tokens by attention."""
+
+    def score(self, prefill: Prefill) -> Scores:
+        """Mean over heads of the last token's attention at layer K-1.
+
+        Only this one row is computed, from the cached keys, so the layer itself can use SDPA.
+        """
+        layer = prefill.llm.layers[self.layer - 1]
+        attention = layer.self_attn
+        last = attention.q_proj(layer.input_layernorm(prefill.states[:, -1:]))
+        query = last.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        cosine, sine = prefill.llm.rotary_emb(prefill.states, prefill.position_ids[:, -1:])
+        query, _ = apply_rotary_pos_emb(query, query, cosine, sine)
+        keys = prefill.cache.layers[self.layer - 1].keys
+        keys = keys.repeat_interleave(attention.num_key_value_groups, dim=1)
+        weights = query @ keys.mT * attention.scaling + attention_bias(prefill.attention_mask, last)
+        scores: Scores = weights.float().softmax(dim=-1).mean(dim=1)[:, 0]
+        return scores
+
+    def scoring_flops(self, config: InternVLConfig, keys: int) -> int:
+        """FLOPs of one query and its products with all keys."""
+        query_width = config.text_config.num_attention_heads * head_dim(config)
+        return int(2 * query_width * (config.text_config.hidden_size + keys))
+
+
+def build(teacher: InternVLForConditionalGeneration, *, ratio: float, layer: int) -> System:
+    """Prune the teacher by attention."""
+    return System(teacher, FastV(ratio, layer))

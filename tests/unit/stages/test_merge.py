@@ -1,0 +1,106 @@
+"""Stage merge without a model: which coalitions it scores, and what the merged files say."""
+
+import json
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from fcotvl.compress.checkpoints import StudentHeader, read_student_tensors, write_student_tensors
+from fcotvl.core import config
+from fcotvl.merge.shapley import EXACT_PLAYERS
+from fcotvl.stages import merge
+from tests.support import corpora
+from tests.support.imports import ROOT
+
+QUESTIONS = 6
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the stage on a pool of so many checkpoints; a student's one number decides its score."""
+    monkeypatch.chdir(tmp_path)
+    corpus = corpora.write(tmp_path / "corpus")
+    study = config.load(ROOT / "params.yaml", scale="smoke")
+
+    def run(count, permutations=32):
+        scored = []
+        for index in range(count):
+            tensors = {"x": torch.tensor([float(index)])}
+            path = tmp_path / f"checkpoints/step-{index:05d}.safetensors"
+            write_student_tensors(path, tensors, StudentHeader("sft", "cnn", 0.5))
+
+        def score(file):
+            value = -1.0 if file is None else read_student_tensors(file)[0]["x"].item()
+            scored.append(value)
+            return [float(value > count * question / QUESTIONS) for question in range(QUESTIONS)]
+
+        monkeypatch.setattr(merge, "_scorer", lambda *_: score)
+        (tmp_path / "teacher").mkdir()
+        (tmp_path / "student").touch()
+        params = study.merge.model_copy(update={"permutations": permutations})
+        merge.run(
+            study.model_copy(update={"merge": params}),
+            corpus=corpus,
+            teacher=tmp_path / "teacher",
+            student=tmp_path / "student",
+            checkpoints=tmp_path / "checkpoints",
+            merged=tmp_path / "merged",
+            coalitions=tmp_path / "coalitions.csv",
+            weights=tmp_path / "weights.json",
+        )
+        return SimpleNamespace(
+            scored=scored,
+            table=pd.read_csv(tmp_path / "coalitions.csv", keep_default_na=False),
+            weights=json.loads((tmp_path / "weights.json").read_text()),
+            merged=tmp_path / "merged",
+        )
+
+    return run
+
+
+def test_a_small_pool_is_valued_exactly(run):
+    found = run(3)
+    assert set(found.table.groupby("coalition").size()) == {QUESTIONS}
+    assert found.table["coalition"].nunique() == 8
+    assert list(found.weights) == [
+        *("method", "questions", "empty_coalition", "shapley", "gaps", "methods"),
+    ]
+    assert found.weights["empty_coalition"] == 0
+    assert {tuple(one) for one in found.weights["shapley"].values()} == {("value", "low", "high")}
+    assert {tuple(one) for one in found.weights["gaps"]} == {
+        ("one", "other", "value", "low", "high")
+    }
+
+
+def test_a_large_pool_is_valued_by_permutations_and_scores_few_coalitions(run):
+    count = EXACT_PLAYERS + 2
+    found = run(count, permutations=4)
+    assert found.scored[0] == -1.0  # the distilled student, before anything is loaded over it
+    assert found.scored.count(-1.0) == 1
+    assert found.table["coalition"].nunique() < 2**count / 4
+    assert list(found.table["size"]) == sorted(found.table["size"])
+    values = found.weights["shapley"].values()
+    assert len(values) == count
+    assert all(tuple(one) == ("value", "low", "high", "standard_error") for one in values)
+    assert max(one["standard_error"] for one in values) > 0
+    everyone = found.table[found.table["size"] == count]["utility"].mean()
+    gain = everyone - found.weights["empty_coalition"]
+    assert sum(one["value"] for one in values) == pytest.approx(gain)
+    for method, row in found.weights["methods"].items():
+        assert sum(row["weights"].values()) == pytest.approx(1), method
+
+
+def test_merged_students_say_that_merge_made_them(run):
+    found = run(2)
+    names = {path.stem for path in found.merged.iterdir()}
+    assert names == {"merged", "best", "greedy", "shapley", "uniform"}
+    for path in found.merged.iterdir():
+        tensors, header = read_student_tensors(path)
+        assert header == StudentHeader("merge", "cnn", 0.5)
+        assert list(tensors) == ["x"]
+    best = found.weights["methods"]["best"]["weights"]
+    (winner,) = (name for name, weight in best.items() if weight)
+    kept, _ = read_student_tensors(found.merged.parent / f"checkpoints/{winner}.safetensors")
+    assert torch.equal(read_student_tensors(found.merged / "best.safetensors")[0]["x"], kept["x"])

@@ -1,0 +1,131 @@
+"""The report of one experiment, and of the ablation grid, from the files that stages write."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from fcotvl.core import config
+from fcotvl.core.errors import DataError
+from fcotvl.evaluate.scoring import score_predictions
+from fcotvl.stages import report
+
+STUDY = config.load(scale="smoke", mix="smoke")
+BASELINES = [
+    f"{name}-r{ratio}"
+    for name in ("fastv", "random", "untrained-pool")
+    for ratio in STUDY.baselines.ratios
+]
+
+
+def write_scores(path, *systems, correct=4):
+    """Scores of ``systems``, each with the first ``correct`` of 8 answers correct."""
+    replies = [
+        {
+            "system": system,
+            "benchmark": benchmark,
+            "prompt": prompt,
+            "kind": "extractive",
+            "image_id": str(number // 2),
+            "question_id": str(number),
+            "prediction": "a" if number < correct else "b",
+            "references": ["a"],
+        }
+        for system in systems
+        for benchmark in STUDY.mix_config.benchmarks
+        for prompt in ("direct", "cot")
+        for number in range(8)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    score_predictions(pd.DataFrame(replies)).to_parquet(path)
+
+
+def write_variant(folder, correct):
+    """A variant's folder with its recipe's."""
+    write_scores(folder / "scores.parquet", "distilled", correct=correct)
+    write_scores(folder / "full/merged-scores.parquet", "merged", "uniform", correct=correct + 1)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    """``data/<scale>``, ``data/<mix>`` and a variant as a finished run leaves them."""
+    write_scores(tmp_path / "scale/scores.parquet", "teacher", *BASELINES, correct=7)
+    pd.DataFrame({"dataset": ["chart"], "kept": [3]}).to_csv(
+        tmp_path / "scale/acceptance.csv", index=False
+    )
+    (tmp_path / "mix").mkdir()
+    source = dict.fromkeys(["read", "kept", "duplicates", "contaminated", "quarantined"], 5)
+    sources = {"sources": {"rendered": source | {"share_asked": 1.0, "share_kept": 1.0}}}
+    audit = {"corpus": {"align": sources}, "benchmarks": {}}
+    (tmp_path / "mix/audit.json").write_text(json.dumps(audit))
+    variant = write_variant(tmp_path / "scale/cnn-r0.5-s0", correct=5)
+    for name in STUDY.ablation_recipes:
+        write_scores(variant / f"sft-scores/{name}.parquet", f"sft-{name}")
+    interval = {"value": 0.1, "low": 0.0, "high": 0.2}
+    weights = {"step-2": 0.5, "step-4": 0.5}
+    methods = {name: {"utility": 0.5, "weights": weights} for name in ("shapley", "uniform")}
+    merged = {
+        "method": "shapley",
+        "shapley": dict.fromkeys(weights, interval),
+        "gaps": [{"one": "step-2", "other": "step-4"} | interval],
+        "methods": methods,
+    }
+    (variant / "full/weights.json").write_text(json.dumps(merged))
+    speed = {"system": "distilled", "part": "total", "time": 0.6, "low": 0.5, "high": 0.7}
+    pd.DataFrame([speed | {"flops": 0.5, "pairs": 7}]).to_csv(variant / "speed.csv", index=False)
+    steps = pd.DataFrame({"step": [1, 2], "dataset": "chart", "loss": [2.0, 1.0], "weight": 1.0})
+    for name in ("distill", "full/sft", "full/sampling"):
+        steps.to_csv(variant / f"{name}.csv", index=False)
+    return tmp_path
+
+
+def run(data, **other):
+    flags = {"shared": data / "scale", "curated": data / "mix", "output": data / "reports"}
+    report.run(STUDY, variant=data / "scale/cnn-r0.5-s0", **flags, **other)
+    return data / "reports"
+
+
+def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
+    output = run(data)
+    page = (output / "index.html").read_text(encoding="utf-8")
+    assert "<dt>mix</dt><dd>smoke (a handful of renders)</dd>" in page
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["docvqa"]["direct"]["score"] == 75
+    assert metrics["docvqa"]["direct"]["retention"] == pytest.approx(100 * 6 / 7, abs=0.01)
+    plots = {path.name for path in (output / "plots").iterdir()}
+    assert plots == {"distill.csv", "sft.csv", "sampling.csv"}
+    results = pd.read_csv(output / "tables/results-direct.csv")
+    sft = [f"sft-{name}" for name in STUDY.ablation_recipes]
+    expected = {"teacher", *BASELINES, "distilled", *sft, "merged", "uniform"}
+    assert set(results["system"]) == expected
+    methods = pd.read_csv(output / "tables/merge-direct.csv")
+    assert methods[["method", "utility"]].drop_duplicates().values.tolist() == [["uniform", 50]]
+    assert pd.read_csv(output / "tables/audit.csv")["kept"].tolist() == [5]
+    assert not (output / "tables/ablation-direct.csv").exists()
+
+
+def test_grid_points_are_named_by_their_folders_and_compared_in_pairs(data):
+    other = write_variant(data / "scale/qformer-r0.5-s0", correct=1)
+    output = run(data, variants=(data / "scale/cnn-r0.5-s0/full", other / "full"))
+    grid = pd.read_csv(output / "tables/ablation-direct.csv")
+    rows = grid[grid["benchmark"] == "chartqa"]
+    assert rows[["compressor", "ratio", "seed", "stage", "score"]].values.tolist() == [
+        ["cnn", 0.5, 0, "distilled", 62.5],
+        ["cnn", 0.5, 0, "full", 75],
+        ["qformer", 0.5, 0, "distilled", 12.5],
+        ["qformer", 0.5, 0, "full", 25],
+    ]
+    page = (output / "index.html").read_text(encoding="utf-8")
+    assert "compressor cnn, ratio 0.5, stage full, seed 0</span><span>+50.0 [" in page
+
+
+def test_a_folder_that_is_not_a_grid_point_is_named(data):
+    with pytest.raises(DataError, match=r"somewhere is not <compressor>-r<ratio>-s<seed>/<recipe>"):
+        run(data, variants=(data / "somewhere",))
+
+
+def test_a_system_without_scores_is_named(data):
+    write_scores(data / "scale/scores.parquet", "teacher", *BASELINES[1:])
+    with pytest.raises(DataError, match=f"no scores of {BASELINES[0]}; run score again"):
+        run(data)

@@ -1,0 +1,255 @@
+"""The command line: what it lists, what its flags are, and how it ends."""
+
+import inspect
+import logging
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import fcotvl
+from fcotvl import __main__ as command_line
+from fcotvl import stages
+from fcotvl.__main__ import GROUPS, flag_help, main, program, summary
+
+ROOT = Path(__file__).parents[2]
+STAGES = sorted(path.stem for path in (ROOT / "fcotvl/stages").glob("[!_]*.py"))
+EVERY_STAGE = pytest.mark.parametrize("stage", STAGES)
+
+AWAITED: dict[str, set[str]] = {
+    "audit": {"audit", "page", "beside"},
+    "curate": {"raw", "corpus", "benchmarks", "audit"},
+    "prefetch": {"raw", "part", "account"},
+}
+"""Flags whose help text is still to be written."""
+
+DEMO = '''
+"""Stage ``demo``: print what it is given."""
+
+from pathlib import Path
+
+from fcotvl.core.config import Params
+from fcotvl.core.errors import DataError
+
+
+def run(
+    params: Params,
+    *,
+    output: Path,
+    count: int = 3,
+    name: str | None = None,
+    parts: tuple[Path, ...] = (),
+    read_from: Path | None = None,
+) -> None:
+    """Print the flags.
+
+    Second paragraph.
+
+    Args:
+        params: the study.
+        output: where ``output``
+            goes.
+        count: how many.
+
+    Raises:
+        DataError: the name is "wrong".
+    """
+    if name == "wrong":
+        raise DataError("the name is wrong, take another")
+    if name == "broken":
+        raise RuntimeError("no one expects this")
+    print((params.ratio, params.seed, params.mix), output, count, name, parts, read_from)
+'''
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """A stage that is not one of the project's; logs go to the test's folder."""
+    folder = tmp_path / "stages"
+    folder.mkdir()
+    (folder / "demo.py").write_text(DEMO)
+    monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(folder)])
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    logger = logging.getLogger("fcotvl")
+    before = logger.handlers, logger.level, logger.propagate
+    yield tmp_path
+    logger.handlers, logger.level, logger.propagate = before
+    sys.modules.pop("fcotvl.stages.demo", None)
+
+
+def helped(capsys, *arguments):
+    assert main([*arguments, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_help_lists_every_stage_once_under_its_group_with_a_line(capsys):
+    text = helped(capsys)
+    listed = re.findall(r"^  ([a-z]+)  +(.+)$", text.partition("Chain:")[2], re.MULTILINE)
+    assert sorted(name for name, _ in listed) == STAGES
+    positions = [text.index(f"\n{title}:\n") for title in ("Chain", "Data", "Model", "Compare")]
+    assert positions == sorted(positions)
+    assert "More:" not in text
+    assert all(program().commands[name].short_help for name in STAGES)
+
+
+def test_the_chain_is_listed_in_its_order(capsys):
+    chain = helped(capsys).partition("Chain:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  ([a-z]+) ", chain, re.MULTILINE) == GROUPS["Chain"].split()
+
+
+def test_a_new_stage_is_listed_without_editing_the_groups(demo, capsys):
+    assert "\nMore:\n  demo      Print what it is given.\n" in helped(capsys)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["distill", "--help"], ["distill", "--wrong"]])
+def test_help_and_refusals_do_not_import_what_stages_need(arguments):
+    code = (
+        "import sys; from fcotvl.__main__ import main; main(sys.argv[1:]); "
+        "print([m for m in sys.modules if m.startswith(('torch', 'pandas', 'fcotvl.stages.'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@EVERY_STAGE
+def test_flags_are_the_keywords_of_run(stage):
+    signature = inspect.signature(import_module(f"fcotvl.stages.{stage}").run, eval_str=True)
+    params, *keywords = signature.parameters.values()
+    assert params.annotation.__name__ == "Params"
+    flags = {flag.name: flag for flag in program().commands[stage].flags}
+    assert list(flags) == [keyword.name for keyword in keywords]
+    for keyword in keywords:
+        flag = flags[keyword.name]
+        assert flag.opts == [f"--{keyword.name.replace('_', '-')}"]
+        assert flag.required == (keyword.default is inspect.Parameter.empty)
+        assert flag.multiple == (keyword.annotation == tuple[Path, ...])
+
+
+@EVERY_STAGE
+def test_every_flag_has_a_help_text(stage):
+    command = program().commands[stage]
+    missing = {option.name for option in command.params if not option.help}
+    assert missing == AWAITED.get(stage, set())
+
+
+def test_the_first_line_of_a_docstring_is_the_summary():
+    assert summary("Stage ``x``: from ``a`` to b.\n\nMore.") == "From `a` to b."
+    assert summary("Command ``x``: read a: print it.") == "Read a: print it."
+    assert summary("Check that: all is well.") == "Check that: all is well."
+
+
+def test_flag_help_reads_the_args_of_a_docstring():
+    text = inspect.cleandoc(DEMO.split('"""')[3])
+    found = flag_help(text)
+    assert found == {
+        "params": "The study.",
+        "output": "Where `output` goes.",
+        "count": "How many.",
+    }
+    assert flag_help("Nothing here.") == {}
+
+
+def test_help_of_a_stage_shows_text_and_defaults(demo, capsys):
+    text = helped(capsys, "demo")
+    assert "Print the flags.\n\n  Second paragraph." in text
+    assert "Raises" not in text
+    assert re.search(r"--output PATH +Where `output` goes\.  \[required\]", text)
+    assert re.search(r"--count INTEGER +How many\.  \[default: 3\]", text)
+    for flag in ("--read-from", "--log", *(f"--{name}" for name in command_line.OVERRIDES)):
+        assert flag in text
+
+
+def test_flags_get_their_types_and_replace_params(demo, capsys):
+    flags = "--output out --count 5 --name x --read-from y --ratio 0.75 --seed 7 --mix smoke"
+    assert main(["demo", *flags.split()]) == 0
+    assert capsys.readouterr().out == "(0.75, 7, 'smoke') out 5 x () y\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("--parts a b c", "a b c"),
+        ("--parts a b --count 3 --parts c", "a b c"),
+        ("--parts a", "a"),
+        ("--parts", ""),
+        ("", ""),
+    ],
+)
+def test_a_flag_of_several_values_takes_all_that_follow(demo, capsys, given, expected):
+    assert main(["demo", *given.split(), "--output", "out"]) == 0
+    paths = tuple(Path(name) for name in expected.split())
+    assert f"out 3 None {paths} None" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--outputs o", "No such option '--outputs'"),
+        ("--outp o", "No such option '--outp'"),
+        ("--output o --count many", "'many' is not a valid integer"),
+        ("--output o --ratio half", "'half' is not a valid float"),
+        ("--output o extra", "unexpected extra argument (extra)"),
+        ("--count 1", "Missing option '--output'"),
+        ("--output", "Option '--output' requires an argument"),
+    ],
+)
+def test_wrong_flags_are_refused(demo, capsys, flags, message):
+    assert main(["demo", *flags.split()]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (demo / "logs").exists()
+
+
+def test_a_required_flag_of_several_values_needs_one(capsys):
+    assert main(["export", "--teacher", "t", "--folder", "f", "--student"]) == 2
+    assert "Missing option '--student'" in capsys.readouterr().err
+
+
+def test_an_unknown_stage_gets_a_suggestion(capsys):
+    assert main(["mergee"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("Did you mean 'merge'?")
+
+
+def test_what_the_user_can_correct_is_one_line(demo, capsys):
+    for flags, message in (
+        (["--name", "wrong"], "demo: the name is wrong, take another"),
+        (["--ratio", "0.3"], "demo: params.yaml: ratio 0.3 is not one of 0.0, 0.25"),
+    ):
+        assert main(["demo", "--output", "out", *flags]) == 2
+        text = capsys.readouterr().err
+        assert text.startswith(message)
+        assert text.count("\n") == 1
+        assert message in (demo / "logs/demo.log").read_text()
+
+
+def test_a_bug_keeps_its_traceback(demo, capsys):
+    assert main(["demo", "--output", "out", "--name", "broken"]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("demo: this is a bug, please report it\nTraceback")
+    assert text.endswith("RuntimeError: no one expects this\n")
+    assert "RuntimeError: no one expects this" in (demo / "logs/demo.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "log"),
+    [
+        ("--output out", "logs/demo.log"),
+        ("--output data/tiny/cnn-r0.5-s0/out", "logs/tiny/cnn-r0.5-s0/demo.log"),
+        ("--read-from data/tiny/full/x --output data/tiny/out", "logs/tiny/full/demo.log"),
+        ("--output data/tiny/out --log elsewhere/my.log", "elsewhere/my.log"),
+    ],
+)
+def test_the_log_lies_where_the_last_file_does(demo, flags, log):
+    assert main(["demo", *flags.split()]) == 0
+    assert [str(path.relative_to(demo)) for path in demo.rglob("*.log")] == [log]
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert fcotvl.__version__ in capsys.readouterr().out

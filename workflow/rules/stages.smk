@@ -1,0 +1,30 @@
+# One rule per stage of dvc.yaml. What a job needs of a machine (memory, time, accelerators) is in workflow/profiles.
+for stage in PIPELINE.stages:
+
+    rule:
+        name:
+            stage
+        input:
+            RULES[stage].input,
+        output:
+            outputs(stage),
+        log:
+            beside(stage, "logs/snakemake", ".log"),
+        benchmark:
+            beside(stage, "logs/benchmarks", ".tsv")
+        conda:
+            ENVIRONMENT
+        # A measurement of speed is alone on the machine, or it is noise.
+        threads: workflow.cores if stage == "speed" else 1
+        params:
+            *RULES[stage].params,
+        shell:
+            RULES[stage].shell
+
+
+localrules:
+    all,
+    variants,
+    check,
+    report,
+    ablation,
