@@ -1,1 +1,1 @@
-"""Where records come from: readers, the renderer, intake, mixing and the audit."""
+"""Where records come from: readers, decoding, prefetching, mixing and the audit."""

@@ -9,17 +9,13 @@ from typing import Any, TypeVar
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
+from fcotvl.data import fields
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined
 
 T = TypeVar("T")
 Parse = Callable[[int, Any], T | None]
 """Makes something of the number and content of a row; ``None`` passes over it, ``DataError`` says
 what is wrong with it."""
-Question = tuple[str, Turn]
-"""An image's name and a question about it."""
-
-_SHOWN = 60
-"""Characters of a wrong value that a message shows."""
 
 
 class AbsentError(DataError):
@@ -106,7 +102,7 @@ def read_rows(path: Path, *keys: str) -> list[Any]:
     """
     value = read_json(path)
     for key in keys:
-        value = _get(value, key)
+        value = fields.get(value, key)
     if not isinstance(value, list):
         raise DataError(f"holds {type(value).__name__}, expected a list of rows")
     return value
@@ -154,13 +150,13 @@ def parse_each(
 
 
 def group_by_image(
-    questions: Iterable[Question | Quarantined],
+    questions: Iterable[tuple[str, Turn] | Quarantined],
     build: Callable[[str, tuple[Turn, ...]], FileRecord],
 ) -> FileEntries:
     """One record per image, in the order in which ``questions`` first name it.
 
     Args:
-        questions: quarantined rows among them come first.
+        questions: each with the name of its image; quarantined rows among them come first.
         build: makes the record of an image's name and questions.
     """
     images: dict[str, list[Turn]] = {}
@@ -184,58 +180,3 @@ def inside(root: Path, name: str) -> Path:
     if not path.resolve().is_relative_to(root.resolve()):
         raise DataError(f"image path {name!r} leaves the data set's folder")
     return path
-
-
-def text(row: Any, key: str) -> str:
-    """The string ``row[key]``.
-
-    Raises:
-        DataError: ``row`` is not an object, or the key is missing or holds something else.
-    """
-    value = _get(row, key)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{key} is {_show(value)}, expected text")
-    return _clean(value)
-
-
-def texts(row: Any, key: str) -> tuple[str, ...]:
-    """The strings of ``row[key]``, which may be one string or a list of them.
-
-    Raises:
-        DataError: as ``text``.
-    """
-    value = _get(row, key)
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise DataError(f"{key} is {_show(value)}, expected a list of texts")
-    return tuple(dict.fromkeys(cleaned for item in found if (cleaned := _clean(item))))
-
-
-def _clean(value: str) -> str:
-    """Strip spaces around it and replace lone surrogates, which UTF-8 cannot hold."""
-    return value.encode("utf-8", "replace").decode("utf-8").strip()
-
-
-def integer(row: Any, key: str) -> int:
-    """The whole number ``row[key]``; a mirror may hold it as text.
-
-    Raises:
-        DataError: as ``text``.
-    """
-    value = _get(row, key)
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).isdecimal():
-        raise DataError(f"{key} is {_show(value)}, expected a whole number")
-    return int(value)
-
-
-def _get(row: Any, key: str) -> Any:
-    if not isinstance(row, dict):
-        raise DataError(f"a row is {_show(row)}, expected an object with {key}")
-    if key not in row:
-        raise DataError(f"{key} is missing; found {_show(list(row))}")
-    return row[key]
-
-
-def _show(value: Any) -> str:
-    shown = repr(value)
-    return f"{type(value).__name__} {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}"

@@ -50,26 +50,18 @@ class Composition:
 
     def to_json(self) -> dict[str, Any]:
         """All counts, the most frequent first."""
-        return (
-            {"records": self.records, "turns": self.turns}
-            | {
-                f"by_{name}": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-                for name, counts in self.by.items()
-            }
-            | {
-                "tiles": distribution(self.tiles),
-                "answer_characters": distribution(self.answer_lengths),
-                "visual_tokens": {
-                    str(ratio): distribution(
-                        {
-                            n * compressed(self.tiling.tokens, ratio): k
-                            for n, k in self.tiles.items()
-                        }
-                    )
-                    for ratio in RATIOS
-                },
-            }
-        )
+        result: dict[str, Any] = {"records": self.records, "turns": self.turns}
+        for name, counts in self.by.items():
+            ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            result[f"by_{name}"] = dict(ordered)
+        result["tiles"] = distribution(self.tiles)
+        result["answer_characters"] = distribution(self.answer_lengths)
+        result["visual_tokens"] = {}
+        for ratio in RATIOS:
+            tokens = compressed(self.tiling.tokens, ratio)
+            counts_of_tokens = {n * tokens: count for n, count in self.tiles.items()}
+            result["visual_tokens"][str(ratio)] = distribution(counts_of_tokens)
+        return result
 
     def _count(self, record: Record) -> None:
         self.records += 1

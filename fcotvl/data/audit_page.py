@@ -67,23 +67,21 @@ def _splits(audits: Audits) -> Iterator[tuple[str, str]]:
 def _sources(audits: Audits) -> Iterator[Table]:
     columns = ("read", "kept", "duplicates", "contaminated", "quarantined")
     rows: list[tuple[Cell, ...]] = []
-    absent: list[tuple[Cell, ...]] = []
+    missing: list[tuple[Cell, ...]] = []
     for mix, audit in audits.items():
         for group, split in _splits({mix: audit}):
             for source, row in audit[group][split]["sources"].items():
                 if row["absent"]:
-                    absent.append((mix, split, source, row["absent"]))
+                    missing.append((mix, split, source, row["absent"]))
                     continue
-                counts = [int(row[column]) for column in columns]
+                repeated = ("yes" if row["ran_dry"] else "no", row["repeats"], row["epochs"])
                 shares = (_percent(row["share_asked"]), _percent(row["share_kept"]))
-                dry = "yes" if row["ran_dry"] else "no"
-                again = (dry, row["repeats"], row["epochs"])
-                rows.append((mix, split, source, *counts, *again, *shares))
-    again = ("ran dry", "repeats", "epochs")
-    header = ("mix", "split", "source", *columns, *again, "share requested", "share of split")
-    yield Table("Records of each source", header, rows)
-    if absent:
-        yield Table("Missing sources", ("mix", "split", "source", "why"), absent)
+                counts = [int(row[column]) for column in columns]
+                rows.append((mix, split, source, *counts, *repeated, *shares))
+    last = ("ran dry", "repeats", "epochs", "share requested", "share of split")
+    yield Table("Records of each source", ("mix", "split", "source", *columns, *last), rows)
+    if missing:
+        yield Table("Missing sources", ("mix", "split", "source", "why"), missing)
 
 
 def _split(audits: Audits, group: str, name: str) -> Section:
@@ -112,14 +110,10 @@ def _tokens(held: Audits) -> Table:
     columns = ("mean", "median", "p95", "max", "total")
     rows: list[tuple[Cell, ...]] = []
     for mix, audit in held.items():
-        distributions = {"tiles": audit["tiles"], "answer, characters": audit["answer_characters"]}
-        for ratio, distribution in audit["visual_tokens"].items():
-            distributions[f"visual tokens at ratio {ratio}"] = distribution
-        rows += [
-            (mix, what, *(distribution[column] for column in columns))
-            for what, distribution in distributions.items()
-            if distribution
-        ]
+        found = {"tiles": audit["tiles"], "answer, characters": audit["answer_characters"]}
+        tokens = audit["visual_tokens"].items()
+        found |= {f"visual tokens at ratio {ratio}": values for ratio, values in tokens}
+        rows += [(mix, what, *map(values.get, columns)) for what, values in found.items() if values]
     return Table("Visual tokens of an image, characters of an answer", ("mix", "", *columns), rows)
 
 

@@ -72,7 +72,7 @@ class Decoder:
 def decode(
     entries: Iterable[Entry], decoder: Decoder, pool: Executor | None = None
 ) -> Iterator[Item]:
-    """Decode ``entries`` in order; with a ``pool`` ahead of need, few at first."""
+    """Decode ``entries`` in order; a ``pool`` decodes ahead of need, a few entries at first."""
     rest = iter(entries)
     if pool is None:
         for entry in rest:

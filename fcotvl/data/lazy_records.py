@@ -20,7 +20,7 @@ SPLIT_SHARES: Mapping[str, int] = {"align": 9, "instruct": 9, "val": 2}
 
 @dataclass(frozen=True)
 class Request:
-    """What a reader is asked for."""
+    """What a reader is to read."""
 
     raw: Path
     """Folder with official data sets."""

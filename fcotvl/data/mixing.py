@@ -48,7 +48,7 @@ class Stream:
         return self.kept + self.repeats
 
     def next_record(self, seen: DedupIndex, benchmarks: ContaminationFilter) -> Record | None:
-        """The next new record, or else a repeated one; ``None`` once it is exhausted."""
+        """The next new record, or else a repeated one; ``None`` once the stream is exhausted."""
         record = self._next_new(seen, benchmarks)
         if record is not None:
             self.kept += 1
@@ -112,8 +112,8 @@ def mix(
     """Yield up to ``count`` records, always as close to the weights as whole records allow.
 
     A source that runs dry is repeated from its beginning, under ids that end in ``#2``, ``#3``, up
-    to its ``epochs``; then it leaves its share to the others. With all of them spent there are
-    fewer than ``count``.
+    to its ``epochs``; then it leaves its share to the others. Once all are exhausted, fewer
+    than ``count`` records have come.
     """
     taken = 0
     while taken < count:

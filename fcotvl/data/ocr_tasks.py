@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
 
 TRANSCRIBE = "Read the text."
@@ -27,6 +28,17 @@ def transcription(name: str, lines: Iterable[str], *, longest: int = 2000) -> Tu
     if not text or len(text) > longest:
         return None
     return Turn(name, TRANSCRIBE, (text,), "transcribe")
+
+
+def required_transcription(name: str, lines: Iterable[str]) -> Turn:
+    """As ``transcription``, where there is nothing else to ask.
+
+    Raises:
+        DataError: the text is empty or too long for a reply.
+    """
+    if (turn := transcription(name, lines)) is None:
+        raise DataError("no text, or text that is too long for a reply")
+    return turn
 
 
 def key_information(name: str, key: str, value: str) -> Turn | None:

@@ -8,24 +8,24 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import text, texts
-from fcotvl.data.ocr_tasks import table, transcription
+from fcotvl.data import fields
+from fcotvl.data.ocr_tasks import required_transcription, table
 
 Format = Callable[..., Iterator[Turn]]
 
 
 def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """DocVQA, ChartQA: a column with the question and one with the answer or a list of answers."""
-    answers = texts(row, answer) if row.get(answer) is not None else ()
-    yield Turn(name, text(row, question), answers, kind)
+    answers = fields.texts(row, answer) if row.get(answer) is not None else ()
+    yield Turn(name, fields.text(row, question), answers, kind)
 
 
 def chats(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """Docmatix, the_cauldron: a list of {"user": ..., "assistant": ...} in column ``question``."""
     del answer
-    for number, message in enumerate(_list(row, question)):
-        asked = text(message, "user").removeprefix("Question: ").partition("\nAnswer")[0]
-        replied = text(message, "assistant").removeprefix("Answer: ")
+    for number, message in enumerate(fields.items(row, question)):
+        asked = fields.text(message, "user").removeprefix("Question: ").partition("\nAnswer")[0]
+        replied = fields.text(message, "assistant").removeprefix("Answer: ")
         yield Turn(f"{name}-{number}", asked, (replied,), kind)
 
 
@@ -38,16 +38,16 @@ def columns(row: Any, name: str, question: str, answer: str, kind: str) -> Itera
     held = row.get(question)
     if not isinstance(held, dict):
         raise DataError(f"{question} holds {type(held).__name__}, expected lists by name")
-    asked, answered = _list(held, "question"), _list(held, "answer")
-    reasons = _list(held, "explanation") if held.get("explanation") else [None] * len(asked)
+    asked, answered = fields.items(held, "question"), fields.items(held, "answer")
+    reasons = fields.items(held, "explanation") if held.get("explanation") else [None] * len(asked)
     if not len(asked) == len(answered) == len(reasons):
         raise DataError(f"{len(asked)} questions have {len(answered)} answers")
     for number, (one, reply, reason) in enumerate(zip(asked, answered, reasons, strict=True)):
         turn = {"question": one, "answer": reply}
         yield Turn(
             f"{name}-{number}",
-            text(turn, "question"),
-            texts(turn, "answer"),
+            fields.text(turn, "question"),
+            fields.texts(turn, "answer"),
             "reason" if reason else kind,
             str(reason) if reason else None,
         )
@@ -57,20 +57,17 @@ def donut(row: Any, name: str, question: str, answer: str, kind: str) -> Iterato
     """SynthDoG: column ``question`` is JSON with the text in gt_parse.text_sequence."""
     del answer, kind
     try:
-        written = json.loads(text(row, question))["gt_parse"]["text_sequence"]
+        written = json.loads(fields.text(row, question))["gt_parse"]["text_sequence"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{question} has no gt_parse.text_sequence ({error})") from error
-    turn = transcription(name, [str(written)])
-    if turn is None:
-        raise DataError("no text, or text that is too long for a reply")
-    yield turn
+    yield required_transcription(name, [str(written)])
 
 
 def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """Docling's OTSL sets: HTML tokens in column ``question``, rows of cells in ``answer``."""
     del kind
-    structure = [str(part) for part in _list(row, question)]
-    lines = [line if isinstance(line, list) else [line] for line in _list(row, answer)]
+    structure = [str(part) for part in fields.items(row, question)]
+    lines = [line if isinstance(line, list) else [line] for line in fields.items(row, answer)]
     cells = [cell for line in lines for cell in line]
     try:
         written = ["".join(map(str, cell["tokens"])) for cell in cells]
@@ -97,10 +94,3 @@ def turns(
     if not found:
         raise DataError("the row has no question")
     return found
-
-
-def _list(row: Any, key: str) -> list[Any]:
-    value = row.get(key) if isinstance(row, dict) else None
-    if not isinstance(value, list):
-        raise DataError(f"{key} holds {type(value).__name__}, expected a list")
-    return value

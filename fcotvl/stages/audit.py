@@ -14,7 +14,14 @@ from fcotvl.data import audit_page
 
 
 def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) -> None:
-    """Write ``page`` from the JSON in ``audit``, and in ``beside`` for a second mix."""
+    """Show the audit of a mix, or those of two mixes side by side.
+
+    Args:
+        params: not used.
+        audit: JSON file written by ``curate``.
+        page: HTML file to write.
+        beside: audit of a second mix.
+    """
     del params  # all commands have params
     audits = {_name(path): _read(path) for path in (audit, beside) if path}
     write_text(page, audit_page.page(audits))

@@ -46,7 +46,14 @@ PREFETCH = "prefetch"
 
 
 def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Path) -> None:
-    """Write ``corpus/{align,instruct,val}``, ``benchmarks/<name>`` and what they are made of.
+    """Write the corpus, the benchmarks and an audit of what they are made of.
+
+    Args:
+        params: the study.
+        raw: folder with official data sets.
+        corpus: folder to write, with the splits align, instruct and val.
+        benchmarks: folder to write, with the questions of each benchmark.
+        audit: JSON file to write.
 
     Raises:
         DataError: ``raw``, a source or all benchmarks are missing.

@@ -36,10 +36,16 @@ class Part:
 
 
 def run(params: Params, *, raw: Path, part: str, summary: Path) -> None:
-    """Decode part ``K-of-N`` into the folder of ``summary``, and count its items there.
+    """Decode one part of the corpus' pictures before ``curate``, which decodes what is missing.
 
     Chunks of the sources are dealt to the parts in turn, as many as the mix needs. ``curate`` finds
-    them by a fingerprint of code, params and raw files, and decodes whatever is missing.
+    them by a fingerprint of code, params and raw files.
+
+    Args:
+        params: the study.
+        raw: folder with official data sets.
+        part: which part, as K-of-N: 3-of-8.
+        summary: JSON file to write, in the folder ``prefetch`` beside the corpus.
 
     Raises:
         ParamsError: ``part`` does not have that form.

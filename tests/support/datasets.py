@@ -15,7 +15,7 @@ from fcotvl.data.lazy_records import Request
 from tests.support.imports import ROOT
 
 REALDATA = os.environ.get("FCOTVL_REALDATA")
-"""Folder with samples of the official data sets, where someone has them."""
+"""Folder with samples of the official data sets, if there is one."""
 
 needs_realdata = pytest.mark.skipif(
     not REALDATA, reason="set FCOTVL_REALDATA to a folder with samples of the official data sets"
@@ -39,7 +39,7 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 
 def record(seed: int, *questions: str, split: str = "align", name: str | None = None) -> Record:
-    """A record of ``picture(seed)``; its question is of its own unless given."""
+    """A record of ``picture(seed)``; without ``questions`` it has one that no other record has."""
     image = picture(seed)
     turns = tuple(
         Turn(f"{seed}-{index}", question, ("yes",), "extractive")

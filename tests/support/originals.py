@@ -21,15 +21,15 @@ VIT_WIDTH, VIT_HEADS, VIT_LAYERS = 16, 2, 2
 LLM_WIDTH, HEADS, KV_HEADS, LLM_LAYERS, INNER = 32, 4, 2, 3, 48
 TEXT = "the quick brown fox jumps over the lazy dog and what is the total of it all 0123456789 ?!"
 EXTRA = ["<|plugin|>", *SPECIAL_TOKENS, "<quad>", "</quad>"]
-"""Added tokens; the first two stand where the SentencePiece model has unused pieces."""
+"""Added tokens; the first two take the place of unused pieces of the SentencePiece model."""
 
 
 def sentencepiece_model() -> bytes:
-    """BPE with bytes to fall back on, no rewriting and no space in front, like InternLM2's."""
-    made = io.BytesIO()
+    """BPE with byte fallback, no normalisation and no leading space, like InternLM2's."""
+    model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([TEXT, TEXT[::-1]] * 20),
-        model_writer=made,
+        model_writer=model,
         model_type="bpe",
         vocab_size=320,
         byte_fallback=True,
@@ -40,7 +40,7 @@ def sentencepiece_model() -> bytes:
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    return made.getvalue()
+    return model.getvalue()
 
 
 def write_original(folder: Path, kind: str) -> dict[str, Tensor]:
@@ -93,10 +93,11 @@ def write_original(folder: Path, kind: str) -> dict[str, Tensor]:
 
 
 def _tensors(kind: str, vocab: int) -> dict[str, Tensor]:
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     shapes = {**_vision_shapes(), **_llm_shapes(kind, vocab)}
     return {
-        name: torch.randn(shape, generator=dice) * 0.2 + ("norm" in name and "bias" not in name)
+        name: torch.randn(shape, generator=generator) * 0.2
+        + ("norm" in name and "bias" not in name)
         for name, shape in shapes.items()
     }
 
@@ -168,7 +169,7 @@ def _llm_shapes(kind: str, vocab: int) -> dict[str, tuple[int, ...]]:
 
 
 def _write_shards(folder: Path, tensors: dict[str, Tensor], count: int = 3) -> None:
-    """Deal the tensors out in turn, so that no layer is in one shard."""
+    """Deal the tensors to the shards in turn, so that every layer is spread over several."""
     weights = {}
     for number in range(count):
         name = f"model-{number + 1:05d}-of-{count:05d}.safetensors"

@@ -14,15 +14,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import (
-    Question,
-    existing,
-    first_existing,
-    group_by_image,
-    inside,
-    parse_rows,
-    text,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, group_by_image, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 
 HALVES = {"human": "reason", "augmented": "extractive"}
@@ -36,15 +29,8 @@ def read(
 ) -> FileEntries:
     """Charts with their questions, alternating between the two annotation files.
 
-    Args:
-        request: what to read.
-        folder: below ``data.raw``.
-        split: of the data set.
-        rationales: a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a
-            chain of thought is taken where it ends in the label.
-
-    Raises:
-        DataError: the folder, its images, both annotation files or the rationales are missing.
+    ``rationales`` is a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a
+    chain of thought is taken where it ends in the label.
     """
     root = first_existing(existing(request.raw, folder, "chartqa"), [split], "chartqa")
     first_existing(root, ["png"], "chartqa")
@@ -64,8 +50,8 @@ def _rationales(raw: Path, name: str) -> tuple[Rationales, list[Quarantined]]:
     file = first_existing(raw, [name], "chartqa rationales")
 
     def parse(_number: int, row: Any) -> tuple[tuple[str, str, str], str]:
-        key = text(row, "image"), text(row, "question"), text(row, "answer")
-        return key, text(row, "think")
+        key = fields.text(row, "image"), fields.text(row, "question"), fields.text(row, "answer")
+        return key, fields.text(row, "think")
 
     parsed = list(parse_rows(file, parse, where=name, reader="chartqa"))
     bad = [item for item in parsed if isinstance(item, Quarantined)]
@@ -75,8 +61,12 @@ def _rationales(raw: Path, name: str) -> tuple[Rationales, list[Quarantined]]:
 def _half(root: Path, half: str, file: Path, rationales: Rationales) -> FileEntries:
     prefix, folder = f"chartqa-{root.name}-{half}", f"{root.parent.name}/{root.name}"
 
-    def parse(number: int, row: Any) -> Question:
-        name, question, label = text(row, "imgname"), text(row, "query"), text(row, "label")
+    def parse(number: int, row: Any) -> tuple[str, Turn]:
+        name, question, label = (
+            fields.text(row, "imgname"),
+            fields.text(row, "query"),
+            fields.text(row, "label"),
+        )
         inside(root / "png", name)
         rationale = rationales.get((name, question, label))
         return name, Turn(f"{prefix}-{number}", question, (label,), HALVES[half], rationale)

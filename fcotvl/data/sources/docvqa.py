@@ -12,26 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import (
-    Question,
-    existing,
-    first_existing,
-    group_by_image,
-    inside,
-    integer,
-    parse_rows,
-    text,
-    texts,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, group_by_image, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 
 def read(request: Request, *, folder: str = "DocVQA", split: str) -> FileEntries:
-    """Pages with their questions, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Pages with their questions, in the order of the annotation file."""
     root = existing(request.raw, folder, "docvqa")
     names = [f"{split}_v1.0{suffix}.json" for suffix in ("_withQT", "")]
     places = [f"{place}{name}" for name in names for place in (f"{split}/", "spdocvqa_qas/", "")]
@@ -39,12 +26,12 @@ def read(request: Request, *, folder: str = "DocVQA", split: str) -> FileEntries
     folders = [f"{split}/documents", "spdocvqa_images", "documents"]
     images = first_existing(root, folders, f"docvqa {split}")
 
-    def parse(_number: int, row: Any) -> Question:
-        name = text(row, "image").removeprefix("documents/")
+    def parse(_number: int, row: Any) -> tuple[str, Turn]:
+        name = fields.text(row, "image").removeprefix("documents/")
         inside(images, name)
-        answers = texts(row, "answers") if "answers" in row else ()
-        turn_id = f"docvqa-{split}-{integer(row, 'questionId')}"
-        return name, Turn(turn_id, text(row, "question"), answers, "extractive")
+        answers = fields.texts(row, "answers") if "answers" in row else ()
+        turn_id = f"docvqa-{split}-{fields.integer(row, 'questionId')}"
+        return name, Turn(turn_id, fields.text(row, "question"), answers, "extractive")
 
     def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
         record_id, shown = f"docvqa-{split}-{Path(name).stem}", f"DocVQA/{images.name}/{name}"

@@ -11,25 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.annotations import (
-    existing,
-    first_existing,
-    inside,
-    integer,
-    parse_rows,
-    read_rows,
-    text,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_rows, read_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import transcription
 
 
 def read(request: Request, *, folder: str = "DocVQA", split: str) -> FileEntries:
-    """Pages with their text.
-
-    Raises:
-        DataError: the folder, an annotation file or the images are missing.
-    """
+    """Pages with their text."""
     root = existing(request.raw, folder, "docvqa-text")
     name = f"docvqa_{split}_squad_format.json"
     file = first_existing(root, [f"{split}/{name}", name], "docvqa-text")
@@ -45,7 +34,7 @@ def _pages(file: Path, questions: Path, images: Path, split: str) -> FileEntries
     where = f"DocVQA/{file.name}"
     try:
         pages = {
-            integer(row, "questionId"): text(row, "image").removeprefix("documents/")
+            fields.integer(row, "questionId"): fields.text(row, "image").removeprefix("documents/")
             for row in read_rows(questions, "data")
         }
     except DataError as error:
@@ -53,9 +42,9 @@ def _pages(file: Path, questions: Path, images: Path, split: str) -> FileEntries
         return
 
     def parse(_number: int, row: Any) -> FileRecord:
-        context = text(row, "context")
+        context = fields.text(row, "context")
         asked = row["qas"] if isinstance(row.get("qas"), list) else []
-        names = {pages[number] for item in asked if (number := integer(item, "id")) in pages}
+        names = {pages[number] for item in asked if (number := fields.integer(item, "id")) in pages}
         if len(names) != 1:
             raise DataError(f"its questions belong to {len(names)} pages, expected one")
         name = names.pop()

@@ -2,7 +2,7 @@
 
 One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "label": "question",
 "linking": [[4, 6]], ...}, linked to {"id": 6, "text": "BELGIUM", "label": "answer", ...}: they make
-"What is the COUNTRY?" -> ["BELGIUM"]. The whole text is asked for too, from top to bottom.
+"What is the COUNTRY?" -> ["BELGIUM"]. Another question asks for the whole text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, integer, read_rows
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, read_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
@@ -22,11 +23,7 @@ LINE = 10
 
 
 def read(request: Request, *, folder: str = "FUNSD", split: str) -> FileEntries:
-    """Forms with what can be asked about them, by name.
-
-    Raises:
-        DataError: the folder or a split's folders are missing.
-    """
+    """Forms with what can be asked about them, by name."""
     root = existing(request.raw, folder, "funsd")
     name = SPLITS.get(split, split)
     forms = first_existing(root, [f"dataset/{name}", name], "funsd")
@@ -52,7 +49,7 @@ def _forms(folder: Path, split: str) -> FileEntries:
 
 
 def _turns(name: str, form: list[Any]) -> tuple[Turn, ...]:
-    entities = {integer(entity, "id"): entity for entity in form}
+    entities = {fields.integer(entity, "id"): entity for entity in form}
     asked = [transcription(f"{name}-text", _lines(form))]
     for number, entity in entities.items():
         if entity.get("label") != "question":
@@ -72,9 +69,7 @@ def _turns(name: str, form: list[Any]) -> tuple[Turn, ...]:
 
 
 def _pairs(entity: dict[str, Any]) -> list[list[int]]:
-    links = entity.get("linking", [])
-    if not isinstance(links, list):
-        raise DataError(f"linking is {type(links).__name__}, expected a list")
+    links = fields.items(entity, "linking") if "linking" in entity else []
     pairs = [pair for pair in links if isinstance(pair, list)]
     return [[other for other in pair if isinstance(other, int)] for pair in pairs]
 
@@ -84,16 +79,11 @@ def _lines(form: list[Any]) -> list[str]:
     placed = []
     for entity in form:
         box, text = entity.get("box"), entity.get("text")
-        if not isinstance(text, str) or not _is_box(box):
+        is_box = isinstance(box, list) and [isinstance(x, int | float) for x in box] == [True] * 4
+        if not isinstance(text, str) or not is_box:
             raise DataError(f"entity {entity.get('id')} has no text or no box")
         placed.append((box[1] // LINE, box[0], text))
     lines: dict[int, list[str]] = {}
     for line, _, text in sorted(placed):
         lines.setdefault(line, []).append(text)
     return [" ".join(texts) for texts in lines.values()]
-
-
-def _is_box(value: Any) -> bool:
-    """Left, top, right and bottom."""
-    sides = value if isinstance(value, list) else []
-    return len(sides) == len("xyxy") and all(isinstance(side, int | float) for side in sides)

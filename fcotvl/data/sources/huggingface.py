@@ -12,9 +12,7 @@ from itertools import count
 from typing import Any
 
 from fcotvl.core.errors import DataError, ParamsError
-from fcotvl.core.records import Turn
-from fcotvl.data import row_formats
-from fcotvl.data.annotations import text
+from fcotvl.data import fields, row_formats
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 
 OWN_CHUNKS = True
@@ -67,25 +65,23 @@ def read(
     rows = _stream(id, config, split, revision, image)
     last = rows.num_shards if request.last is None else min(request.last, rows.num_shards)
 
-    def turns(row: Any, name: str) -> tuple[Turn, ...]:
-        return row_formats.turns(format, row, name, question=question, answer=answer, kind=kind)
+    columns = {"question": question, "answer": answer, "kind": kind}
 
-    def origin(row: Any) -> str:
-        return f"{source}/{text(row, half).partition('_')[0]}" if half else source
+    def record(row: Any, number: str, shown: str) -> FileRecord:
+        record_id = f"{source}-{split}-{number.replace(':', '-')}"
+        turns = row_formats.turns(format, row, record_id, **columns)
+        origin = f"{source}/{fields.text(row, half).partition('_')[0]}" if half else source
+        return FileRecord(record_id, "huggingface", origin, _picture(row, image), shown, turns)
 
-    def entries() -> FileEntries:
-        for number in range(request.first, last):
-            for place, row in enumerate(_rows(rows, number, f"{id} {split}")):
-                row_id = f"{source}-{split}-{number}-{place}"
-                shown = f"{id} {split}, row {number}:{place}"
-                try:
-                    asked = turns(row, row_id)
-                    picture = _picture(row, image)
-                    yield FileRecord(row_id, "huggingface", origin(row), picture, shown, asked)
-                except DataError as error:
-                    yield Quarantined(shown, "huggingface", str(error))
+    def records() -> FileEntries:
+        for number, row in _numbered_rows(rows, range(request.first, last), f"{id} {split}"):
+            shown = f"{id} {split}, row {number}"
+            try:
+                yield record(row, number, shown)
+            except DataError as error:
+                yield Quarantined(shown, "huggingface", str(error))
 
-    return entries()
+    return records()
 
 
 def _stream(name: str, config: str, split: str, revision: str, image: str) -> Any:
@@ -113,19 +109,20 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
     return found
 
 
-def _rows(rows: Any, number: int, name: str) -> Iterator[Any]:
-    """The rows of file ``number``."""
-    stream = iter(rows.shard(rows.num_shards, number))
-    for place in count():
-        try:
-            row = next(stream, None)
-        except UNREACHABLE as error:
-            raise DataError(
-                f"{name}: reading stopped at {number}:{place} ({_one_line(error)})"
-            ) from error
-        if row is None:
-            return
-        yield row
+def _numbered_rows(rows: Any, files: range, name: str) -> Iterator[tuple[str, Any]]:
+    """The rows of ``files`` with their numbers: 3:7 is row 7 of file 3."""
+    for file in files:
+        stream = iter(rows.shard(rows.num_shards, file))
+        for place in count():
+            number = f"{file}:{place}"
+            try:
+                row = next(stream, None)
+            except UNREACHABLE as error:
+                reason = _one_line(error)
+                raise DataError(f"{name}: reading stopped at {number} ({reason})") from error
+            if row is None:
+                break
+            yield number, row
 
 
 def _one_line(error: Exception) -> str:

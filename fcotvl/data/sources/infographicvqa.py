@@ -11,17 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import (
-    Question,
-    existing,
-    first_existing,
-    group_by_image,
-    inside,
-    integer,
-    parse_rows,
-    text,
-    texts,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, group_by_image, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 REASONING = "operation/reasoning"
@@ -29,11 +20,7 @@ REASONING = "operation/reasoning"
 
 
 def read(request: Request, *, folder: str = "InfographicVQA", split: str) -> FileEntries:
-    """Infographics with their questions, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Infographics with their questions, in the order of the annotation file."""
     root = existing(request.raw, folder, "infographicvqa")
     files = [
         f"{place}{name}_{split}_v1.0{suffix}.json"
@@ -45,13 +32,13 @@ def read(request: Request, *, folder: str = "InfographicVQA", split: str) -> Fil
     folders = ["infographicsvqa_images", f"infographicVQA_{split}_v1.0_images"]
     images = first_existing(root, folders, "infographicvqa")
 
-    def parse(_number: int, row: Any) -> Question:
-        name = text(row, "image_local_name")
+    def parse(_number: int, row: Any) -> tuple[str, Turn]:
+        name = fields.text(row, "image_local_name")
         inside(images, name)
-        answers = texts(row, "answers") if "answers" in row else ()
+        answers = fields.texts(row, "answers") if "answers" in row else ()
         kind = "reason" if row.get(REASONING) else "extractive"
-        turn_id = f"infographicvqa-{split}-{integer(row, 'questionId')}"
-        return name, Turn(turn_id, text(row, "question"), answers, kind)
+        turn_id = f"infographicvqa-{split}-{fields.integer(row, 'questionId')}"
+        return name, Turn(turn_id, fields.text(row, "question"), answers, kind)
 
     def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
         record_id = f"infographicvqa-{split}-{Path(name).stem}"

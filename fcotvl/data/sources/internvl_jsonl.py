@@ -15,7 +15,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, inside, parse_lines, text, texts
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, inside, parse_lines
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 
 SUFFIXES = (
@@ -32,21 +33,13 @@ def read(
 ) -> FileEntries:
     """Images with their questions; neighbouring lines about one image are one record.
 
-    Args:
-        request: what to read.
-        file: the JSONL file, relative to ``data.raw``.
-        source: of the records.
-        images: folder that the images' paths are relative to, below ``data.raw``.
-        kind: of the questions.
-
-    Raises:
-        DataError: the file or the folder is missing.
+    The JSONL ``file``, and the folder that paths of images are relative to, are below ``data.raw``.
     """
     path = existing(request.raw, file, "internvl-jsonl")
     root = existing(request.raw, images, "internvl-jsonl")
 
     def parse(number: int, line: Any) -> Row:
-        image = text(line, "image")
+        image = fields.text(line, "image")
         inside(root, image)
         return image, tuple(_turns(line, f"{source}-{path.stem}-{number}", kind))
 
@@ -68,14 +61,16 @@ def _records(rows: Iterator[Row | Quarantined], root: Path, source: str) -> File
 
 def _turns(line: dict[str, Any], name: str, kind: str) -> Iterator[Turn]:
     if "conversations" not in line:
-        answers = texts(line, "answer") if line.get("answer") is not None else ()
-        yield Turn(name, text(line, "question"), answers, kind)
+        answers = fields.texts(line, "answer") if line.get("answer") is not None else ()
+        yield Turn(name, fields.text(line, "question"), answers, kind)
         return
     messages = line["conversations"]
     if not isinstance(messages, list) or len(messages) % 2:
         raise DataError("conversations is not a list of alternating questions and replies")
     for number in range(0, len(messages), 2):
-        question = text(messages[number], "value").replace("<image>", "").strip()
+        question = fields.text(messages[number], "value").replace("<image>", "").strip()
         for suffix in SUFFIXES:
             question = question.removesuffix(suffix)
-        yield Turn(f"{name}-{number // 2}", question, texts(messages[number + 1], "value"), kind)
+        yield Turn(
+            f"{name}-{number // 2}", question, fields.texts(messages[number + 1], "value"), kind
+        )

@@ -2,8 +2,8 @@
 
 One of its rows, shortened: {"layout_dets": [{"category_type": "title", "order": 0, "text": "..."},
 {"category_type": "header", "order": null, "text": "..."}, ...], "page_info": {"image_path":
-"vi_exampaper_3.png"}, "extra": {}}. Text that has a place in the reading order is asked for as a
-whole. This is a benchmark.
+"vi_exampaper_3.png"}, "extra": {}}. The question asks for all text
+that has a place in the reading order. This is a benchmark.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, inside, integer, parse_rows, text
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
-from fcotvl.data.ocr_tasks import transcription
+from fcotvl.data.ocr_tasks import required_transcription
 
 
 def read(
@@ -25,37 +25,25 @@ def read(
     annotations: str = "MDPBench.json",
     images: str = "images",
 ) -> FileEntries:
-    """Pages with their text in reading order, in the order of the annotation file.
-
-    Args:
-        request: what to read.
-        folder: below ``data.raw``.
-        annotations: the JSON file, relative to ``folder``.
-        images: folder of the images, relative to ``folder``.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Pages with their text in reading order, in the order of the annotation file."""
     root = existing(request.raw, folder, "mdpbench")
     file = first_existing(root, [annotations], "mdpbench")
     pictures = first_existing(root, [images], "mdpbench")
 
     def parse(_number: int, row: Any) -> FileRecord:
-        name = text(row.get("page_info") if isinstance(row, dict) else None, "image_path")
+        name = fields.text(row.get("page_info") if isinstance(row, dict) else None, "image_path")
         image = inside(pictures, name)
         key = f"mdpbench-{Path(name).with_suffix('')}"
-        turn = _turn(f"{key}-text", row.get("layout_dets"))
+        parts = [part for part in fields.items(row, "layout_dets") if _is_ordered_text(part)]
+        parts.sort(key=lambda part: fields.integer(part, "order"))
+        lines = [line for part in parts for line in fields.text(part, "text").splitlines()]
+        turn = required_transcription(f"{key}-text", lines)
         return FileRecord(key, "mdpbench", "mdpbench", image, f"MDPBench/{name}", (turn,))
 
     return parse_rows(file, parse, where=f"MDPBench/{file.name}", reader="mdpbench")
 
 
-def _turn(name: str, parts: Any) -> Turn:
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise DataError(f"layout_dets is {type(parts).__name__}, expected a list of objects")
-    ordered = [part for part in parts if part.get("order") is not None and "text" in part]
-    ordered.sort(key=lambda part: integer(part, "order"))
-    lines = [line for part in ordered for line in text(part, "text").splitlines()]
-    if (turn := transcription(name, lines)) is None:
-        raise DataError("no text in reading order, or text that is too long for a reply")
-    return turn
+def _is_ordered_text(part: Any) -> bool:
+    if not isinstance(part, dict):
+        raise DataError(f"layout_dets has {type(part).__name__}, expected objects")
+    return part.get("order") is not None and "text" in part

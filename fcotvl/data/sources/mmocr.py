@@ -11,11 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fcotvl.core.errors import DataError
-from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, inside, parse_rows, text
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
-from fcotvl.data.ocr_tasks import transcription
+from fcotvl.data.ocr_tasks import required_transcription
 
 
 def read(
@@ -23,14 +22,7 @@ def read(
 ) -> FileEntries:
     """Images with all their text, in the order of the annotation file.
 
-    Args:
-        request: what to read.
-        folder: below ``data.raw``; its last part names the source.
-        annotations: the JSON file, relative to ``folder``.
-        images: folder that ``img_path`` starts from, relative to ``folder``.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
+    The last part of ``folder`` names the source.
     """
     root = existing(request.raw, folder, "mmocr")
     file = first_existing(root, [annotations], "mmocr")
@@ -38,22 +30,14 @@ def read(
     source = file.parent.name
 
     def parse(_number: int, row: Any) -> FileRecord:
-        name = text(row, "img_path")
+        name = fields.text(row, "img_path")
         image = inside(pictures, name)
         key = f"{source}-{Path(name).with_suffix('')}"
-        turn = _turn(f"{key}-text", row.get("instances"))
+        kept = [one for one in fields.items(row, "instances") if not _is_ignored(one)]
+        turn = required_transcription(f"{key}-text", [fields.text(one, "text") for one in kept])
         return FileRecord(key, "mmocr", source, image, f"{source}/{pictures.name}/{name}", (turn,))
 
     return parse_rows(file, parse, "data_list", where=f"{source}/{file.name}", reader="mmocr")
-
-
-def _turn(name: str, instances: Any) -> Turn:
-    if not isinstance(instances, list):
-        raise DataError(f"instances is {type(instances).__name__}, expected a list")
-    turn = transcription(name, [text(one, "text") for one in instances if not _is_ignored(one)])
-    if turn is None:
-        raise DataError("no text, or text that is too long for a reply")
-    return turn
 
 
 def _is_ignored(instance: Any) -> bool:

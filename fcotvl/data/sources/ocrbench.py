@@ -12,37 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import (
-    Question,
-    existing,
-    first_existing,
-    group_by_image,
-    inside,
-    integer,
-    parse_rows,
-    text,
-    texts,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, group_by_image, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 
 def read(
     request: Request, *, folder: str = "OCRBench", annotations: str = "OCRBench.json"
 ) -> FileEntries:
-    """Images with their questions, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Images with their questions, in the order of the annotation file."""
     root = existing(request.raw, folder, "ocrbench")
     file = first_existing(root, [annotations], "ocrbench")
     images = first_existing(root, ["OCRBench_Images"], "ocrbench")
 
-    def parse(_number: int, row: Any) -> Question:
-        name = text(row, "image_path")
+    def parse(_number: int, row: Any) -> tuple[str, Turn]:
+        name = fields.text(row, "image_path")
         inside(images, name)
-        turn_id = f"ocrbench-{integer(row, 'id')}"
-        return name, Turn(turn_id, text(row, "question"), texts(row, "answers"), "extractive")
+        turn_id = f"ocrbench-{fields.integer(row, 'id')}"
+        return name, Turn(
+            turn_id, fields.text(row, "question"), fields.texts(row, "answers"), "extractive"
+        )
 
     def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
         record_id = f"ocrbench-{Path(name).with_suffix('')}"

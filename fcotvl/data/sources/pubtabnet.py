@@ -14,7 +14,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, inside, parse_lines, text
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_lines
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import table
 
@@ -29,26 +30,15 @@ def read(
     images: str = "",
     split: str = "train",
 ) -> FileEntries:
-    """Tables of one split, asked for as Markdown or, where cells span others, as HTML.
-
-    Args:
-        request: what to read.
-        folder: below ``data.raw``.
-        annotations: the JSONL file, relative to ``folder``.
-        images: folder of the images, relative to ``folder``.
-        split: rows of other splits are skipped.
-
-    Raises:
-        DataError: the folder, its annotation file or its images are missing.
-    """
+    """Tables of one split, to be written as Markdown or, where cells span others, as HTML."""
     root = existing(request.raw, folder, "pubtabnet")
     file = first_existing(root, [annotations], "pubtabnet")
     pictures = first_existing(root, [images or "."], "pubtabnet")
 
     def parse(_number: int, line: Any) -> FileRecord | None:
-        if text(line, "split") != split:
+        if fields.text(line, "split") != split:
             return None
-        name = text(line, "filename")
+        name = fields.text(line, "filename")
         image, shown = inside(pictures, name), f"{pictures.name}/{name}"
         turn = _turn(f"pubtabnet-{split}-{Path(name).stem}", line)
         return FileRecord(turn.id, "pubtabnet", "pubtabnet", image, shown, (turn,))

@@ -45,28 +45,15 @@ class RenderedRecord:
         """Draw it. Test pictures have one question, alternately to look up and to work out."""
         del max_pixels
         questions = 1 if split == "test" else 3
+        counts = {"extractive": questions, "reason": questions}
         drawn = render(
-            self.family,
-            self.split,
-            self.index,
-            self.seed,
-            image_size=self.size,
-            extractive=questions,
-            reason=questions,
+            self.family, self.split, self.index, self.seed, image_size=self.size, **counts
         )
         turns = drawn.turns if split != "test" else _one(drawn.turns, self.index)
-        record = Record(
-            id=self.file,
-            source=f"rendered/{self.family}",
-            licence=licence,
-            split=split,
-            image=encode(drawn.image),
-            width=drawn.image.width,
-            height=drawn.image.height,
-            sha256=pixel_digest(drawn.image),
-            turns=turns,
-        )
-        return record, drawn.image
+        described = (self.file, f"rendered/{self.family}", licence, split)
+        image = drawn.image
+        pixels = pixel_digest(image)
+        return Record(*described, encode(image), *image.size, pixels, turns), image
 
 
 def _one(turns: tuple[Turn, ...], index: int) -> tuple[Turn, ...]:

@@ -2,7 +2,7 @@
 
 One of its entity files: {"company": "INDAH GIFT & HOME DECO", "date": "19/10/2018", "address": "27,
 JALAN DEDAP 13, ...", "total": "60.30"}; one line of a box file: "76,50,323,50,323,84,76,84,TAN WOON
-YANN". The entities are asked for one by one, the lines all together.
+YANN". Each entity becomes a question, and all lines together another.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ def read(request: Request, *, folder: str = "SROIE2019", split: str) -> FileEntr
     """Receipts with their entities and their text, by name.
 
     Where one file of a receipt is damaged it is quarantined, and the content of the other is kept.
-
-    Raises:
-        DataError: the folder or a split's folders are missing.
     """
     root = existing(request.raw, folder, "sroie")
     receipts = first_existing(root, [split], "sroie")

@@ -18,7 +18,8 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, parse_each, text
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, parse_each
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 MAX_FIELD = 1 << 28
@@ -30,17 +31,10 @@ REQUIRED = {"index", "image", "question"}
 
 
 def read(request: Request, *, file: str, source: str, kind: str = "extractive") -> FileEntries:
-    """One record per row, in order.
+    """One record per row of ``file`` (below ``data.raw``), in order.
 
-    Args:
-        request: what to read.
-        file: the table, relative to ``data.raw``.
-        source: of the records; the last word of a ``split`` column is added to it:
-            ``test_human`` makes ``chartqa`` into ``chartqa/human``.
-        kind: of the questions.
-
-    Raises:
-        DataError: the file or one of its columns is missing.
+    The last word of a ``split`` column is added to ``source``: ``test_human`` makes ``chartqa``
+    into ``chartqa/human``.
     """
     path = existing(request.raw, file, "vlmevalkit")
     first = next(_table(path), {})
@@ -61,10 +55,10 @@ def _rows(path: Path, source: str, kind: str) -> FileEntries:
 
     def parse(_number: int, row: Row) -> FileRecord:
         image = _image(row, shared)
-        index = text(row, "index")
+        index = fields.text(row, "index")
         half = (row.get("split") or "").rpartition("_")[2]
         name, shown = f"{path.stem}-{index}", f"{path.name}, index {index}"
-        turn = Turn(name, text(row, "question"), _answers(row.get("answer") or ""), kind)
+        turn = Turn(name, fields.text(row, "question"), _answers(row.get("answer") or ""), kind)
         whole = f"{source}/{half}" if half else source
         return FileRecord(name, "vlmevalkit", whole, image, shown, (turn,))
 
@@ -73,7 +67,7 @@ def _rows(path: Path, source: str, kind: str) -> FileEntries:
 
 def _image(row: Row, shared: dict[str, bytes]) -> bytes:
     """The row's picture, kept in ``shared`` where later rows refer to it."""
-    value = text(row, "image")
+    value = fields.text(row, "image")
     if len(value) < REFERENCE:
         if not shared.get(value):
             raise DataError(f"image refers to row {value!r}, which has none before this one")

@@ -2,8 +2,8 @@
 
 One of its lines, shortened: {"file_name": "image_files/Image_16/11/1.jpeg", "height": 1200,
 "width": 1600, "annotations": [{"box": [550.0, 190.0, ...], "text": "SAFEWAY", "label": 1}, ...]};
-``class_list.txt`` names the labels: "1 Store_name_value". A value is asked for by its name, the
-lines all together.
+``class_list.txt`` names the labels: "1 Store_name_value". Each kind of
+value becomes a question, and all lines together another.
 """
 
 from __future__ import annotations
@@ -13,36 +13,25 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import (
-    existing,
-    first_existing,
-    inside,
-    integer,
-    parse_lines,
-    read_text,
-    text,
-)
+from fcotvl.data import fields
+from fcotvl.data.annotations import existing, first_existing, inside, parse_lines, read_text
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
 VALUE = "_value"
-"""Suffix of the labels that are asked for."""
+"""Suffix of the labels that become questions."""
 
 
 def read(
     request: Request, *, folder: str = "wildreceipt", annotations: str = "train.txt"
 ) -> FileEntries:
-    """Receipts with their fields and their text, in the order of the annotation file.
-
-    Raises:
-        DataError: the folder or its files are missing, or the list of labels is damaged.
-    """
+    """Receipts with their fields and their text, in the order of the annotation file."""
     root = existing(request.raw, folder, "wildreceipt")
     labels = _labels(first_existing(root, ["class_list.txt"], "wildreceipt"))
     file = first_existing(root, [annotations], "wildreceipt")
 
     def parse(_number: int, line: Any) -> FileRecord:
-        name = text(line, "file_name")
+        name = fields.text(line, "file_name")
         image = inside(root, name)
         if not image.exists():  # some copies keep the paths of where they were copied from
             image = root / Path(name).name
@@ -62,22 +51,19 @@ def _labels(file: Path) -> dict[int, str]:
 
 
 def _turns(key: str, line: Any, labels: dict[int, str]) -> tuple[Turn, ...]:
-    annotations = line.get("annotations")
-    if not isinstance(annotations, list):
-        raise DataError(f"annotations is {type(annotations).__name__}, expected a list")
     lines: list[str] = []
-    fields: dict[str, list[str]] = {}
-    for one in annotations:
+    values: dict[str, list[str]] = {}
+    for one in fields.items(line, "annotations"):
         if isinstance(one, dict) and one.get("text") == "":
             continue
-        lines.append(text(one, "text"))
-        if (number := integer(one, "label")) not in labels:
+        lines.append(fields.text(one, "text"))
+        if (number := fields.integer(one, "label")) not in labels:
             raise DataError(f"label {number} is not in the list of labels")
         if labels[number].endswith(VALUE):
-            fields.setdefault(labels[number].removesuffix(VALUE), []).append(lines[-1])
+            values.setdefault(labels[number].removesuffix(VALUE), []).append(lines[-1])
     asked = [
         key_information(f"{key}-{name}", name.replace("_", " ").lower(), " ".join(parts))
-        for name, parts in fields.items()
+        for name, parts in values.items()
     ]
     turns = tuple(turn for turn in (*asked, transcription(f"{key}-text", lines)) if turn)
     if not turns:

@@ -93,12 +93,12 @@ def test_no_good_record_is_lost_and_none_comes_twice(sources, secret, count):
 def test_bands_find_what_comparing_all_would_find(known, other, distance, data):
     flips = data.draw(st.sets(st.integers(0, BITS - 1), max_size=distance + 3))
     value = (known[0] if known else other) ^ sum(1 << bit for bit in flips)
-    near = HammingIndex(distance)
+    index = HammingIndex(distance)
     for number, one in enumerate(known):
-        near.add(one, b"%02d" % number)
+        index.add(one, b"%02d" % number)
     distances = [((value ^ one).bit_count(), b"%02d" % n) for n, one in enumerate(known)]
     expected = min((found for found in distances if found[0] <= distance), default=None)
-    assert near.find(value) == expected
+    assert index.find(value) == expected
 
 
 @given(st.binary(), st.lists(st.sampled_from(sorted(SPLIT_SHARES)), min_size=1, unique=True))

@@ -3,15 +3,8 @@
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.annotations import (
-    existing,
-    first_existing,
-    inside,
-    integer,
-    read_rows,
-    text,
-    texts,
-)
+from fcotvl.data.annotations import existing, first_existing, inside, read_rows
+from fcotvl.data.fields import integer, text, texts
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The account of a corpus: counts that add up, and one clear line where nothing is left."""
+"""The audit of a corpus: counts that add up, and one clear line where nothing is left."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Drafts go to one split each, and what cannot be opened is set aside with its reason."""
+"""Each record goes to one split, and what cannot be decoded is quarantined with its reason."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +21,11 @@ def lazy_record(image, *turns, name="a.png"):
     return FileRecord("id", "test", "test", image, name, turns or (ANSWERED,))
 
 
-def open_all(records, split="align"):
+def decode_all(records, split="align"):
     return list(decode(records, Decoder(split, "CC0", 10**6, needs_hash=False)))
 
 
-def test_each_draft_belongs_to_exactly_one_split():
+def test_each_record_belongs_to_exactly_one_split():
     records = [lazy_record(b"%d" % index) for index in range(400)]
     parts = {split: list(of_split(records, split, tuple(SPLIT_SHARES))) for split in SPLIT_SHARES}
     assert sum(map(len, parts.values())) == 400
@@ -45,7 +45,7 @@ def test_a_source_for_one_split_gives_it_everything():
     assert len(list(of_split(records, "val", ("val",)))) == 20
 
 
-def test_a_split_that_is_not_fed_takes_no_part():
+def test_a_split_without_this_source_takes_no_part():
     assert {assign_split(f"{index:012x}", ("align", "val")) for index in range(100)} == {
         "align",
         "val",
@@ -64,7 +64,7 @@ def test_a_damaged_or_missing_picture_is_set_aside(tmp_path):
         lazy_record(b"nothing", name="bad.png"),
         lazy_record(tmp_path / "no.png", name="no.png"),
     )
-    first, second, third = open_all([bad, good, missing])
+    first, second, third = decode_all([bad, good, missing])
     assert first == Quarantined("bad.png", "test", "not a readable image: no known format")
     assert isinstance(second, Decoded)
     assert third == Quarantined(
@@ -74,18 +74,18 @@ def test_a_damaged_or_missing_picture_is_set_aside(tmp_path):
 
 def test_training_needs_an_answer_and_a_benchmark_does_not():
     data = encoded(picture(1))
-    (both,) = open_all([lazy_record(data, ANSWERED, HIDDEN)])
+    (both,) = decode_all([lazy_record(data, ANSWERED, HIDDEN)])
     assert isinstance(both, Decoded)
     assert both.record.turns == (ANSWERED,)
-    (none,) = open_all([lazy_record(data, HIDDEN)])
+    (none,) = decode_all([lazy_record(data, HIDDEN)])
     assert none == Quarantined("a.png", "test", "no question has an answer to train on")
-    (test,) = open_all([lazy_record(data, HIDDEN)], split="test")
+    (test,) = decode_all([lazy_record(data, HIDDEN)], split="test")
     assert isinstance(test, Decoded)
     assert test.record.turns == (HIDDEN,)
 
 
 def test_the_record_says_where_it_is_from():
-    (found,) = open_all([lazy_record(encoded(picture(1)))])
+    (found,) = decode_all([lazy_record(encoded(picture(1)))])
     assert isinstance(found, Decoded)
     record = found.record
     assert (record.licence, record.split, record.width, record.height) == ("CC0", "align", 64, 48)
@@ -104,7 +104,7 @@ def test_workers_change_nothing_but_the_time(count, monkeypatch):
         assert list(decode(records, decoder, pool)) == list(decode(records, decoder))
 
 
-def test_drafts_travel_to_processes():
+def test_lazy_records_travel_to_processes():
     records = [
         lazy_record(encoded(picture(1))),
         *islice(read(request(Path(), "align"), family="chart"), 2),

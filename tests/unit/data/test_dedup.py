@@ -36,19 +36,19 @@ def test_a_recompressed_picture_is_near_and_another_is_far():
 
 
 @pytest.mark.parametrize("distance", [1, 4, 10])
-def test_near_finds_up_to_its_distance_and_no_further(distance):
-    near = HammingIndex(distance)
-    near.add(0, b"zero")
+def test_the_hamming_index_finds_up_to_its_distance_and_no_further(distance):
+    index = HammingIndex(distance)
+    index.add(0, b"zero")
     spread = sum(1 << bit * (BITS // (distance + 1)) for bit in range(distance))
-    assert near.find(spread) == (distance, b"zero")
-    assert near.find(spread | 1 << BITS - 1) is None
+    assert index.find(spread) == (distance, b"zero")
+    assert index.find(spread | 1 << BITS - 1) is None
 
 
-def test_near_prefers_the_nearest():
-    near = HammingIndex(4)
-    near.add(0b111, b"three off")
-    near.add(0b1, b"one off")
-    assert near.find(0) == (1, b"one off")
+def test_the_hamming_index_prefers_the_nearest():
+    index = HammingIndex(4)
+    index.add(0b111, b"three off")
+    index.add(0b1, b"one off")
+    assert index.find(0) == (1, b"one off")
 
 
 def test_equal_pixels_come_in_once():

@@ -1,4 +1,4 @@
-"""The plan of a mix: shares by weight, nobody beyond what there is, nothing twice."""
+"""The plan of a mix: shares by weight, no more than there is, nothing twice."""
 
 import pytest
 

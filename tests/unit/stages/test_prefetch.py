@@ -38,7 +38,7 @@ def decoded(monkeypatch):
     return names
 
 
-def open_part(mix, number, out, study=ROOT / "params.yaml"):
+def prefetch_part(mix, number, out, study=ROOT / "params.yaml"):
     summary = out / "prefetch" / f"{number}-of-{PARTS}.json"
     prefetch.run(
         load(study, mix=mix),
@@ -49,7 +49,7 @@ def open_part(mix, number, out, study=ROOT / "params.yaml"):
     return json.loads(summary.read_text())
 
 
-def mixed(mix, out, study=ROOT / "params.yaml"):
+def curated(mix, out, study=ROOT / "params.yaml"):
     """All bytes that curate writes."""
     paths = {name: out / name for name in ("corpus", "benchmarks", "audit")}
     curate.run(load(study, mix=mix), raw=Path("raw"), **paths)
@@ -58,17 +58,17 @@ def mixed(mix, out, study=ROOT / "params.yaml"):
 
 
 def test_all_parts_together_leave_nothing_to_decode(tmp_path, decoded):
-    wanted = mixed("smoke", tmp_path / "alone")
-    asked = sorted(set(decoded))
+    wanted = curated("smoke", tmp_path / "alone")
+    needed = sorted(set(decoded))
     decoded.clear()
-    summaries = [open_part("smoke", number, tmp_path / "shared") for number in (1, 2, 3)]
-    assert set(asked) <= set(decoded)
+    summaries = [prefetch_part("smoke", number, tmp_path / "shared") for number in (1, 2, 3)]
+    assert set(needed) <= set(decoded)
     assert len(decoded) == len(set(decoded))
-    held = [sum(sum(row.values()) for row in one["items"].values()) for one in summaries]
-    assert sum(held) == len(decoded)
-    assert min(held) > 0
+    counts = [sum(sum(row.values()) for row in one["items"].values()) for one in summaries]
+    assert sum(counts) == len(decoded)
+    assert min(counts) > 0
     decoded.clear()
-    assert mixed("smoke", tmp_path / "shared") == wanted
+    assert curated("smoke", tmp_path / "shared") == wanted
     assert decoded == []
     assert not (tmp_path / "shared/prefetch").exists()
 
@@ -85,21 +85,21 @@ def local_sources(raw):
 def test_missing_parts_are_decoded_by_curate(tmp_path, decoded, numbers):
     """Sources that run dry and are repeated; what is dropped is dropped for the same reasons."""
     local_sources(tmp_path / "raw")
-    wanted = mixed("local", tmp_path / "alone")
+    wanted = curated("local", tmp_path / "alone")
     alone = len(decoded)
     for number in numbers:
-        open_part("local", number, tmp_path / "shared")
+        prefetch_part("local", number, tmp_path / "shared")
     decoded.clear()
-    assert mixed("local", tmp_path / "shared") == wanted
+    assert curated("local", tmp_path / "shared") == wanted
     assert (len(decoded) < alone) == (1 in numbers)
 
 
 def test_a_killed_part_decodes_only_what_is_missing(tmp_path, decoded):
-    open_part("smoke", 1, tmp_path)
+    prefetch_part("smoke", 1, tmp_path)
     chunks = sorted(tmp_path.glob("prefetch/*/*/*/*.parquet"))
     chunks[0].unlink()
     decoded.clear()
-    open_part("smoke", 1, tmp_path)
+    prefetch_part("smoke", 1, tmp_path)
     assert len(decoded) == sources.CHUNK_SIZE
     assert sorted(tmp_path.glob("prefetch/*/*/*/*.parquet")) == chunks
 
@@ -109,9 +109,9 @@ def test_a_killed_curate_continues_after_prefetched_chunks(tmp_path, decoded, mo
     """It is killed while it decodes what is missing, after shards of chunks and of others."""
     local_sources(tmp_path / "raw")
     study = small_shards(tmp_path)
-    wanted = mixed("local", tmp_path / "alone", study)
+    wanted = curated("local", tmp_path / "alone", study)
     alone = len(decoded)
-    open_part("local", 1, tmp_path / "shared", study)
+    prefetch_part("local", 1, tmp_path / "shared", study)
     decoded.clear()
     original = Decoder.__call__
 
@@ -122,22 +122,22 @@ def test_a_killed_curate_continues_after_prefetched_chunks(tmp_path, decoded, mo
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(Decoder, "__call__", killed)
-        mixed("local", tmp_path / "shared", study)
+        curated("local", tmp_path / "shared", study)
     decoded.clear()
-    assert mixed("local", tmp_path / "shared", study) == wanted
+    assert curated("local", tmp_path / "shared", study) == wanted
     assert len(decoded) < alone - 3
 
 
 def test_chunks_of_other_files_are_not_used(tmp_path, decoded):
     local_sources(tmp_path / "raw")
-    open_part("local", 1, tmp_path / "shared")
+    prefetch_part("local", 1, tmp_path / "shared")
     image = next((tmp_path / "raw").rglob("train/png/110.png"))
     shutil.copy(tmp_path / "raw/ChartQA/ChartQA Dataset/test/png/1.png", image)
     decoded.clear()
-    changed = mixed("local", tmp_path / "shared")
-    assert changed == mixed("local", tmp_path / "alone")
+    changed = curated("local", tmp_path / "shared")
+    assert changed == curated("local", tmp_path / "alone")
     assert b"110.png" in changed["audit"]
-    open_part("local", 1, tmp_path / "shared")
+    prefetch_part("local", 1, tmp_path / "shared")
     (key,) = [path for path in (tmp_path / "shared/prefetch").iterdir() if path.is_dir()]
     assert key.name == json.loads((tmp_path / "shared/prefetch/1-of-3.json").read_text())["key"]
 

@@ -1,4 +1,4 @@
-"""InfographicVQA: both spellings of its files, and questions to work out told from others."""
+"""InfographicVQA: both spellings of its files, and questions to work out apart from others."""
 
 import pytest
 

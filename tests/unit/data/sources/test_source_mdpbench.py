@@ -32,7 +32,7 @@ def test_text_comes_in_reading_order_and_headers_are_left_out(tmp_path):
         (page("../../a.png", {"order": 0, "text": "x"}), "leaves"),
         (page("a.png", {"order": "first", "text": "x"}), "order is str"),
         (page("a.png", {"order": 0, "text": None}), "text is NoneType"),
-        (page("a.png"), "no text in reading order"),
+        (page("a.png"), "no text, or text that is too long"),
         ({"page_info": {"image_path": "a.png"}}, "layout_dets is NoneType"),
         ("a.png", "expected an object with image_path"),
     ],
