@@ -109,11 +109,10 @@ def is_built(job: Job) -> bool:
     if not _exists(job) or not _is_untouched(job):
         return False
     youngest = max(map(_mtime, job.inputs))
-    params, inputs = sorted(map(repr, job.params)), sorted(job.inputs)
+    params, inputs = sorted(map(repr, [*job.params, job.cmd])), sorted(job.inputs)
     return all(
         record["params"] == params
         and record["input"] == inputs
-        and record["shellcmd"].startswith(f"{job.cmd} ")
         and record["starttime"] >= youngest
         for record in (_record(Path(out)) for out in job.outs)
     )

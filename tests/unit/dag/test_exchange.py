@@ -34,8 +34,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
         os.utime(name, (time, time))
     os.utime("folder", (200, 200))
     exchange.RECORDS.mkdir(parents=True)
-    record = {"params": [repr(param) for param in PARAMS], "starttime": 150.0, "endtime": 200.0}
-    record |= {"input": ["code.py"], "shellcmd": f"{COMMAND} > log"}
+    record = {"params": sorted(map(repr, [*PARAMS, COMMAND])), "starttime": 150.0, "endtime": 200.0}
+    record |= {"input": ["code.py"]}
     for out in ("out.bin", "folder"):
         exchange._record_path(Path(out)).write_text(json.dumps(record))
     return Job("distill", COMMAND, ["code.py"], ["out.bin", "folder"], PARAMS)
