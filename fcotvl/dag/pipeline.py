@@ -16,8 +16,8 @@ import yaml
 WILDCARDS = ("compressor", "ratio", "seed", "recipe")
 VARIABLE = re.compile(r"\$\{([\w.]+)\}")
 GATE = "data/check.txt"
-"""The constant output of ``check``, a dependency of every other stage under DVC. It is no input of
-a rule: the Snakefile validates when parsed, and cannot know that the file will be the same."""
+"""The constant output of ``check``, a dependency of every other stage under DVC. It is no input of a rule: the
+Snakefile validates when parsed, and cannot know that the file will be the same."""
 VARIANT = "data/{scale}/{compressor}-r{ratio}-s{seed}/{recipe}"
 
 Values = Mapping[str, Any]

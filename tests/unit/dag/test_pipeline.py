@@ -59,11 +59,7 @@ ablation:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Pipeline:
-    files = {
-        "dvc.yaml": DVC,
-        "params.yaml": PARAMS,
-        "workflow/scales/tiny.yaml": "distill: {steps: 3}",
-    }
+    files = {"dvc.yaml": DVC, "params.yaml": PARAMS, "workflow/scales/tiny.yaml": "distill: {steps: 3}"}
     files |= {"code/a.py": "", "code/below/b.py": "", "code/__pycache__/a.pyc": ""}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
