@@ -5,8 +5,6 @@ docstring their help. Both are read from the syntax, so that help and refusals d
 user can correct is one line and exit code 2.
 """
 
-from __future__ import annotations
-
 import ast
 import logging
 import re

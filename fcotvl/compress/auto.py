@@ -5,8 +5,6 @@ transformers imports its own would be circular. So they are registered by name a
 classes do with their own.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder

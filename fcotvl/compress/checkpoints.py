@@ -1,7 +1,5 @@
 """Load a teacher, make a student of it, and keep only what training changed."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """From pictures and chat text to model inputs, without torchvision or a video processor."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, no_type_check

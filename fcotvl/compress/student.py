@@ -1,7 +1,5 @@
 """The student: InternVL with a compressor between pixel shuffle and projector."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import isqrt
 from typing import Any

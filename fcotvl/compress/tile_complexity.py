@@ -3,8 +3,6 @@
 Complexity is computed from a tile's own normalised pixels and does not depend on other tiles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """InternVL's dynamic tiling: a picture becomes a grid of square tiles and a thumbnail."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 from fcotvl.core.geometry import best_grid

@@ -4,8 +4,6 @@ Deliberately separate from ``fcotvl.evaluate.metrics``: those reproduce what pub
 them must not change what is trained.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

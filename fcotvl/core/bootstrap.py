@@ -5,8 +5,6 @@ Welsh 2007). An interval lies between percentiles of the resampled scores. Witho
 question, there is none: a ``ValueError``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

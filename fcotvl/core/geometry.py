@@ -1,7 +1,5 @@
 """Tile grids and visual-token counts, stated once for prompts, connector and reports."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Publish by rename: a stage killed at any moment leaves its old output or its new one."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Prompts and replies in words: the same for training, sampling and evaluation."""
 
-from __future__ import annotations
-
 from pydantic import PositiveInt, field_validator
 
 from fcotvl.core.records import Turn

@@ -5,8 +5,6 @@ every metric file a ``score``. Names are read from the folder alone, so params a
 name.
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ params and the code that ``dvc.yaml`` declares for the stage: a run finds only w
 experiments of DVC share the workspace's folder.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

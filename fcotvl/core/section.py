@@ -1,7 +1,5 @@
 """The base of every block of configuration, and the value types that pydantic does not have."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field

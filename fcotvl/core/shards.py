@@ -1,7 +1,5 @@
 """Records as Parquet shards: how a corpus and a benchmark lie on disk."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict

@@ -5,8 +5,6 @@ Snakemake's record was written by another program: it is *foreign*. The records 
 version is pinned and ``tests/workflow`` runs both.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

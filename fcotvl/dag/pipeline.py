@@ -1,7 +1,5 @@
 """dvc.yaml in Snakemake's notation: ``${ratio}`` becomes the wildcard ``{ratio}``."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Finished points of the ablation grid as DVC experiments, for ``dvc exp show``."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

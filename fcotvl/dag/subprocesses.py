@@ -1,7 +1,5 @@
 """Other programs: run, and a failure reported in one line."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Mapping

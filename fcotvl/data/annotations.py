@@ -1,7 +1,5 @@
 """Reading annotations that may be damaged: every fault is a ``DataError`` of one clear line."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Audit of a corpus: what it is made of, what was dropped and why, in numbers that add up."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

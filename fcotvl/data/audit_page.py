@@ -1,7 +1,5 @@
 """The audit as an HTML page: one mix, or several side by side."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping

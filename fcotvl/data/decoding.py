@@ -1,7 +1,5 @@
 """From lazy records to records: load the picture, hash it, quarantine what fails; in parallel."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Which pictures are the same: equal pixels, or nearly equal perceptual hashes."""
 
-from __future__ import annotations
-
 import hashlib
 from array import array
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Fields of a row of annotations, checked: every fault is a ``DataError`` of one clear line."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fcotvl.core.errors import DataError

@@ -1,7 +1,5 @@
 """Normal form of pictures: upright, opaque, RGB with 8 bits a channel, fully decodable."""
 
-from __future__ import annotations
-
 import io
 import struct
 from dataclasses import dataclass

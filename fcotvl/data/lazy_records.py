@@ -1,7 +1,5 @@
 """What readers yield: records that are cheap to list and whose pictures are loaded later."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Mixing sources by weight into a split of the corpus, with counts of all that was read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress

@@ -1,7 +1,5 @@
 """Questions for data sets that have none: transcription, key information, tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from fcotvl.core.errors import DataError

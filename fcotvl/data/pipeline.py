@@ -1,7 +1,5 @@
 """From a source to the items of one split: listed, decoded or prefetched, from any item on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass

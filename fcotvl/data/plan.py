@@ -1,7 +1,5 @@
 """How much a mix takes of each source, by the sizes on the data sets' cards; without a network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Decoding looks at each picture alone; mixing looks at all of them in order and c
 was not prefetched, with the same result.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from itertools import count, islice, takewhile

@@ -1,7 +1,5 @@
 """What was read for each finished shard, so that a killed run continues after its last shard."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from itertools import count, takewhile

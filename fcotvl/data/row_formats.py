@@ -1,7 +1,5 @@
 """How rows of hub data sets hold their questions: one function per format."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -4,8 +4,6 @@ Counted as ``torch.utils.flop_counter`` does: matrix products only, 2 FLOPs for 
 the full square of attention, of which causal kernels may compute half.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Ask a system every question of a benchmark, under both prompts, and keep its raw replies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -9,8 +9,6 @@ Both are pandas data frames:
   ``score`` in [0, 1].
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

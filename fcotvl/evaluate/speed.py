@@ -1,7 +1,5 @@
 """Wall-clock time of each part of a system as a ratio to the teacher, measured in one run."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

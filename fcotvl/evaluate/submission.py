@@ -1,7 +1,5 @@
 """Answer files for the hidden test sets of DocVQA and InfographicVQA (the RRC server)."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -4,8 +4,6 @@ One row per system, benchmark, prompt and metric: ``headline`` (whether the metr
 and a value with ``low`` and ``high``, in percent (differences: in percentage points).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 

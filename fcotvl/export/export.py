@@ -1,7 +1,5 @@
 """A student as a folder that transformers loads: weights, processor, tokenizer and model card."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

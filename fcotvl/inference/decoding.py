@@ -1,7 +1,5 @@
 """Prefill a batch of prompts once, then extend every row by one token at a time."""
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

@@ -1,7 +1,5 @@
 """Answers to questions about pictures, in batches, greedy or sampled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice

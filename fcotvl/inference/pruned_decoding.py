@@ -4,8 +4,6 @@ Layers before K see and cache the whole prompt. From layer K on only the best vi
 positions, as in the KV-cached code of FastV (Chen et al. 2024, arXiv 2403.06764).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Sources: InternVL2 model cards and configs (OpenGVLab/InternVL2-{1B,2B,8B}). The
 InternLM2-chat-1.8B and InternLM2.5-chat-7B, the last two in Llama's layout.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, PreTrainedConfig, Qwen2Config

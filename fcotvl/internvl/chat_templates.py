@@ -1,7 +1,5 @@
 """Chat templates: the one of the tiny teacher and the two of InternVL2, all in Jinja."""
 
-from __future__ import annotations
-
 IMAGE_TOKEN = "<IMG_CONTEXT>"  # noqa: S105 - a token of text
 IMAGE_START = "<img>"
 IMAGE_END = "</img>"

@@ -1,7 +1,5 @@
 """The weighted average of checkpoints, one tensor in memory at a time."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack

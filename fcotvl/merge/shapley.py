@@ -5,8 +5,6 @@ uniform average of its members. The empty coalition is the student before post-t
 d/n from every value, which keeps ranks and gaps but moves normalised weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import factorial, fsum, nan, sqrt

@@ -5,8 +5,6 @@ and is ``undecided`` where the interval contains the criterion. A claim fails wi
 with all of it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables of everything but scores: merging, speed, curation and rejection sampling."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import pandas as pd

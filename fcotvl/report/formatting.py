@@ -1,7 +1,5 @@
 """Rows, cells and phrases that several tables share."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The numbers that experiments are compared by (DVC's metrics)."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from fcotvl.report.formatting import headline

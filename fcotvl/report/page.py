@@ -1,7 +1,5 @@
 """The report as one HTML page that needs no other file and no network."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

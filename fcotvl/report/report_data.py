@@ -5,8 +5,6 @@ Scores, retentions and differences are in percent or percentage points, with the
 ``None`` or an empty table, and is left out of the report.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ They take a prompt, because direct answers and chain of thought are never mixed 
 there is nothing to show.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from fcotvl.report.formatting import INTERVALS, cells, headline, metric_words, ordered, percent, questions

@@ -1,7 +1,5 @@
 """A table, and its Markdown, CSV and LaTeX."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

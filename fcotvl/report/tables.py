@@ -1,7 +1,5 @@
 """Every table of the report, in the order of the page."""
 
-from __future__ import annotations
-
 from fcotvl.report import diagnostics, scores
 from fcotvl.report.report_data import ReportData
 from fcotvl.report.table import Table

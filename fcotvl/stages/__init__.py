@@ -1,1 +1,1 @@
-"""One file per stage of the chain: read, call a room, write. The only place that sees paths."""
+"""One file per stage of the chain: read, call a package, write. The only place that sees paths."""

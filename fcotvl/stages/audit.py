@@ -1,7 +1,5 @@
 """Command ``audit``: the audit of a mix as a page, or those of two mixes side by side."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stage ``card``: score a teacher on held-out renders, for its model card."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Its output is constant and a dependency of every stage, so that a run starts with it and nothing reruns because of it.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from itertools import product

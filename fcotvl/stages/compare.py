@@ -1,7 +1,5 @@
 """Command ``compare``: the scores of two runs on the same questions, paired."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Stage ``convert``: original InternVL2 checkpoints to transformers' layout, and back."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

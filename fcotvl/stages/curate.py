@@ -1,7 +1,5 @@
 """Stage ``curate``: from sources to the corpus and the benchmarks, with an audit of both."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Stage ``distill``: a student whose compressor and projector agree with the teacher."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path

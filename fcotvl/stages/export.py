@@ -1,7 +1,5 @@
 """Stage ``export``: a student as a folder that transformers and its users can load."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A coalition's utility is the share of right answers, under the direct prompt, th
 gives to questions of corpus/val. The empty coalition is the distilled student.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Command ``plan``: the mix as a table, before anything is downloaded."""
 
-from __future__ import annotations
-
 import sys
 
 from tabulate import tabulate

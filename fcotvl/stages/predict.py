@@ -1,7 +1,5 @@
 """Stage ``predict``: the replies of every system, kept apart from their scores."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Command ``prefetch``: decode a part of the corpus' pictures before curate, on any machine."""
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Save finished points of the ablation grid as DVC experiments, without running a stage."""
 
-from __future__ import annotations
-
 import sys
 
 from fcotvl.core.config import Params

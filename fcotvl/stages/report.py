@@ -1,7 +1,5 @@
 """Stage ``report``: tables, plots, one page and the metrics that experiments are compared by."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Stage ``rscot``: rationales by rejection sampling from the teacher, and how many it took."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Command ``schemas``: write the JSON schemas with which editors check the YAML files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fcotvl.core.config import Params, json_schemas

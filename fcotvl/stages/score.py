@@ -1,7 +1,5 @@
 """Stage ``score``: from answers to one score per question and metric. Seconds, and no model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fcotvl.core.config import Params

@@ -1,7 +1,5 @@
 """Stage ``sft``: post-train a student; keep a pool of checkpoints, losses and sampling weights."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stage ``speed``: times of student and FastV as ratios to the teacher's in the same run."""
 
-from __future__ import annotations
-
 from itertools import islice
 from pathlib import Path
 

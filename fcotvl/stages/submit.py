@@ -1,7 +1,5 @@
 """Command ``submit``: the answer file of a hidden test split, for the RRC server."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Stage ``teacher``: bundled, trained from random weights or fetched from the hub."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from pathlib import Path

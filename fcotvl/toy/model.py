@@ -1,7 +1,5 @@
 """The tiny InternVL of scale ``tiny``: its tokenizer and an untrained model."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

@@ -3,8 +3,6 @@
 The order is shuffled within windows of row groups, so that few of them are read at a time.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ ViT and LLM are frozen and shared with the teacher (FCoT-VL, section 3.1), so a 
 student differs from the teacher only in the visual tokens that the LLM reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

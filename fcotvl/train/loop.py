@@ -4,8 +4,6 @@ What happens in a step follows from the seed, the step and the log so far, and f
 stopped and started again ends in the same bytes as one that is not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

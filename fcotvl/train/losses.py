@@ -1,7 +1,5 @@
 """Losses on answer tokens, in nats."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -3,8 +3,6 @@
 Difficulty is counted on the way: questions with every sample right, and those with none.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

@@ -3,8 +3,6 @@
 Compressor, projector and LLM are trained; the ViT stays frozen, as in InternVL2's own fine-tuning.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

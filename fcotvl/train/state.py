@@ -1,7 +1,5 @@
 """What a stopped training run needs to go on: tensors and a log, without pickle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

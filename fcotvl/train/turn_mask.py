@@ -1,7 +1,5 @@
 """Attention mask of sequences in which several turns about one picture are packed."""
 
-from __future__ import annotations
-
 from jaxtyping import Bool, Int
 from torch import Tensor
 

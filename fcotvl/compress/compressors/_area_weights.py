@@ -1,7 +1,5 @@
 """Area weights: how much of each of g tokens goes into each of m averages."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -5,8 +5,6 @@ before the prompt is tokenised and does not depend on other tiles. Our choice: t
 tile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Strided 1-D convolution, the paper's compressor (FCoT-VL, section 3.1), started as pooling."""
 
-from __future__ import annotations
-
 import torch
 from einops import rearrange
 from jaxtyping import Float

@@ -1,7 +1,5 @@
 """Strided 2-D convolution: merges blocks of the tile's grid, where ``cnn`` merges runs of a row."""
 
-from __future__ import annotations
-
 from math import isqrt
 
 import torch

@@ -1,7 +1,5 @@
 """The 1-D convolution with PyTorch's random start: shows how much of ``cnn`` is its start."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from fcotvl.compress.compressors import cnn

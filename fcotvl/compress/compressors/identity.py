@@ -1,7 +1,5 @@
 """No compression: the teacher's own tokens, for students that must equal the teacher."""
 
-from __future__ import annotations
-
 from jaxtyping import Float
 from torch import Tensor, nn
 

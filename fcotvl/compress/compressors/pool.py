@@ -1,7 +1,5 @@
 """Average pooling: compression without any learning."""
 
-from __future__ import annotations
-
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Q-Former style resampler: learned queries read the tile by cross-attention (FCoT-VL, table 3)."""
 
-from __future__ import annotations
-
 import torch
 from einops import rearrange
 from jaxtyping import Float

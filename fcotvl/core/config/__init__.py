@@ -4,8 +4,6 @@ Values live in YAML; this package gives their types, units, ranges and sources. 
 ``scale`` alone. Where the paper gives none, the YAML must.
 """
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 from typing import Any, TypeVar

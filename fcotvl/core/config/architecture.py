@@ -1,7 +1,5 @@
 """What the architecture decides, so that no scale and no mix has to repeat it."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import PositiveInt, model_validator

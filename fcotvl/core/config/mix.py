@@ -1,7 +1,5 @@
 """``workflow/mixes/<mix>.yaml``: which data are curated, for training and for evaluation."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt

@@ -4,8 +4,6 @@ Defaults are the paper's setting: InternVL2, and FCoT-VL's 2 M alignment and 4.5
 InternVL2's own training scripts. A scale file says what differs.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator

@@ -12,8 +12,6 @@ What a reader yields is divided into chunks of ``CHUNK_SIZE``. A reader whose mo
 requested chunks itself, where skipping would mean downloading.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any

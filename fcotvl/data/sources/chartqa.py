@@ -5,8 +5,6 @@ One row of ``test_human.json``: {"imgname": "41810321001157.png", "query": "How 
 mostly to look up: that is the kind they get here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import chain, zip_longest
 from pathlib import Path

@@ -5,8 +5,6 @@ One of its rows: {"questionId": 24581, "question": "Where is the university loca
 ``question_types``), images in ``documents/`` or ``spdocvqa_images/``. The answers of the test split are hidden.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ name of the company?", ...}]}. A row names no image: its questions' ids lead to 
 file. The text is in lower case there.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

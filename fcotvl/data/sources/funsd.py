@@ -5,8 +5,6 @@ One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "
 Another question asks for the whole text.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

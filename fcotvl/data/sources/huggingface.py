@@ -5,8 +5,6 @@ A row of ``HuggingFaceM4/ChartQA``: {"image": <picture>, "query": "How many food
 several questions is in ``fcotvl.data.row_formats``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import count
 from typing import Any

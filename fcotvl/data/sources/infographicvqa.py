@@ -5,8 +5,6 @@ One of its rows: {"questionId": 65718, "question": "When was lithography invente
 answers of the test split are hidden.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

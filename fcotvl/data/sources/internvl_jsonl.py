@@ -6,8 +6,6 @@ university located ?", "question_id": 24581, "answer": ["san diego", "San Diego"
 "March 27, 1984"}]}.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -63,7 +61,7 @@ def _turns(line: dict[str, Any], name: str, kind: str) -> Iterator[Turn]:
         yield Turn(name, fields.text(line, "question"), answers, kind)
         return
     messages = line["conversations"]
-    if not isinstance(messages, list) or len(messages) % 2:
+    if not isinstance(messages, list) or not messages or len(messages) % 2:
         raise DataError("conversations is not a list of alternating questions and replies")
     for number in range(0, len(messages), 2):
         question = fields.text(messages[number], "value").replace("<image>", "").strip()

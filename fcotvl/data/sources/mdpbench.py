@@ -5,8 +5,6 @@ One of its rows, shortened: {"layout_dets": [{"category_type": "title", "order":
 question asks for all text that has a place in the reading order. This is a benchmark.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

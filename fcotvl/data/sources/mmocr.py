@@ -5,8 +5,6 @@ One of them: {"metainfo": {"dataset_type": "TextRecogDataset", "task_name": "tex
 and there is nothing to ask. The licence is that of the data set.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ One of its rows: {"dataset_name": "ChartQA", "id": 10, "image_path": "ChartQA/te
 ``answers`` is a text or a list. This is a benchmark: its images are those of test splits.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

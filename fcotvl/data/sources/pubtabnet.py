@@ -5,8 +5,6 @@ One of its lines, shortened: {"filename": "PMC4840965_004_00.png", "split": "tra
 4, 27, 13]}, {"tokens": []}, ...]}}. Its licence is CDLA-Permissive-1.0.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

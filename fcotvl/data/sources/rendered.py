@@ -4,8 +4,6 @@ One of its questions: "What is the sum of Pear and Kiwi?" -> ["$104"]. Training,
 tables from disjoint sets; align and instruct take alternate training pictures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count

@@ -5,8 +5,6 @@ One of its entity files: {"company": "INDAH GIFT & HOME DECO", "date": "19/10/20
 question, and all lines together another.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fcotvl.core.errors import DataError

@@ -5,8 +5,6 @@ shown in the bar graph?", answer "14", split "test_human". Several answers are a
 short text in place of an image is the index of the row that has it.
 """
 
-from __future__ import annotations
-
 import ast
 import base64
 import binascii

@@ -5,8 +5,6 @@ One of its lines, shortened: {"file_name": "image_files/Image_16/11/1.jpeg", "he
 "1 Store_name_value". Each kind of value becomes a question, and all lines together another.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 Which questions it has and how many tiles an image gets is up to the mix, how they are worded up to the scale.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 

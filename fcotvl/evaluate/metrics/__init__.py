@@ -3,8 +3,6 @@
 The best reference counts. Without references there is no score: a ``ValueError``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from fcotvl.core.registry import Registry

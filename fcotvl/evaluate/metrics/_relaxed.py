@@ -4,8 +4,6 @@ None of the published dialects removes thousands commas, currency signs or final
 ``2008`` passes for ``2010``.
 """
 
-from __future__ import annotations
-
 TOLERANCE = 0.05
 
 

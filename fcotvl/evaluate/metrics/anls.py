@@ -1,7 +1,5 @@
 """Average normalised Levenshtein similarity: the metric of DocVQA and InfographicVQA."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein

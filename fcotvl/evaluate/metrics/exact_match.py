@@ -1,7 +1,5 @@
 """Exact match of normalised texts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fcotvl.evaluate.metrics import best

@@ -1,7 +1,5 @@
 """Relaxed accuracy as InternVL's ``evaluate_vqa.py`` computes it: the one in published tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fcotvl.evaluate.metrics import best

@@ -1,7 +1,5 @@
 """Relaxed accuracy as lmms-eval's ``chartqa`` task computes it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fcotvl.evaluate.metrics import best

@@ -1,7 +1,5 @@
 """Relaxed accuracy as its paper defines it, relative to the reference, but with exact years."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Relaxed accuracy as VLMEvalKit's ``vqa_eval.py`` computes it."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator, Sequence
 

@@ -4,8 +4,6 @@ Source: Chen et al. 2024 (arXiv 2403.06764), with the choices of its KV-cached c
 token, mean over heads, at layer K-1.
 """
 
-from __future__ import annotations
-
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 

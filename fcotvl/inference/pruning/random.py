@@ -1,7 +1,5 @@
 """Random pruning: the control of FastV, at the same layer and ratio."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Untrained pooling: the compressor ``pool`` before the teacher's own projector and LLM."""
 
-from __future__ import annotations
-
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import make_student

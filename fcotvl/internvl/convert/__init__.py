@@ -1,7 +1,5 @@
 """Convert original InternVL2 checkpoints to transformers' layout and back, shard by shard."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The config of an original InternVL2 checkpoint in transformers' terms."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

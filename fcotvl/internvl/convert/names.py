@@ -5,8 +5,6 @@ Our names are those that ``save_pretrained`` writes for InternVL. Source: transf
 its queries, its key, its value).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

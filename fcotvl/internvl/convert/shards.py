@@ -1,7 +1,5 @@
 """Sharded safetensors, one tensor at a time, so that memory stays at about one shard."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """The tokenizer of an original InternVL2 checkpoint, without running its code."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 One file each in this folder, with a function ``weights(utility, params)``. Weights sum to 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from fcotvl.core.config import MergeParams

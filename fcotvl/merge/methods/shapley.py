@@ -3,8 +3,6 @@
 The paper does not print its formula, so there are three, and the plainest is the default.
 """
 
-from __future__ import annotations
-
 import logging
 from math import exp
 

@@ -4,8 +4,6 @@
 never share a picture.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

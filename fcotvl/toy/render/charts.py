@@ -2,8 +2,6 @@
 
 # ruff: noqa: PLR2004 - pixels, shares and odds explain themselves where they stand
 
-from __future__ import annotations
-
 from random import Random
 
 from fcotvl.toy.render import words

@@ -2,8 +2,6 @@
 
 # ruff: noqa: PLR2004 - shares and odds explain themselves where they stand
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from random import Random
 

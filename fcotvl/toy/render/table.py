@@ -2,8 +2,6 @@
 
 # ruff: noqa: PLR2004 - shares and odds explain themselves where they stand
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Words of the renders; most become one token of the tiny tokenizer."""
 
-from __future__ import annotations
-
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(text.split())

@@ -5,8 +5,6 @@ others. Trained on answers alone, heads need thousands of steps to find them, if
 hundred.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Batches: several turns about one picture in one sequence, none of which sees another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

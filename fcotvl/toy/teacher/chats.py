@@ -1,7 +1,5 @@
 """Turns about a picture as token ids, with weights and attention targets for their replies."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

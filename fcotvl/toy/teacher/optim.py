@@ -1,7 +1,5 @@
 """Muon for matrices and AdamW for other parameters, as one optimizer in float32."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """The recipe of the tiny teacher, trained from random weights on renders in three phases."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Rendered pictures with the supervision that the tiny teacher is trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise

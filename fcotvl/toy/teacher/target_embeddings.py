@@ -1,7 +1,5 @@
 """Target embeddings: the visual tokens of a perfectly read picture."""
 
-from __future__ import annotations
-
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int

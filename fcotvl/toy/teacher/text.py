@@ -5,8 +5,6 @@ that the LLM meets the true two-dimensional layout of 64 tokens at the price of 
 projector to produce these very vectors.
 """
 
-from __future__ import annotations
-
 from random import Random
 
 import torch

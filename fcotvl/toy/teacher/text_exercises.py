@@ -5,8 +5,6 @@ reply in the form of a chain of thought: the quoted values are given, and what f
 supervised from a value to its key, and from a conclusion to the value that decides it.
 """
 
-from __future__ import annotations
-
 from random import Random
 
 from fcotvl.core.prompts import reply

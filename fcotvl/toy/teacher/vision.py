@@ -4,8 +4,6 @@ A middle layer reads which characters lie in each patch. The layers above it com
 every part of a value its key, because the LLM sees the picture once, in raster order, and cannot look ahead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

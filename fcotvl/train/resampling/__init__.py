@@ -4,8 +4,6 @@ A rule is a pure function ``weigh`` of the recorded losses, so sampling weights 
 alone, and a resumed run continues with those of the run that was stopped.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

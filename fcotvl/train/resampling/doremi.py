@@ -3,8 +3,6 @@
 Source: arXiv 2305.10429, algorithm 1, with the teacher as the reference model.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Power: weights follow the last losses directly, initial * (loss / mean loss) ** alpha."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fcotvl.core.config import ResamplingParams

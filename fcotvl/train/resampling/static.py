@@ -1,7 +1,5 @@
 """Static: the recipe's own mix from the first step to the last."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fcotvl.core.config import ResamplingParams
