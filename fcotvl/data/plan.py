@@ -48,23 +48,17 @@ def plan(sources: Sequence[SourceParams], corpus: CorpusParams) -> list[Planned]
 
 def name(source: SourceParams) -> str:
     """The reader and its data set: an id with its config, a folder, a family."""
-    parts = [
-        str(source.options[key])
-        for key in ("id", "config", "folder", "family")
-        if key in source.options
-    ]
-    return " ".join([source.reader, *parts]).removeprefix("huggingface ")
+    keys = [key for key in ("id", "config", "folder", "family") if key in source.options]
+    words = [source.reader, *(str(source.options[key]) for key in keys)]
+    return " ".join(words).removeprefix("huggingface ")
 
 
 def _available(source: SourceParams, split: str) -> float:
     """Images of the source that belong to ``split``; infinite where no card gives its size."""
     if source.images is None:
         return float("inf")
-    return (
-        source.images
-        * SPLIT_SHARES[split]
-        / sum(SPLIT_SHARES[other] for other in source.splits if other in SPLIT_SHARES)
-    )
+    whole = sum(SPLIT_SHARES[other] for other in source.splits if other in SPLIT_SHARES)
+    return source.images * SPLIT_SHARES[split] / whole
 
 
 def _fill(weights: dict[int, float], limits: dict[int, float], count: int) -> dict[int, int]:

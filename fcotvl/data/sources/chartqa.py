@@ -62,11 +62,8 @@ def _half(root: Path, half: str, file: Path, rationales: Rationales) -> FileEntr
     prefix, folder = f"chartqa-{root.name}-{half}", f"{root.parent.name}/{root.name}"
 
     def parse(number: int, row: Any) -> tuple[str, Turn]:
-        name, question, label = (
-            fields.text(row, "imgname"),
-            fields.text(row, "query"),
-            fields.text(row, "label"),
-        )
+        name = fields.text(row, "imgname")
+        question, label = fields.text(row, "query"), fields.text(row, "label")
         inside(root / "png", name)
         rationale = rationales.get((name, question, label))
         return name, Turn(f"{prefix}-{number}", question, (label,), HALVES[half], rationale)

@@ -65,12 +65,11 @@ def _turns(line: dict[str, Any], name: str, kind: str) -> Iterator[Turn]:
         yield Turn(name, fields.text(line, "question"), answers, kind)
         return
     messages = line["conversations"]
-    if not isinstance(messages, list) or len(messages) % 2:
+    if not isinstance(messages, list) or not messages or len(messages) % 2:
         raise DataError("conversations is not a list of alternating questions and replies")
     for number in range(0, len(messages), 2):
         question = fields.text(messages[number], "value").replace("<image>", "").strip()
         for suffix in SUFFIXES:
             question = question.removesuffix(suffix)
-        yield Turn(
-            f"{name}-{number // 2}", question, fields.texts(messages[number + 1], "value"), kind
-        )
+        answers = fields.texts(messages[number + 1], "value")
+        yield Turn(f"{name}-{number // 2}", question, answers, kind)

@@ -29,9 +29,8 @@ def read(
         name = fields.text(row, "image_path")
         inside(images, name)
         turn_id = f"ocrbench-{fields.integer(row, 'id')}"
-        return name, Turn(
-            turn_id, fields.text(row, "question"), fields.texts(row, "answers"), "extractive"
-        )
+        answers = fields.texts(row, "answers")
+        return name, Turn(turn_id, fields.text(row, "question"), answers, "extractive")
 
     def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
         record_id = f"ocrbench-{Path(name).with_suffix('')}"

@@ -63,6 +63,7 @@ def test_a_conversation_loses_its_image_mark_and_prompt_tail(tmp_path):
         ask(3, "x"),
         {"image": "images/a.png", "conversations": [{"from": "human", "value": "Who?"}]},
         {"image": "images/a.png", "conversations": "Who?"},
+        {"image": "images/a.png", "conversations": []},
     ],
 )
 def test_a_bad_line_is_set_aside(tmp_path, bad):
