@@ -2,15 +2,13 @@
 
     python benchmarks/cost.py --architecture internvl2-1b --tiles 4 --output cost.json
 
-Random weights at true shapes. Every figure is a ratio to the teacher, the median over rounds in
-which all systems take their turn. All systems share the teacher's ViT, so each picture passes
-through it once. On a CPU, time is CPU time of this process, so that a busy machine does not change
-the ratio. ``kv`` is the cache after prefill, ``peak`` the most memory that one picture with its
-reply takes beside the weights; on a CPU it is left out where it does not rise above what the
-process already holds. ``--extrapolate`` is for models that are too large or too slow: models of
-one and of two layers are measured, and each further layer is taken to add what the second did
-(after FastV's cut, what a layer with the kept tokens adds). The prediction is still that of the
-whole model.
+Random weights at true shapes. Every figure is a ratio to the teacher, the median over rounds in which all systems take
+their turn. All systems share the teacher's ViT, so each picture passes through it once. On a CPU, time is CPU time of
+this process, so that a busy machine does not change the ratio. ``kv`` is the cache after prefill, ``peak`` the most
+memory that one picture with its reply takes beside the weights; on a CPU it is left out where it does not rise above
+what the process already holds. ``--extrapolate`` is for models that are too large or too slow: models of one and of two
+layers are measured, and each further layer is taken to add what the second did (after FastV's cut, what a layer with
+the kept tokens adds). The prediction is still that of the whole model.
 """
 
 from __future__ import annotations
@@ -151,9 +149,7 @@ def measure_rounds(
     rounds, vit_seconds = [], []
     for _ in tqdm(range(pairs + 1), desc="rounds", disable=None):
         tokens, seconds = encode(systems["teacher"], tiles, device)
-        rounds.append(
-            {name: measure(system, tokens, text, device) for name, system in systems.items()}
-        )
+        rounds.append({name: measure(system, tokens, text, device) for name, system in systems.items()})
         vit_seconds.append(seconds)
     return rounds[1:], vit_seconds[1:]
 
@@ -161,24 +157,21 @@ def measure_rounds(
 def extrapolate(one: Round, two: Round, layers: int) -> Round:
     """Extrapolate the figures of ``layers`` layers from those of one and of two, except peaks.
 
-    The first two layers are as measured, or the teacher's before FastV's cut; each further one adds
-    what the second did.
+    The first two layers are as measured, or the teacher's before FastV's cut; each further one adds what the second
+    did.
     """
     whole: Round = {}
     for name, figures in two.items():
         first = one.get(name, one["teacher"])
         both = figures if name in one else two["teacher"]
         whole[name] = {
-            part: both[part] + (layers - 2) * (figures[part] - first[part])
-            for part in ("prefill", "decode", "kv")
+            part: both[part] + (layers - 2) * (figures[part] - first[part]) for part in ("prefill", "decode", "kv")
         }
         whole[name] |= {"connector": figures["connector"], "peak": 0}
     return whole
 
 
-def table(
-    systems: dict[str, System], rounds: list[Round], tiles: int, text: int, layers: int
-) -> list[dict[str, Any]]:
+def table(systems: dict[str, System], rounds: list[Round], tiles: int, text: int, layers: int) -> list[dict[str, Any]]:
     """Return one row per system and part: measured ratio, its range, and the predicted one."""
     width = torch.finfo(systems["teacher"].model.dtype).bits // 8
 
@@ -234,15 +227,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     torch.manual_seed(0)
-    dtype, layers = (
-        getattr(torch, args.dtype),
-        teacher_config(args.architecture).text_config.num_hidden_layers,
-    )
+    dtype, layers = (getattr(torch, args.dtype), teacher_config(args.architecture).text_config.num_hidden_layers)
     run = (args.tiles, args.text, args.pairs, args.device)
     if args.extrapolate:
-        one = measure_rounds(
-            build_systems(args.architecture, dtype, args.device, layers=1, cut=1), *run
-        )[0]
+        one = measure_rounds(build_systems(args.architecture, dtype, args.device, layers=1, cut=1), *run)[0]
         systems = build_systems(args.architecture, dtype, args.device, layers=2, cut=1)
         two = measure_rounds(systems, *run)[0]
         rounds = [extrapolate(*pair, layers) for pair in zip(one, two, strict=True)]

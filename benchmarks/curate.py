@@ -2,14 +2,13 @@
 
     python benchmarks/curate.py --records 100000 --output curate.json
 
-Try 2,000 and 10,000 first: peak memory only rises, so each size is a run of its own. Time is CPU
-time of this process and of its workers, so that a busy machine does not change the ratio. Memory
-is the peak of this process, read at a quarter, a half and all of the records: the cost of one more
-record follows from the last two (below some 10,000 records buffers hide it). What grows with the
-number of records is ``DedupIndex`` (pixels, id and 8 bytes a question of each kept record), a byte
-per record read, and a row of the audit per dropped record; a shard of records waits in memory to be
-written. Renders look alike, so near duplicates are not sought here; the cost of ``HammingIndex`` is
-measured with as many random hashes.
+Try 2,000 and 10,000 first: peak memory only rises, so each size is a run of its own. Time is CPU time of this process
+and of its workers, so that a busy machine does not change the ratio. Memory is the peak of this process, read at a
+quarter, a half and all of the records: the cost of one more record follows from the last two (below some 10,000 records
+buffers hide it). What grows with the number of records is ``DedupIndex`` (pixels, id and 8 bytes a question of each
+kept record), a byte per record read, and a row of the audit per dropped record; a shard of records waits in memory to
+be written. Renders look alike, so near duplicates are not sought here; the cost of ``HammingIndex`` is measured with as
+many random hashes.
 """
 
 from __future__ import annotations
@@ -77,9 +76,7 @@ def baseline(count: int) -> float:
     start = time.process_time()
     for number in range(sample):
         index = number * count // sample
-        encode(
-            render(FAMILIES[index % len(FAMILIES)], "train", index // len(FAMILIES) * 2, 0).image
-        )
+        encode(render(FAMILIES[index % len(FAMILIES)], "train", index // len(FAMILIES) * 2, 0).image)
     return sample / (time.process_time() - start)
 
 
@@ -98,9 +95,7 @@ def curate(count: int, workers: int) -> dict[str, Any]:
             entries = islice(sources.read("rendered", request, {"family": family}), start, None)
             return decode(entries, decoder, pool)
 
-        streams = [
-            Stream(family, 1.0, resume_log.attach(partial(items, family))) for family in FAMILIES
-        ]
+        streams = [Stream(family, 1.0, resume_log.attach(partial(items, family))) for family in FAMILIES]
         records = mix(streams, count, DedupIndex(0), ContaminationFilter(0))
         composition = Composition(Tiling(224, 1, 64))
         bar = tqdm(composition.watch(records), total=count, disable=None)
@@ -115,9 +110,7 @@ def curate(count: int, workers: int) -> dict[str, Any]:
         "records_per_second": round(count / (time.monotonic() - wall), 1),
         "peak_mib": {str(seen): round(value) for seen, value in peaks.items()},
         "bytes_per_record": round((whole - half) * 2**20 / (count - count // 2)),
-        "mib_at_1_000_000": round(
-            whole + (whole - half) * (1_000_000 - count) / (count - count // 2)
-        ),
+        "mib_at_1_000_000": round(whole + (whole - half) * (1_000_000 - count) / (count - count // 2)),
         "cores": os.cpu_count(),
     }
 
@@ -142,9 +135,7 @@ def hamming_index(count: int) -> dict[str, float]:
     }
 
 
-def _watch_memory(
-    records: Iterator[Record], count: int, peaks: dict[int, float]
-) -> Iterator[Record]:
+def _watch_memory(records: Iterator[Record], count: int, peaks: dict[int, float]) -> Iterator[Record]:
     points = {count // 4, count // 2, count}
     for number, record in enumerate(islice(records, count), start=1):
         if number in points:
@@ -154,9 +145,7 @@ def _watch_memory(
 
 def cpu_seconds() -> float:
     """CPU time of this process and of the workers that have ended."""
-    own, ended = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    own, ended = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 

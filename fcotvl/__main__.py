@@ -1,8 +1,8 @@
 """``fcotvl STAGE --flag value``: one stage of the chain, as dvc.yaml calls it.
 
-A stage is ``fcotvl.stages.<stage>.run(params, *, flag, ...)``. Its keywords are its flags, and the
-``Args:`` of its docstring their help. Both are read from the syntax, so that help and refusals do
-not wait for torch. A mistake that the user can correct is one line and exit code 2.
+A stage is ``fcotvl.stages.<stage>.run(params, *, flag, ...)``. Its keywords are its flags, and the ``Args:`` of its
+docstring their help. Both are read from the syntax, so that help and refusals do not wait for torch. A mistake that the
+user can correct is one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -60,10 +60,7 @@ class Stage(click.Command):
         text = ast.get_docstring(run) or ""
         keywords = zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)
         self.flags = [_option(flag, default, flag_help(text)) for flag, default in keywords]
-        self.overrides = [
-            click.Option([f"--{name}"], type=kind, help=line)
-            for name, (kind, line) in OVERRIDES.items()
-        ]
+        self.overrides = [click.Option([f"--{name}"], type=kind, help=line) for name, (kind, line) in OVERRIDES.items()]
         log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
         super().__init__(
             path.stem.replace("_", "-"),
@@ -81,11 +78,7 @@ class Stage(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the stage's own flags apart from those that every command has."""
         rest = self.get_params(ctx)[len(self.flags) + len(self.overrides) :]
-        for title, part in (
-            ("Flags", self.flags),
-            ("In place of params.yaml", self.overrides),
-            ("Options", rest),
-        ):
+        for title, part in (("Flags", self.flags), ("In place of params.yaml", self.overrides), ("Options", rest)):
             if records := [found for one in part if (found := one.get_help_record(ctx))]:
                 with formatter.section(title):
                     formatter.write_dl(records)

@@ -5,7 +5,5 @@ from jaxtyping import install_import_hook
 
 install_import_hook("fcotvl", "beartype.beartype")
 
-settings.register_profile(
-    "ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")

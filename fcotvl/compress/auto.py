@@ -1,8 +1,8 @@
 """Registers the student with transformers' Auto classes without importing torch.
 
-``import fcotvl`` must stay light, since Snakemake runs it at every dry run, and importing our
-classes while transformers imports its own would be circular. So they are registered by name and
-imported on first use, as the Auto classes do with their own.
+``import fcotvl`` must stay light, since Snakemake runs it at every dry run, and importing our classes while
+transformers imports its own would be circular. So they are registered by name and imported on first use, as the Auto
+classes do with their own.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class _LazyLoader(Loader):
 class _Finder(MetaPathFinder):
     """Finds the modules of ``MAPPINGS`` and no others."""
 
-    def find_spec(
-        self, fullname: str, path: Any, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname not in MAPPINGS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

@@ -38,9 +38,7 @@ class StudentHeader:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def load_teacher(
-    folder: str | Path, *, dtype: torch.dtype | None = None
-) -> InternVLForConditionalGeneration:
+def load_teacher(folder: str | Path, *, dtype: torch.dtype | None = None) -> InternVLForConditionalGeneration:
     """Load the teacher in ``folder`` (or of that hub id), in evaluation mode.
 
     Raises:
@@ -48,9 +46,7 @@ def load_teacher(
     """
     _check_folder(folder)
     try:
-        model, report = InternVLForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True
-        )
+        model, report = InternVLForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     for problem in ("missing", "mismatched", "unexpected"):
@@ -111,15 +107,13 @@ def make_student(
         ratio: share of visual tokens removed.
         options: keyword arguments of the compressor.
         seed: seed of the compressor's initial weights.
-        share_frozen: use the teacher's own ViT and LLM instead of copies, which halves the memory.
-            Only while neither of them is trained.
+        share_frozen: use the teacher's own ViT and LLM instead of copies, which halves the memory. Only while neither
+            of them is trained.
 
     Raises:
         ParamsError: the compressor does not exist or does not offer that ratio.
     """
-    config = FcotvlConfig.from_teacher(
-        teacher.config, compressor=compressor, ratio=ratio, options=options
-    )
+    config = FcotvlConfig.from_teacher(teacher.config, compressor=compressor, ratio=ratio, options=options)
     with torch.device("meta"):
         student = FcotvlForConditionalGeneration(config)
     # Copied together, since the embedding and the head may be the same tensor.
@@ -136,11 +130,7 @@ def make_student(
 
 
 def save_student_tensors(
-    model: FcotvlForConditionalGeneration,
-    path: Path,
-    *,
-    stage: str,
-    names: Iterable[str] | None = None,
+    model: FcotvlForConditionalGeneration, path: Path, *, stage: str, names: Iterable[str] | None = None
 ) -> None:
     """Write parameters of ``model`` to ``path``: those in ``names``, or all trainable ones."""
     parameters = dict(model.named_parameters())
@@ -154,8 +144,7 @@ def save_student_tensors(
 def write_student_tensors(path: Path, tensors: Mapping[str, Tensor], header: StudentHeader) -> None:
     """Write tensors and their header as one safetensors file.
 
-    The header is one metadata key: safetensors writes several in random order, so equal files would
-    differ in bytes.
+    The header is one metadata key: safetensors writes several in random order, so equal files would differ in bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
@@ -175,9 +164,7 @@ def read_student_tensors(path: Path) -> tuple[dict[str, Tensor], StudentHeader]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {_first_line(error)}") from error
     if header is None:
-        raise CheckpointError(
-            f"{path} has no {HEADER!r} header; expected a file of distill, sft or merge"
-        )
+        raise CheckpointError(f"{path} has no {HEADER!r} header; expected a file of distill, sft or merge")
     return tensors, StudentHeader(**json.loads(header))
 
 
@@ -194,25 +181,18 @@ def load_student(
     parts = [(path, *read_student_tensors(path)) for path in files]
     _, _, first = parts[0]
     student = make_student(
-        teacher,
-        compressor=first.compressor,
-        ratio=first.ratio,
-        options=first.options,
-        share_frozen=share_frozen,
+        teacher, compressor=first.compressor, ratio=first.ratio, options=first.options, share_frozen=share_frozen
     )
     for path, tensors, header in parts:
         if replace(header, stage=first.stage) != first:
             raise CheckpointError(
-                f"{path} is of {_describe(header)}, but {files[0]} is of {_describe(first)}; give "
-                "files of one student"
+                f"{path} is of {_describe(header)}, but {files[0]} is of {_describe(first)}; give files of one student"
             )
         load_tensors(student, tensors, source=str(path))
     return student
 
 
-def load_tensors(
-    model: PreTrainedModel, tensors: Mapping[str, Tensor], *, source: str = ""
-) -> None:
+def load_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, source: str = "") -> None:
     """Copy ``tensors`` over the model's parameters of the same names.
 
     Raises:

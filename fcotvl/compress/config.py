@@ -10,22 +10,15 @@ from transformers import AutoConfig, InternVLConfig
 from fcotvl.compress import compressors
 from fcotvl.core.geometry import compressed, tokens_per_tile
 
-_NOT_INHERITED = (
-    "model_type",
-    "architectures",
-    "transformers_version",
-    "compressor",
-    "ratio",
-    "compressor_options",
-)
+_NOT_INHERITED = ("model_type", "architectures", "transformers_version", "compressor", "ratio", "compressor_options")
 
 
 @no_type_check  # transformers makes this a dataclass of its own kind, which checkers misread
 class FcotvlConfig(InternVLConfig):
     """InternVL's config with the student's compressor.
 
-    ``image_seq_length`` is the number of visual tokens per tile **after** compression, as prompts
-    use it, or their mean where the number differs between tiles.
+    ``image_seq_length`` is the number of visual tokens per tile **after** compression, as prompts use it, or their mean
+    where the number differs between tiles.
     """
 
     model_type = "fcotvl"
@@ -36,12 +29,7 @@ class FcotvlConfig(InternVLConfig):
 
     @classmethod
     def from_teacher(
-        cls,
-        config: InternVLConfig,
-        *,
-        compressor: str,
-        ratio: float,
-        options: Mapping[str, Any] | None = None,
+        cls, config: InternVLConfig, *, compressor: str, ratio: float, options: Mapping[str, Any] | None = None
     ) -> FcotvlConfig:
         """Derive a student's config from its teacher's.
 
@@ -49,12 +37,8 @@ class FcotvlConfig(InternVLConfig):
             ParamsError: the compressor does not offer this ratio for the teacher's tiles.
         """
         settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
-        settings["image_seq_length"] = compressors.output_tokens(
-            compressor, ratio=ratio, tokens=full_tokens(config)
-        )
-        return cls(
-            **settings, compressor=compressor, ratio=ratio, compressor_options=dict(options or {})
-        )
+        settings["image_seq_length"] = compressors.output_tokens(compressor, ratio=ratio, tokens=full_tokens(config))
+        return cls(**settings, compressor=compressor, ratio=ratio, compressor_options=dict(options or {}))
 
 
 def shuffle_factor(config: InternVLConfig) -> int:

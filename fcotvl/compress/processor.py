@@ -23,13 +23,7 @@ from fcotvl.compress.config import FcotvlConfig
 from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.compress.tiling import split_into_tiles
 from fcotvl.core.errors import CheckpointError
-from fcotvl.internvl.chat_templates import (
-    IMAGE_END,
-    IMAGE_START,
-    IMAGE_TOKEN,
-    SPECIAL_TOKENS,
-    TURN_END,
-)
+from fcotvl.internvl.chat_templates import IMAGE_END, IMAGE_START, IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -58,8 +52,7 @@ class FcotvlImageProcessor(BaseImageProcessor):
             max_tiles: largest number of tiles per picture, thumbnail not counted.
             image_mean: mean of each channel, in [0, 1].
             image_std: standard deviation of each channel.
-            tile_tokens: visual tokens of a complex tile and of a plain one, for a student that
-                keeps different numbers.
+            tile_tokens: visual tokens of a complex tile and of a plain one, for a student that keeps different numbers.
             threshold: complexity at which a tile counts as complex, see ``tile_complexity``.
             **kwargs: passed on to transformers.
 
@@ -68,8 +61,7 @@ class FcotvlImageProcessor(BaseImageProcessor):
         """
         if (threshold is None) != (tile_tokens is None):
             raise ValueError(
-                f"tile_tokens is {tile_tokens} and threshold is {threshold}; set tile_tokens and "
-                "threshold together"
+                f"tile_tokens is {tile_tokens} and threshold is {threshold}; set tile_tokens and threshold together"
             )
         super().__init__(**kwargs)
         self.tile_size = tile_size
@@ -97,12 +89,8 @@ class FcotvlImageProcessor(BaseImageProcessor):
         features: dict[str, Any] = {"pixel_values": pixels, "num_tiles": list(map(len, tiles))}
         if self.tile_tokens is not None and self.threshold is not None:
             more, fewer = self.tile_tokens
-            features["tile_tokens"] = [
-                fewer if tile_complexity(tile) < self.threshold else more for tile in pixels
-            ]
-        return BatchFeature(
-            features, tensor_type=return_tensors, skip_tensor_conversion=["num_tiles"]
-        )
+            features["tile_tokens"] = [fewer if tile_complexity(tile) < self.threshold else more for tile in pixels]
+        return BatchFeature(features, tensor_type=return_tensors, skip_tensor_conversion=["num_tiles"])
 
     def _normalise(self, tile: Image.Image) -> npt.NDArray[np.float32]:
         pixels = np.asarray(tile, dtype=np.float32) / 255
@@ -115,9 +103,8 @@ class FcotvlImageProcessor(BaseImageProcessor):
 class FcotvlProcessor(ProcessorMixin):
     """Pictures and chat text in, ``input_ids``, ``attention_mask`` and ``pixel_values`` out.
 
-    One ``<IMG_CONTEXT>`` in the text stands for a picture. It becomes ``<img>``, one
-    ``<IMG_CONTEXT>`` for each visual token, and ``</img>``: ``image_seq_length`` tokens a tile, or
-    the image processor's ``tile_tokens``.
+    One ``<IMG_CONTEXT>`` in the text stands for a picture. It becomes ``<img>``, one ``<IMG_CONTEXT>`` for each visual
+    token, and ``</img>``: ``image_seq_length`` tokens a tile, or the image processor's ``tile_tokens``.
     """
 
     def __init__(
@@ -132,9 +119,7 @@ class FcotvlProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template, **kwargs)
         known = tokenizer.get_vocab()
         if missing := [token for token in SPECIAL_TOKENS if token not in known]:
-            raise CheckpointError(
-                f"the tokenizer lacks {', '.join(missing)}; expected one of an InternVL model"
-            )
+            raise CheckpointError(f"the tokenizer lacks {', '.join(missing)}; expected one of an InternVL model")
         self.image_seq_length = image_seq_length
         self.image_token = IMAGE_TOKEN
         self.image_token_id = known[IMAGE_TOKEN]
@@ -178,9 +163,7 @@ class FcotvlProcessor(ProcessorMixin):
         pictures = _flatten(images)
         vision: dict[str, Any] = {}
         if pictures:
-            vision = dict(
-                self.image_processor(pictures, max_tiles=max_tiles, return_tensors=return_tensors)
-            )
+            vision = dict(self.image_processor(pictures, max_tiles=max_tiles, return_tensors=return_tensors))
         expanded = self.expand(texts, self.tiles(vision))
         vision.pop("num_tiles", None)
         tokens = self.tokenize(expanded, return_tensors=return_tensors, **kwargs)
@@ -225,26 +208,20 @@ class FcotvlProcessor(ProcessorMixin):
         chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if reply is not None:
             chat.append({"role": "assistant", "content": reply})
-        rendered = self.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=reply is None
-        )
+        rendered = self.apply_chat_template(chat, tokenize=False, add_generation_prompt=reply is None)
         return str(rendered)
 
-    def encode(
-        self, prompt: str, reply: str, num_tiles: int | list[int]
-    ) -> tuple[list[int], list[int]]:
+    def encode(self, prompt: str, reply: str, num_tiles: int | list[int]) -> tuple[list[int], list[int]]:
         """Return token ids of one training chat and its labels, -100 on everything but the reply.
 
-        The reply ends with the end-of-turn token, which is labelled too. Prompt and reply are
-        tokenised separately, so that training and generation see the same prompt. ``num_tiles`` may
-        be a list of the visual tokens of each tile, as for ``expand``.
+        The reply ends with the end-of-turn token, which is labelled too. Prompt and reply are tokenised separately, so
+        that training and generation see the same prompt. ``num_tiles`` may be a list of the visual tokens of each tile,
+        as for ``expand``.
         """
         question = self.render(prompt)
         answer = self.render(prompt, reply).removeprefix(question)
         answer = answer[: answer.rindex(TURN_END) + len(TURN_END)]
-        prompt_ids, reply_ids = (
-            self._ids(text) for text in (*self.expand([question], [num_tiles]), answer)
-        )
+        prompt_ids, reply_ids = (self._ids(text) for text in (*self.expand([question], [num_tiles]), answer))
         return prompt_ids + reply_ids, [-100] * len(prompt_ids) + reply_ids
 
     def _ids(self, text: str) -> list[int]:

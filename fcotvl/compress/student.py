@@ -9,16 +9,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoModelForImageTextToText,
-    InternVLForConditionalGeneration,
-    InternVLModel,
-)
-from transformers.conversion_mapping import (
-    get_checkpoint_conversion_mapping,
-    register_checkpoint_conversion_mapping,
-)
+from transformers import AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration, InternVLModel
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress import compressors
@@ -39,16 +31,14 @@ def encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]
     return shuffled.reshape(len(patches), -1, shuffled.shape[-1])
 
 
-def project_visual_tokens(
-    model: InternVLModel, tokens: Features, tile_counts: Sequence[int] | None = None
-) -> Visual:
+def project_visual_tokens(model: InternVLModel, tokens: Features, tile_counts: Sequence[int] | None = None) -> Visual:
     """Compress visual tokens, if the model has a compressor, and project them for the LLM.
 
     Args:
         model: inner model of a teacher or a student.
         tokens: visual tokens of each tile, after pixel shuffle.
-        tile_counts: the processor's ``tile_tokens``, how many visual tokens each tile becomes;
-            ignored by models that remove the same share of every tile.
+        tile_counts: the processor's ``tile_tokens``, how many visual tokens each tile becomes; ignored by models that
+            remove the same share of every tile.
 
     Raises:
         ValueError: the model needs ``tile_counts``, and they are missing or of another model.
@@ -87,17 +77,14 @@ class FcotvlModel(InternVLModel):
         self.compressor = build_compressor(config)
 
     def get_image_features(
-        self,
-        pixel_values: Float[Tensor, "tile 3 h w"],
-        tile_tokens: Int[Tensor, " tile"] | None = None,
-        **_: Any,
+        self, pixel_values: Float[Tensor, "tile 3 h w"], tile_tokens: Int[Tensor, " tile"] | None = None, **_: Any
     ) -> BaseModelOutputWithPooling:
         """Return compressed and projected visual tokens of each tile as ``pooler_output``.
 
         Args:
             pixel_values: normalised tiles.
-            tile_tokens: how many visual tokens each tile becomes, as the processor chose, for an
-                adaptive student. ``pooler_output`` is then a list.
+            tile_tokens: how many visual tokens each tile becomes, as the processor chose, for an adaptive student.
+                ``pooler_output`` is then a list.
         """
         counts = None if tile_tokens is None else tile_tokens.tolist()
         visual = project_visual_tokens(self, encode_tiles(self, pixel_values), counts)
@@ -119,9 +106,7 @@ class FcotvlModel(InternVLModel):
         if image is not None and isinstance(image.pooler_output, list):
             joined = torch.cat(image.pooler_output)
             mm_encoder_outputs = {"image": BaseModelOutputWithPooling(pooler_output=joined)}
-        return super().forward(
-            *args, pixel_values=pixel_values, mm_encoder_outputs=mm_encoder_outputs, **kwargs
-        )
+        return super().forward(*args, pixel_values=pixel_values, mm_encoder_outputs=mm_encoder_outputs, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -152,9 +137,7 @@ class FcotvlForConditionalGeneration(InternVLForConditionalGeneration):
 
 
 # Without these, the LLM's weights in the hub's layout do not match and silently stay random.
-register_checkpoint_conversion_mapping(
-    "fcotvl", get_checkpoint_conversion_mapping("internvl"), overwrite=True
-)
+register_checkpoint_conversion_mapping("fcotvl", get_checkpoint_conversion_mapping("internvl"), overwrite=True)
 register_checkpoint_conversion_mapping(
     "FcotvlModel", get_checkpoint_conversion_mapping("InternVLModel"), overwrite=True
 )

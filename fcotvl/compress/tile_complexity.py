@@ -52,9 +52,7 @@ def calibrate(complexities: Sequence[float], ratio: float, ratios: Sequence[floa
     return float(max(between, np.nextafter(ordered[cut - 1], np.inf)))
 
 
-def mean_removed_ratio(
-    complexities: Sequence[float], threshold: float, ratios: Sequence[float]
-) -> float:
+def mean_removed_ratio(complexities: Sequence[float], threshold: float, ratios: Sequence[float]) -> float:
     """Mean share of visual tokens removed from tiles of these ``complexities``."""
     above, below = ratios
     return float(np.mean([below if each < threshold else above for each in complexities]))

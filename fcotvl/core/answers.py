@@ -1,7 +1,7 @@
 """Whether a reply is right, for training: used by rejection sampling and by the merge's utility.
 
-Deliberately separate from ``fcotvl.evaluate.metrics``: those reproduce what published tools report,
-and a fix in one of them must not change what is trained.
+Deliberately separate from ``fcotvl.evaluate.metrics``: those reproduce what published tools report, and a fix in one of
+them must not change what is trained.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def final_answer(reply: str) -> str:
 def similarity(prediction: str, reference: str) -> float:
     """1 - Levenshtein distance / longer length, of normalised texts, in [0, 1]; 1 is equal.
 
-    A published rejection sampler compares the *distance* with its threshold instead, and so keeps
-    the answers that are most wrong.
+    A published rejection sampler compares the *distance* with its threshold instead, and so keeps the answers that are
+    most wrong.
     """
     return Levenshtein.normalized_similarity(_normal(prediction), _normal(reference))
 
@@ -38,8 +38,8 @@ def similarity(prediction: str, reference: str) -> float:
 def is_correct(prediction: str, references: Sequence[str], *, min_similarity: float = 0.9) -> bool:
     """Whether ``prediction`` agrees with one of the ``references``.
 
-    Numbers agree within 5 % of the reference, years exactly; other text agrees where its
-    similarity is at least ``min_similarity``, in [0, 1]. Without references nothing is correct.
+    Numbers agree within 5 % of the reference, years exactly; other text agrees where its similarity is at least
+    ``min_similarity``, in [0, 1]. Without references nothing is correct.
     """
     return any(_agree(prediction, reference, min_similarity) for reference in references)
 

@@ -1,8 +1,8 @@
 """Bootstrap intervals of scores, aware that questions share images.
 
-Questions about one image succeed and fail together, so whole images are resampled (the cluster
-bootstrap, Field and Welsh 2007). An interval lies between percentiles of the resampled scores.
-Without scores, or without exactly one per question, there is none: a ``ValueError``.
+Questions about one image succeed and fail together, so whole images are resampled (the cluster bootstrap, Field and
+Welsh 2007). An interval lies between percentiles of the resampled scores. Without scores, or without exactly one per
+question, there is none: a ``ValueError``.
 """
 
 from __future__ import annotations
@@ -50,17 +50,15 @@ class Questions:
 
     Attributes:
         images: the image of each question, any hashable.
-        strata: optional label of each question; a mean is then the mean of the strata's means,
-            each counting the same (the two halves of ChartQA).
+        strata: optional label of each question; a mean is then the mean of the strata's means, each counting the same
+            (the two halves of ChartQA).
     """
 
     images: Sequence[Any]
     strata: Sequence[Any] | None = None
 
 
-def mean_interval(
-    scores: Scores, questions: Questions, bootstrap: Bootstrap = BOOTSTRAP
-) -> Interval:
+def mean_interval(scores: Scores, questions: Questions, bootstrap: Bootstrap = BOOTSTRAP) -> Interval:
     """The mean of ``scores``, one number per question, with its interval."""
     return _interval([scores], questions, lambda means: means[..., 0], bootstrap)
 
@@ -70,17 +68,14 @@ def mean_intervals(
 ) -> list[Interval]:
     """The mean of each of ``rows`` [row, question], all over the same resampled images.
 
-    Anything linear in the scores of single questions is such a row: a difference of two systems,
-    a Shapley value, the gap between two of them.
+    Anything linear in the scores of single questions is such a row: a difference of two systems, a Shapley value, the
+    gap between two of them.
     """
     table = np.atleast_2d(np.asarray(rows, dtype=np.float64))
     sums = _sums(table, Questions(images))[:, 0]
     totals = _resampled(sums, bootstrap)
     bounds = [_bounds(means, bootstrap.level) for means in (totals[:, :-1] / totals[:, -1:]).T]
-    return [
-        Interval(float(mean), *ends, len(images))
-        for mean, ends in zip(table.mean(axis=1), bounds, strict=True)
-    ]
+    return [Interval(float(mean), *ends, len(images)) for mean, ends in zip(table.mean(axis=1), bounds, strict=True)]
 
 
 def difference_interval(
@@ -88,8 +83,7 @@ def difference_interval(
 ) -> Interval:
     """The mean of ``scores - baseline`` over the same questions.
 
-    Paired: each resample asks both systems the same questions, so what makes an image hard for
-    both cancels.
+    Paired: each resample asks both systems the same questions, so what makes an image hard for both cancels.
     """
     return _interval([scores, baseline], questions, lambda m: m[..., 0] - m[..., 1], bootstrap)
 
@@ -110,10 +104,7 @@ def _ratio(means: Floats) -> Floats:
 
 
 def _interval(
-    scores: Sequence[Scores],
-    questions: Questions,
-    statistic: Callable[[Floats], Floats],
-    bootstrap: Bootstrap,
+    scores: Sequence[Scores], questions: Questions, statistic: Callable[[Floats], Floats], bootstrap: Bootstrap
 ) -> Interval:
     sums = _sums(np.array(scores, dtype=np.float64), questions)  # [image, stratum, system + 1]
 
@@ -154,8 +145,8 @@ def _sums(rows: Floats, questions: Questions) -> Floats:
 def _resampled(sums: Floats, bootstrap: Bootstrap) -> Floats:
     """Totals of resamples of as many images as there are: [image, column] -> [resample, column].
 
-    Scores are rounded to multiples of 2^-36: their sums are then exact, so totals do not depend on
-    the order in which a processor adds, and equal columns have equal totals.
+    Scores are rounded to multiples of 2^-36: their sums are then exact, so totals do not depend on the order in which a
+    processor adds, and equal columns have equal totals.
     """
     counts = _counts(len(sums), bootstrap.resamples, bootstrap.seed)
     exact = np.round(sums * 2**36) / 2**36
@@ -168,8 +159,8 @@ def _resampled(sums: Floats, bootstrap: Bootstrap) -> Floats:
 def _counts(images: int, resamples: int, seed: int) -> NDArray[np.uint8]:
     """How often each resample holds each image: [resample, image], 10 MB for 2,000 of 5,000.
 
-    Kept, because one report makes hundreds of intervals over the same few numbers of images. A
-    byte is enough: up to 255 images it holds any count, and beyond no image is drawn that often.
+    Kept, because one report makes hundreds of intervals over the same few numbers of images. A byte is enough: up to
+    255 images it holds any count, and beyond no image is drawn that often.
     """
     rng = np.random.default_rng(seed)
     counts = np.empty((resamples, images), dtype=np.uint8)

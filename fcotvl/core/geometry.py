@@ -12,12 +12,7 @@ PATCH_SIZE = 14
 """Side of a ViT patch in pixels, in every InternVL2 and in the tiny model."""
 SHUFFLE_FACTOR = 2
 """Pixel shuffle makes one visual token of 2 x 2 patches."""
-TILE_SIZES: Mapping[str, int] = {
-    "tiny": 224,
-    "internvl2-1b": 448,
-    "internvl2-2b": 448,
-    "internvl2-8b": 448,
-}
+TILE_SIZES: Mapping[str, int] = {"tiny": 224, "internvl2-1b": 448, "internvl2-2b": 448, "internvl2-8b": 448}
 """Side of a tile in pixels, by architecture."""
 
 
@@ -35,9 +30,7 @@ def group(ratio: float) -> tuple[int, int]:
     return kept.denominator, kept.numerator
 
 
-def tokens_per_tile(
-    image_size: int, patch_size: int = PATCH_SIZE, factor: int = SHUFFLE_FACTOR
-) -> int:
+def tokens_per_tile(image_size: int, patch_size: int = PATCH_SIZE, factor: int = SHUFFLE_FACTOR) -> int:
     """Visual tokens of one tile after pixel shuffle: 448 -> 256, 224 -> 64.
 
     Args:
@@ -50,9 +43,7 @@ def tokens_per_tile(
     """
     side, rest = divmod(image_size, patch_size * factor)
     if rest:
-        raise ValueError(
-            f"{image_size} px tiles do not divide into {patch_size * factor} px tokens"
-        )
+        raise ValueError(f"{image_size} px tiles do not divide into {patch_size * factor} px tokens")
     return side * side
 
 

@@ -14,18 +14,14 @@ MARKER = "Answer:"
 """What a chain-of-thought reply puts before its final answer."""
 
 TEMPLATES: dict[str, dict[str, str]] = {
-    "tiny": {
-        "direct": "{question} Answer briefly.",
-        "cot": "{question} Reason first.",
-    },
+    "tiny": {"direct": "{question} Answer briefly.", "cot": "{question} Reason first."},
     "internvl2": {
         "direct": "{question} Answer the question using a single word or phrase.",
-        "cot": "{question} Reason step by step, then end with a line that says Answer: and a single "
-        "word or phrase.",
+        "cot": "{question} Reason step by step, then end with a line that says Answer: and a single word or phrase.",
     },
 }
-"""By family of architectures: the bundled teacher's own prompts; InternVL's evaluation prompt and
-our chain-of-thought prompt beside it."""
+"""By family of architectures: the bundled teacher's own prompts; InternVL's evaluation prompt and our chain-of-thought
+prompt beside it."""
 
 
 class Prompts(Section):

@@ -1,8 +1,8 @@
 """Things that are found by folder: one file each, no list to edit.
 
-A registry is a package whose modules each define one object of an agreed name: every compressor
-file a ``Compressor``, every metric file a ``score``. Names are read from the folder alone, so
-params are checked without importing what they name.
+A registry is a package whose modules each define one object of an agreed name: every compressor file a ``Compressor``,
+every metric file a ``score``. Names are read from the folder alone, so params are checked without importing what they
+name.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ class Registry:
         package: dotted name of the folder, ``fcotvl.compress.compressors``.
         member: what each module defines.
         noun: what a message calls one of them.
-        separator: between the words of a name; a file has underscores: ``cnn_default.py`` is
-            ``cnn-default``.
+        separator: between the words of a name; a file has underscores: ``cnn_default.py`` is ``cnn-default``.
     """
 
     def __init__(self, package: str, member: str, *, noun: str, separator: str = "-") -> None:
@@ -41,9 +40,7 @@ class Registry:
     def available(self) -> tuple[str, ...]:
         """All names, sorted."""
         stems = (module.name for module in iter_modules([str(self.folder)]))
-        return tuple(
-            sorted(stem.replace("_", self.separator) for stem in stems if not stem.startswith("_"))
-        )
+        return tuple(sorted(stem.replace("_", self.separator) for stem in stems if not stem.startswith("_")))
 
     def stem(self, name: str) -> str:
         """The module of ``name``, without its package.

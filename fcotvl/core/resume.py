@@ -1,8 +1,8 @@
 """Going on where a run was stopped: one scratch folder per stage and fingerprint, under a lock.
 
-State lies under ``.scratch/``, outside every output, so that no engine deletes it. Its name is a
-fingerprint of inputs, params and the code that ``dvc.yaml`` declares for the stage: a run finds only
-what it would have written itself. Queued experiments of DVC share the workspace's folder.
+State lies under ``.scratch/``, outside every output, so that no engine deletes it. Its name is a fingerprint of inputs,
+params and the code that ``dvc.yaml`` declares for the stage: a run finds only what it would have written itself. Queued
+experiments of DVC share the workspace's folder.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ LOCK = "lock"
 
 
 @contextmanager
-def resumable(
-    stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Iterable[Path] = ()
-) -> Iterator[Path]:
+def resumable(stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield the scratch folder of ``stage``, where an equal run left off; gone on success.
 
     Args:
@@ -40,8 +38,8 @@ def resumable(
         cache_key: params that the result depends on.
         vast: inputs too large to read for this: size and time of change must do.
 
-    A second equal run beside the first works in a folder of its own: neither sees half of the
-    other's state. Processes of one run (torchrun) share the folder.
+    A second equal run beside the first works in a folder of its own: neither sees half of the other's state. Processes
+    of one run (torchrun) share the folder.
     """
     key = fingerprint([*inputs, *code_of(stage)], cache_key, vast=vast)
     folder = _home() / f"{stage}-{key}"

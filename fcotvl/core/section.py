@@ -14,6 +14,4 @@ Option = bool | int | float | str
 class Section(BaseModel):
     """A frozen block of YAML. Unknown keys and numbers that are not finite are errors."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

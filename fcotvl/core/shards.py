@@ -54,12 +54,7 @@ def turns_of(row: dict[str, Any]) -> tuple[Turn, ...]:
 
 
 def write_shards(
-    folder: Path,
-    records: Iterable[Record],
-    *,
-    shard_size: int,
-    done: int = 0,
-    after: Callable[[], None] = lambda: None,
+    folder: Path, records: Iterable[Record], *, shard_size: int, done: int = 0, after: Callable[[], None] = lambda: None
 ) -> int:
     """Write ``records`` to ``folder/00000.parquet``, ... and return how many there were.
 
@@ -109,9 +104,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path} is not a readable shard ({reason}); delete it and run curate again"
-        ) from error
+        raise DataError(f"{path} is not a readable shard ({reason}); delete it and run curate again") from error
 
 
 def read_records(folder: Path) -> Iterator[Record]:

@@ -1,7 +1,7 @@
 """One description, two engines.
 
-``Pipeline`` reads dvc.yaml and offers it as Snakemake rules; ``sync`` tells Snakemake what DVC
-wrote, ``commit`` tells DVC what Snakemake built.
+``Pipeline`` reads dvc.yaml and offers it as Snakemake rules; ``sync`` tells Snakemake what DVC wrote, ``commit`` tells
+DVC what Snakemake built.
 
 Only the standard library and yaml: this runs whenever Snakemake starts.
 """

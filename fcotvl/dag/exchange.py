@@ -1,8 +1,8 @@
 """What DVC wrote, told to Snakemake; what Snakemake built, told to DVC.
 
-Snakemake trusts mtimes and its own records; DVC trusts checksums and dvc.lock. An output whose
-mtime is not the one in Snakemake's record was written by another program: it is *foreign*. The
-records are private to Snakemake, so its minor version is pinned and ``tests/workflow`` runs both.
+Snakemake trusts mtimes and its own records; DVC trusts checksums and dvc.lock. An output whose mtime is not the one in
+Snakemake's record was written by another program: it is *foreign*. The records are private to Snakemake, so its minor
+version is pinned and ``tests/workflow`` runs both.
 """
 
 from __future__ import annotations
@@ -109,12 +109,9 @@ def is_built(job: Job) -> bool:
     if not _exists(job) or not _is_untouched(job):
         return False
     youngest = max(map(_mtime, job.inputs))
-    params, inputs = sorted(map(repr, job.params)), sorted(job.inputs)
+    params, inputs = sorted(map(repr, [*job.params, job.cmd])), sorted(job.inputs)
     return all(
-        record["params"] == params
-        and record["input"] == inputs
-        and record["shellcmd"].startswith(f"{job.cmd} ")
-        and record["starttime"] >= youngest
+        record["params"] == params and record["input"] == inputs and record["starttime"] >= youngest
         for record in (_record(Path(out)) for out in job.outs)
     )
 
@@ -192,9 +189,7 @@ def _refuse_beside_dvc() -> None:
     readers = [note for several in notes["read"].values() for note in several]
     for note in [*notes["write"].values(), *readers]:
         if _is_alive(int(note["pid"])):
-            raise EngineError(
-                f"{note['cmd']!r} (process {note['pid']}) is at work here: wait for it"
-            )
+            raise EngineError(f"{note['cmd']!r} (process {note['pid']}) is at work here: wait for it")
 
 
 def _is_alive(process: int) -> bool:

@@ -16,10 +16,8 @@ import yaml
 WILDCARDS = ("compressor", "ratio", "seed", "recipe")
 VARIABLE = re.compile(r"\$\{([\w.]+)\}")
 GATE = "data/check.txt"
-"""The constant output of ``check``, a dependency of every other stage under DVC. It is no input of
-a rule: the Snakefile validates when parsed, and cannot know that the file will be the same."""
-LOGGED = " > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
-"""Progress goes to the log; the last line of a failure comes to the terminal."""
+"""The constant output of ``check``, a dependency of every other stage under DVC. It is no input of a rule: the
+Snakefile validates when parsed, and cannot know that the file will be the same."""
 VARIANT = "data/{scale}/{compressor}-r{ratio}-s{seed}/{recipe}"
 
 Values = Mapping[str, Any]
@@ -48,12 +46,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Rule:
-    """A stage in Snakemake's notation; params are functions of the wildcards."""
+    """A stage in Snakemake's notation; params and command are functions of the wildcards."""
 
     input: list[str]
     output: list[str]
     params: list[Callable[[Values], str]]
-    shell: str
+    command: Callable[[Values], str]
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,19 @@ class Pipeline:
     def rule(self, name: str) -> Rule:
         """Return stage ``name`` as a rule; one that does not vary is the current experiment's."""
         stage = self.stages[name]
-        paths, command = self.values, self.values
+        paths = self.values
         if stage.varies:
             paths = self.values | {key: f"{{{key}}}" for key in WILDCARDS} | {"item": "{recipe}"}
-            command = self.values | {key: f"{{wildcards.{key}}}" for key in WILDCARDS}
-            command["item"] = command["recipe"]
+
+        def command(wildcards: Values) -> str:
+            values = self.values | dict(wildcards.items())
+            return _fill(stage.cmd, values | {"item": values["recipe"]})
+
         return Rule(
             input=list(self._inputs(stage, paths)),
             output=list(self._outs(stage, paths)),
             params=[self._param(file, key) for file, key in self._keys(stage)],
-            shell=_fill(stage.cmd, command) + LOGGED,
+            command=command,
         )
 
     def jobs(self, **point: Any) -> dict[str, Job]:

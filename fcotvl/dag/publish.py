@@ -25,8 +25,8 @@ WORKING = ("params.yaml", "dvc.lock", "reports/")
 def publish(pipeline: Pipeline) -> list[str]:
     """Save each finished point of the grid as a DVC experiment and return their names.
 
-    No stage but the report is run. The params are those of the working folder, which the outputs
-    were built with; a point's experiment lists its own recipe alone under ``ablation_recipes``.
+    No stage but the report is run. The params are those of the working folder, which the outputs were built with; a
+    point's experiment lists its own recipe alone under ``ablation_recipes``.
 
     Raises:
         EngineError: sources differ from the last commit, or a command failed.

@@ -14,8 +14,8 @@ from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined
 
 T = TypeVar("T")
 Parse = Callable[[int, Any], T | None]
-"""Makes something of the number and content of a row; ``None`` passes over it, ``DataError`` says
-what is wrong with it."""
+"""Makes something of the number and content of a row; ``None`` passes over it, ``DataError`` says what is wrong with
+it."""
 
 
 class AbsentError(DataError):
@@ -108,9 +108,7 @@ def read_rows(path: Path, *keys: str) -> list[Any]:
     return value
 
 
-def parse_rows(
-    file: Path, parse: Parse[T], *keys: str, where: str, reader: str
-) -> Iterator[T | Quarantined]:
+def parse_rows(file: Path, parse: Parse[T], *keys: str, where: str, reader: str) -> Iterator[T | Quarantined]:
     """What ``parse`` makes of each row of a JSON file.
 
     Args:
@@ -133,9 +131,7 @@ def parse_lines(file: Path, parse: Parse[T], *, reader: str) -> Iterator[T | Qua
     return parse_each(read_lines(file), parse, where=f"{file.name}, line", reader=reader)
 
 
-def parse_each(
-    rows: Iterable[Any], parse: Parse[T], *, where: str, reader: str
-) -> Iterator[T | Quarantined]:
+def parse_each(rows: Iterable[Any], parse: Parse[T], *, where: str, reader: str) -> Iterator[T | Quarantined]:
     """What ``parse`` makes of each of ``rows``, or the reason why it cannot."""
     for number, row in enumerate(rows):
         try:
@@ -150,8 +146,7 @@ def parse_each(
 
 
 def group_by_image(
-    questions: Iterable[tuple[str, Turn] | Quarantined],
-    build: Callable[[str, tuple[Turn, ...]], FileRecord],
+    questions: Iterable[tuple[str, Turn] | Quarantined], build: Callable[[str, tuple[Turn, ...]], FileRecord]
 ) -> FileEntries:
     """One record per image, in the order in which ``questions`` first name it.
 

@@ -119,8 +119,8 @@ def answer_type(answers: Sequence[str]) -> str:
 def source_summary(streams: Sequence[Stream]) -> dict[str, dict[str, Any]]:
     """The share that each source was to have in a split, and what it contributed, by name.
 
-    ``read`` = ``kept`` + ``duplicates`` + ``contaminated`` + ``quarantined``, and the split holds
-    ``kept`` + ``repeats`` = ``epochs`` times ``kept``.
+    ``read`` = ``kept`` + ``duplicates`` + ``contaminated`` + ``quarantined``, and the split holds ``kept`` +
+    ``repeats`` = ``epochs`` times ``kept``.
 
     Raises:
         DataError: no record is left, or counts do not add up (a record was lost).

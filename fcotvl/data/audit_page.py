@@ -47,9 +47,7 @@ class Section:
 
 def page(audits: Audits) -> str:
     """The page as HTML, without references to other files."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.tests["share"] = lambda cell: isinstance(cell, str) and bool(_SHARE.match(cell))
     source = files("fcotvl.data").joinpath("audit.html.j2").read_text(encoding="utf-8")
     sections = [Section("sources", "Sources", list(_sources(audits)))]

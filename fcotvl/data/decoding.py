@@ -55,9 +55,7 @@ class Decoder:
         if isinstance(entry, Quarantined):
             return entry
         try:
-            record, pixels = entry.load(
-                split=self.split, licence=self.licence, max_pixels=self.max_pixels
-            )
+            record, pixels = entry.load(split=self.split, licence=self.licence, max_pixels=self.max_pixels)
         except DataError as error:
             return Quarantined(entry.file, entry.reader, str(error))
         if self.split != "test":
@@ -69,9 +67,7 @@ class Decoder:
         return Decoded(record, perceptual_hash(pixels) if self.needs_hash else None, entry.file)
 
 
-def decode(
-    entries: Iterable[Entry], decoder: Decoder, pool: Executor | None = None
-) -> Iterator[Item]:
+def decode(entries: Iterable[Entry], decoder: Decoder, pool: Executor | None = None) -> Iterator[Item]:
     """Decode ``entries`` in order; a ``pool`` decodes ahead of need, a few entries at first."""
     rest = iter(entries)
     if pool is None:

@@ -16,9 +16,9 @@ from fcotvl.core.records import Record, Turn
 
 SIDE = 16
 BITS = SIDE * SIDE
-"""Bits of a hash. 64 bits confuse charts of one style: 13 of 90 training charts of
-ChartQA lie within 4 bits of another one. Of 256 bits those differ in 16 to 98; JPEG at quality 40,
-half the size and grey change 10 at most, a crop by 1 % up to 52."""
+"""Bits of a hash. 64 bits confuse charts of one style: 13 of 90 training charts of ChartQA lie within 4 bits of another
+one. Of 256 bits those differ in 16 to 98; JPEG at quality 40, half the size and grey change 10 at most, a crop by 1 %
+up to 52."""
 QUESTION_BYTES = 8
 """Bytes of a question's hash, which only has to differ from others about the same picture."""
 SAME_QUESTION_FACTOR = 3
@@ -53,9 +53,9 @@ class Match:
 class HammingIndex:
     """Perceptual hashes, found again within ``distance`` bits without comparing all of them.
 
-    Cut into ``distance + 1`` bands, two hashes within ``distance`` bits agree in at least one band.
-    Each band is a chained hash table in flat arrays: 32 bytes of a hash, 8 of its key and, for each
-    band, 8 to 16, where a dictionary of lists takes some 200 a band.
+    Cut into ``distance + 1`` bands, two hashes within ``distance`` bits agree in at least one band. Each band is a
+    chained hash table in flat arrays: 32 bytes of a hash, 8 of its key and, for each band, 8 to 16, where a dictionary
+    of lists takes some 200 a band.
     """
 
     def __init__(self, distance: int) -> None:
@@ -119,8 +119,8 @@ _GOLDEN, _WORD = 0x9E3779B97F4A7C15, (1 << 64) - 1
 class DedupIndex:
     """The records kept so far, over all splits, so that none is admitted twice.
 
-    Within a split, equal pixels may bring further questions: only the new ones are admitted. In
-    another split they would leak, and are dropped.
+    Within a split, equal pixels may bring further questions: only the new ones are admitted. In another split they
+    would leak, and are dropped.
     """
 
     distance: int
@@ -142,9 +142,7 @@ class DedupIndex:
             if near := self._hashes.find(value):
                 return Match(record.id, file, self._kept[near[1]][1], near[0])
             self._hashes.add(value, pixels)
-        known = {
-            asked[start : start + QUESTION_BYTES] for start in range(0, len(asked), QUESTION_BYTES)
-        }
+        known = {asked[start : start + QUESTION_BYTES] for start in range(0, len(asked), QUESTION_BYTES)}
         fresh: dict[bytes, Turn] = {}
         for turn in record.turns:
             if (key := _digest(turn)) not in known:
@@ -165,9 +163,7 @@ def _key(record: Record) -> bytes:
 
 
 def _digest(turn: Turn) -> bytes:
-    return hashlib.blake2b(
-        question_key(turn.question).encode(), digest_size=QUESTION_BYTES
-    ).digest()
+    return hashlib.blake2b(question_key(turn.question).encode(), digest_size=QUESTION_BYTES).digest()
 
 
 class ContaminationFilter:

@@ -49,8 +49,8 @@ class Picture:
 def normalise_image(data: bytes, *, max_pixels: int) -> Picture:
     """Decode ``data`` and return it as PNG, or untouched where it already is a plain PNG or JPEG.
 
-    Rotated by its EXIF, transparency on white, more than 8 bits scaled down, CMYK, LAB and palettes
-    converted; the first of several frames.
+    Rotated by its EXIF, transparency on white, more than 8 bits scaled down, CMYK, LAB and palettes converted; the
+    first of several frames.
 
     Raises:
         DataError: it is damaged, larger than ``max_pixels`` or a strip beyond ``MAX_ASPECT``.

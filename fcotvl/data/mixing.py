@@ -88,9 +88,7 @@ class Stream:
         for epoch in range(2, self.epochs + 1):
             for number, item in compress(enumerate(self.restart()), self._is_kept):
                 if isinstance(item, Quarantined) or not seen.holds(item.record):
-                    raise DataError(
-                        f"{self.name} changed while it was read ({item.file}); run curate again"
-                    )
+                    raise DataError(f"{self.name} changed while it was read ({item.file}); run curate again")
                 left = self._trimmed.get(number)
                 turns = [turn for turn in item.record.turns if left is None or turn.id in left]
                 yield replace(
@@ -106,14 +104,11 @@ class Stream:
         return self.read == self.kept + dropped
 
 
-def mix(
-    streams: Sequence[Stream], count: int, seen: DedupIndex, benchmarks: ContaminationFilter
-) -> Iterator[Record]:
+def mix(streams: Sequence[Stream], count: int, seen: DedupIndex, benchmarks: ContaminationFilter) -> Iterator[Record]:
     """Yield up to ``count`` records, always as close to the weights as whole records allow.
 
-    A source that runs dry is repeated from its beginning, under ids that end in ``#2``, ``#3``, up
-    to its ``epochs``; then it leaves its share to the others. Once all are exhausted, fewer
-    than ``count`` records have come.
+    A source that runs dry is repeated from its beginning, under ids that end in ``#2``, ``#3``, up to its ``epochs``;
+    then it leaves its share to the others. Once all are exhausted, fewer than ``count`` records have come.
     """
     taken = 0
     while taken < count:

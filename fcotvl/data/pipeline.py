@@ -82,9 +82,7 @@ def corpus_sources(params: Params, raw: Path, split: str) -> list[SplitSource]:
     return found
 
 
-def benchmark_source(
-    params: Params, raw: Path, name: str, benchmark: BenchmarkParams
-) -> SplitSource:
+def benchmark_source(params: Params, raw: Path, name: str, benchmark: BenchmarkParams) -> SplitSource:
     """The questions of one benchmark."""
     shared = benchmark.model_dump(include={"reader", "options", "licence", "optional"})
     return SplitSource(name, "test", SourceParams(**shared, splits=("test",)), params, raw)

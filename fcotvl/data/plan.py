@@ -26,8 +26,8 @@ class Planned:
 def plan(sources: Sequence[SourceParams], corpus: CorpusParams) -> list[Planned]:
     """How many images each split takes of each source, repeats included.
 
-    As ``mixing.mix`` does it: by weight; a source that runs dry is repeated up to ``corpus.epochs``
-    times (not for ``val``), then it leaves its share to the others.
+    As ``mixing.mix`` does it: by weight; a source that runs dry is repeated up to ``corpus.epochs`` times (not for
+    ``val``), then it leaves its share to the others.
     """
     taken: list[dict[str, int]] = [{} for _ in sources]
     epochs = [1.0] * len(sources)
@@ -48,11 +48,7 @@ def plan(sources: Sequence[SourceParams], corpus: CorpusParams) -> list[Planned]
 
 def name(source: SourceParams) -> str:
     """The reader and its data set: an id with its config, a folder, a family."""
-    parts = [
-        str(source.options[key])
-        for key in ("id", "config", "folder", "family")
-        if key in source.options
-    ]
+    parts = [str(source.options[key]) for key in ("id", "config", "folder", "family") if key in source.options]
     return " ".join([source.reader, *parts]).removeprefix("huggingface ")
 
 

@@ -1,7 +1,7 @@
 """Decoded pictures in one file per chunk of a source, prepared before curation on any machine.
 
-Decoding looks at each picture alone; mixing looks at all of them in order and costs little.
-Curation decodes whatever was not prefetched, with the same result.
+Decoding looks at each picture alone; mixing looks at all of them in order and costs little. Curation decodes whatever
+was not prefetched, with the same result.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from fcotvl.data.decoding import Item, to_item, to_row
 class ResumeLog:
     """The items behind the shards of one folder, in order and without their pictures.
 
-    Mixing them again repeats every count and every decision of the killed run; only what comes
-    after the last finished shard is decoded.
+    Mixing them again repeats every count and every decision of the killed run; only what comes after the last finished
+    shard is decoded.
     """
 
     def __init__(self, root: Path, name: str) -> None:

@@ -76,15 +76,11 @@ def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterat
         raise DataError(f"malformed table: {error!r}") from error
 
 
-FORMATS: dict[str, Format] = {
-    format_.__name__: format_ for format_ in (flat, chats, columns, donut, tables)
-}
+FORMATS: dict[str, Format] = {format_.__name__: format_ for format_ in (flat, chats, columns, donut, tables)}
 """By name."""
 
 
-def turns(
-    format_name: str, row: Any, name: str, *, question: str, answer: str, kind: str
-) -> tuple[Turn, ...]:
+def turns(format_name: str, row: Any, name: str, *, question: str, answer: str, kind: str) -> tuple[Turn, ...]:
     """The questions of ``row``.
 
     Raises:

@@ -1,7 +1,7 @@
 """Cost of a model from its config alone: FLOPs by part, KV-cache bytes and parameters.
 
-Counted as ``torch.utils.flop_counter`` does: matrix products only, 2 FLOPs for a multiplication and
-its addition, and the full square of attention, of which causal kernels may compute half.
+Counted as ``torch.utils.flop_counter`` does: matrix products only, 2 FLOPs for a multiplication and its addition, and
+the full square of attention, of which causal kernels may compute half.
 """
 
 from __future__ import annotations
@@ -16,14 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-from fcotvl.compress.config import (
-    FcotvlConfig,
-    full_tokens,
-    head_dim,
-    tile_ratios,
-    tile_tokens,
-    token_width,
-)
+from fcotvl.compress.config import FcotvlConfig, full_tokens, head_dim, tile_ratios, tile_tokens, token_width
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
 from fcotvl.core.geometry import tile_shares
 from fcotvl.inference.pruned_decoding import Pruning
@@ -66,8 +59,8 @@ def cost(
 
     Args:
         config: config of a teacher or a student.
-        tiles: number of tiles, thumbnail included, or a list of the visual tokens of each tile.
-            Given only a number, an adaptive student is counted at its mean ratio.
+        tiles: number of tiles, thumbnail included, or a list of the visual tokens of each tile. Given only a number, an
+            adaptive student is counted at its mean ratio.
         text_tokens: all tokens except visual ones, with those of the chat template.
         pruning: how visual tokens are dropped at prefill, if at all.
         bytes_per_number: bytes of a number in the KV cache; 2 for bfloat16.
@@ -98,11 +91,7 @@ def parameters(config: InternVLConfig) -> dict[str, int]:
     model_class = FcotvlForConditionalGeneration if is_student else InternVLForConditionalGeneration
     with torch.device("meta"):
         model = model_class(config)
-    parts = {
-        "vit": "vision_tower",
-        "compressor": "compressor",
-        "projector": "multi_modal_projector",
-    }
+    parts = {"vit": "vision_tower", "compressor": "compressor", "projector": "multi_modal_projector"}
     counts = {
         part: sum(p.numel() for p in getattr(model.model, name).parameters())
         for part, name in parts.items()

@@ -44,10 +44,7 @@ def predict(
         replies = generate(
             system.model,
             adapted,
-            [
-                Query(record.decode, record.id, prompts.ask(turn, mode))
-                for record, turn in questions
-            ],
+            [Query(record.decode, record.id, prompts.ask(turn, mode)) for record, turn in questions],
             max_new_tokens=prompts.max_new_tokens(mode),
             batch_size=batch_size,
             max_tiles=max_tiles,

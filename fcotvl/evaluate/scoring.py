@@ -2,11 +2,11 @@
 
 Both are pandas data frames:
 
-* predictions, one row per reply: ``system``, ``benchmark``, ``prompt`` (``direct`` or ``cot``),
-  ``kind``, ``image_id``, ``question_id``, ``prediction`` (the raw reply), ``references`` (a list of
-  strings, empty where hidden), and, optionally, ``source`` (the record's, as ``chartqa/human``).
-* scores, one row per reply and metric: the same without ``prediction`` and ``references``, with
-  ``metric`` and ``score`` in [0, 1].
+* predictions, one row per reply: ``system``, ``benchmark``, ``prompt`` (``direct`` or ``cot``), ``kind``, ``image_id``,
+  ``question_id``, ``prediction`` (the raw reply), ``references`` (a list of strings, empty where hidden), and,
+  optionally, ``source`` (the record's, as ``chartqa/human``).
+* scores, one row per reply and metric: the same without ``prediction`` and ``references``, with ``metric`` and
+  ``score`` in [0, 1].
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def _read(path: Path, content: str, stage: str) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path} is not a table of {content} ({reason}); run {stage} first"
-        ) from error
+        raise DataError(f"{path} is not a table of {content} ({reason}); run {stage} first") from error
 
 
 def score_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -72,9 +70,7 @@ def score_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     if len(known) < len(table):
         log.warning("%d replies have no references and no score", len(table) - len(known))
     if known.empty:
-        raise DataError(
-            "no prediction has references; for a hidden test set, run fcotvl submit instead"
-        )
+        raise DataError("no prediction has references; for a hidden test set, run fcotvl submit instead")
     scorers = {
         name: {metric: metrics.get(metric) for metric in benchmarks.get(name).metrics}
         for name in known["benchmark"].unique()

@@ -42,19 +42,14 @@ def measure_speed(
         records: one batch of images.
         prompt: makes the prompt about an image.
         max_tiles: largest number of tiles per image, thumbnail not counted.
-        pairs: rounds that count, in each of which all systems take their turn; one more round
-            comes first, to warm up.
+        pairs: rounds that count, in each of which all systems take their turn; one more round comes first, to warm up.
 
     Returns:
-        system, part, time (median ratio; 0.5 is twice as fast), low, high (minimum and maximum: of
-        7 rounds they enclose the true median with 98 % confidence), flops (ratio that the cost
-        model predicts), pairs, removed (share of the teacher's visual tokens that the prompts lack;
-        pruning comes later), tiles (of all images).
+        system, part, time (median ratio; 0.5 is twice as fast), low, high (minimum and maximum: of 7 rounds they
+        enclose the true median with 98 % confidence), flops (ratio that the cost model predicts), pairs, removed (share
+        of the teacher's visual tokens that the prompts lack; pruning comes later), tiles (of all images).
     """
-    batches = {
-        name: _prepare(system, processor, records, prompt, max_tiles)
-        for name, system in systems.items()
-    }
+    batches = {name: _prepare(system, processor, records, prompt, max_tiles) for name, system in systems.items()}
     rounds = [
         {name: _time(system, batches[name]) for name, system in systems.items()}
         for _ in tqdm(range(pairs + 1), desc="speed", disable=None)
@@ -108,9 +103,7 @@ def _prepare(
 ) -> Batch:
     model = system.model
     adapted = processor_for(processor, model.config)
-    vision = adapted.image_processor(
-        [record.decode() for record in records], max_tiles=max_tiles, return_tensors="pt"
-    )
+    vision = adapted.image_processor([record.decode() for record in records], max_tiles=max_tiles, return_tensors="pt")
     tiles = adapted.tiles(vision)
     chats = adapted.expand([adapted.render(prompt(r)) for r in records], tiles)
     tokens = adapted.tokenize(chats).to(model.device)
@@ -129,9 +122,7 @@ def _time(system: System, batch: Batch) -> dict[str, float]:
     model, decoder = system.model.model, system.decoder(batch.names)
     with torch.inference_mode():
         start = _now()
-        features = project_visual_tokens(
-            model, encode_tiles(model, batch.pixels), batch.tile_tokens
-        )
+        features = project_visual_tokens(model, encode_tiles(model, batch.pixels), batch.tile_tokens)
         encoded = _now()
         logits = decoder.prefill(batch.input_ids, batch.attention_mask, features)
         prefilled = _now()

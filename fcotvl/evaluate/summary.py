@@ -1,8 +1,7 @@
 """From a table of scores to means, differences and retentions, each with n and its interval.
 
-One row per system, benchmark, prompt and metric: ``headline`` (whether the metric is the
-benchmark's headline), ``n``, and a value with ``low`` and ``high``, in percent (differences: in
-percentage points).
+One row per system, benchmark, prompt and metric: ``headline`` (whether the metric is the benchmark's headline), ``n``,
+and a value with ``low`` and ``high``, in percent (differences: in percentage points).
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ from fcotvl.evaluate import benchmarks
 _TASK = ["benchmark", "prompt", "metric"]
 
 
-def summarise(
-    scores: pd.DataFrame, *, by: Sequence[str] = (), bootstrap: Bootstrap = BOOTSTRAP
-) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, *, by: Sequence[str] = (), bootstrap: Bootstrap = BOOTSTRAP) -> pd.DataFrame:
     """Mean scores in percent: system, benchmark, prompt, metric, headline, n, score, low, high.
 
     Args:
@@ -53,9 +50,7 @@ def compare(
     return _paired(scores, pairs, "difference", difference_interval, bootstrap)
 
 
-def retention(
-    scores: pd.DataFrame, teacher: str, *, bootstrap: Bootstrap = BOOTSTRAP
-) -> pd.DataFrame:
+def retention(scores: pd.DataFrame, teacher: str, *, bootstrap: Bootstrap = BOOTSTRAP) -> pd.DataFrame:
     """Each system's score in percent of the teacher's: system, baseline, ..., n, retention, ..."""
     pairs = [(name, teacher) for name in scores["system"].unique() if name != teacher]
     return _paired(scores, pairs, "retention", retention_interval, bootstrap)
@@ -73,9 +68,7 @@ def _paired(
     for system, baseline in pairs:
         if system not in by_system or baseline not in by_system:
             continue
-        both = by_system[system].merge(
-            by_system[baseline], on=[*_TASK, "question_id"], suffixes=("", "_baseline")
-        )
+        both = by_system[system].merge(by_system[baseline], on=[*_TASK, "question_id"], suffixes=("", "_baseline"))
         for label, group, questions in _groups(both, _TASK):
             values = group["score"].to_numpy(), group["score_baseline"].to_numpy()
             row = _row(label, column, interval(*values, questions, bootstrap))
@@ -84,9 +77,7 @@ def _paired(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _groups(
-    table: pd.DataFrame, keys: list[str]
-) -> Iterator[tuple[dict[str, str], pd.DataFrame, Questions]]:
+def _groups(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, str], pd.DataFrame, Questions]]:
     """Label, rows and questions of each group.
 
     The questions' strata are the benchmark's halves where exactly those are present.

@@ -16,12 +16,7 @@ TEXT_TOKENS = 50
 
 
 def export_student(
-    model: FcotvlForConditionalGeneration,
-    processor: FcotvlProcessor,
-    folder: Path,
-    *,
-    name: str,
-    stage: str,
+    model: FcotvlForConditionalGeneration, processor: FcotvlProcessor, folder: Path, *, name: str, stage: str
 ) -> None:
     """Write ``model`` with everything needed to use it to ``folder``.
 
@@ -38,18 +33,14 @@ def export_student(
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def model_card(
-    model: FcotvlForConditionalGeneration, processor: FcotvlProcessor, *, name: str, stage: str
-) -> str:
+def model_card(model: FcotvlForConditionalGeneration, processor: FcotvlProcessor, *, name: str, stage: str) -> str:
     """Fill in ``card.md``: what the model is, how to load it, what it costs."""
     config = model.config
     counts, kept = parameters(config), tile_tokens(config)
     max_tiles = processor.image_processor.max_tiles
     all_tiles = max_tiles + (max_tiles > 1)
     uncompressed = FcotvlConfig.from_teacher(config, compressor="identity", ratio=0.0)
-    ours, full = (
-        cost(each, tiles=all_tiles, text_tokens=TEXT_TOKENS) for each in (config, uncompressed)
-    )
+    ours, full = (cost(each, tiles=all_tiles, text_tokens=TEXT_TOKENS) for each in (config, uncompressed))
     template = files(__package__).joinpath("card.md").read_text(encoding="utf-8")
     return template.format(
         name=name,

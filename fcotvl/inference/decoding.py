@@ -17,9 +17,7 @@ Mask = Int[Tensor, "row key"]
 Logits = Float[Tensor, "row vocab"]
 
 
-def embed(
-    model: InternVLForConditionalGeneration, input_ids: Ids, features: Visual
-) -> Float[Tensor, "row seq hidden"]:
+def embed(model: InternVLForConditionalGeneration, input_ids: Ids, features: Visual) -> Float[Tensor, "row seq hidden"]:
     """Embed ``input_ids``, with visual tokens at their placeholders in order of rows and tiles.
 
     Raises:

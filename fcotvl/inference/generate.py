@@ -110,9 +110,7 @@ def sample(
     return run.replies(queries)
 
 
-def choose(
-    logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]
-) -> Int[Tensor, " row"]:
+def choose(logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
     """Choose the next token of each row: the most likely, or the one its random number selects."""
     if not decoding.temperature:
         return logits.argmax(dim=-1)
@@ -199,9 +197,7 @@ class _Run:
             counts = None if tile_tokens is None else tile_tokens[part].tolist()
             yield from project_visual_tokens(model, tokens, counts)
 
-    def _decode(
-        self, queries: Sequence[Query], chats: Sequence[str], features: Visual
-    ) -> list[list[str]]:
+    def _decode(self, queries: Sequence[Query], chats: Sequence[str], features: Visual) -> list[list[str]]:
         """Return the replies to a batch of queries with rendered chats."""
         names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
         decoder = System(self.model, self.pruning).decoder(names)
@@ -217,9 +213,7 @@ class _Run:
         texts = self.processor.tokenizer.batch_decode(replies, skip_special_tokens=True)
         return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
 
-    def _extend(
-        self, decoder: Decoder, logits: Logits, uniforms: Float[Tensor, "row step"]
-    ) -> list[list[int]]:
+    def _extend(self, decoder: Decoder, logits: Logits, uniforms: Float[Tensor, "row step"]) -> list[list[int]]:
         """Return each row's tokens up to its end of turn; rows that have ended leave the batch."""
         end = self.processor.tokenizer.convert_tokens_to_ids(TURN_END)
         replies: list[list[int]] = [[] for _ in uniforms]

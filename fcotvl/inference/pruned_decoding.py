@@ -1,7 +1,7 @@
 """Decoding without part of the visual tokens: a pruning method ranks them once, at prefill.
 
-Layers before K see and cache the whole prompt. From layer K on only the best visual tokens stay, at
-their original positions, as in the KV-cached code of FastV (Chen et al. 2024, arXiv 2403.06764).
+Layers before K see and cache the whole prompt. From layer K on only the best visual tokens stay, at their original
+positions, as in the KV-cached code of FastV (Chen et al. 2024, arXiv 2403.06764).
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ class PrunedDecoder(Decoder):
         ValueError: the model does not have layers before and from K on.
     """
 
-    def __init__(
-        self, model: InternVLForConditionalGeneration, pruning: Pruning, names: Sequence[str]
-    ) -> None:
+    def __init__(self, model: InternVLForConditionalGeneration, pruning: Pruning, names: Sequence[str]) -> None:
         super().__init__(model)
         self.llm = model.model.language_model
         if not 1 <= pruning.layer < len(self.llm.layers):
@@ -106,13 +104,9 @@ class PrunedDecoder(Decoder):
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts, prune once, and return the logits of each row's first new token."""
         position_ids, layer = positions(attention_mask), self.pruning.layer
-        entering = self._layers(
-            embed(self.model, input_ids, features), position_ids, attention_mask, range(layer - 1)
-        )
+        entering = self._layers(embed(self.model, input_ids, features), position_ids, attention_mask, range(layer - 1))
         states = self._layers(entering, position_ids, attention_mask, range(layer - 1, layer))
-        scores = self.pruning.score(
-            Prefill(self.llm, self.cache, entering, position_ids, attention_mask, self.names)
-        )
+        scores = self.pruning.score(Prefill(self.llm, self.cache, entering, position_ids, attention_mask, self.names))
         is_visual = input_ids == self.model.config.image_token_id
         self.kept = self._choose(scores, is_visual, attention_mask)
         columns, self.short_mask = _left_padded(self.kept)
@@ -157,9 +151,7 @@ class PrunedDecoder(Decoder):
             )
         return states
 
-    def _choose(
-        self, scores: Scores, is_visual: Bool[Tensor, "row seq"], mask: Mask
-    ) -> list[Columns]:
+    def _choose(self, scores: Scores, is_visual: Bool[Tensor, "row seq"], mask: Mask) -> list[Columns]:
         """Columns to keep of each row: its text, and the best of its visual tokens."""
         kept = []
         for row in range(len(scores)):

@@ -1,20 +1,14 @@
 """The true shapes of the models that scales name, as configs: enough to build them without weights.
 
-Sources: InternVL2 model cards and configs (OpenGVLab/InternVL2-{1B,2B,8B}). Their LLMs are
-Qwen2-0.5B-Instruct, InternLM2-chat-1.8B and InternLM2.5-chat-7B, the last two in Llama's layout.
+Sources: InternVL2 model cards and configs (OpenGVLab/InternVL2-{1B,2B,8B}). Their LLMs are Qwen2-0.5B-Instruct,
+InternLM2-chat-1.8B and InternLM2.5-chat-7B, the last two in Llama's layout.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers import (
-    InternVLConfig,
-    InternVLVisionConfig,
-    LlamaConfig,
-    PreTrainedConfig,
-    Qwen2Config,
-)
+from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import PATCH_SIZE, SHUFFLE_FACTOR, TILE_SIZES, tokens_per_tile
@@ -31,12 +25,7 @@ def _sizes(*, width: int, inner: int, layers: int, heads: int, **more: Any) -> d
 
 
 def _llm(*, kv_heads: int, **sizes: int) -> dict[str, Any]:
-    return _sizes(
-        **sizes,
-        num_key_value_heads=kv_heads,
-        max_position_embeddings=32768,
-        tie_word_embeddings=False,
-    )
+    return _sizes(**sizes, num_key_value_heads=kv_heads, max_position_embeddings=32768, tie_word_embeddings=False)
 
 
 _INTERNVIT_300M = _sizes(width=1024, inner=4096, layers=24, heads=16, layer_norm_eps=1e-6)
@@ -68,10 +57,7 @@ def teacher_config(architecture: str) -> InternVLConfig:
     if architecture == "tiny":
         ids = {token: number for number, token in enumerate(SPECIAL_TOKENS, start=1)}
         return tiny_config(
-            vocab_size=256 + 1 + len(ids),
-            image_token_id=ids[IMAGE_TOKEN],
-            end_token_id=ids[TURN_END],
-            pad_token_id=0,
+            vocab_size=256 + 1 + len(ids), image_token_id=ids[IMAGE_TOKEN], end_token_id=ids[TURN_END], pad_token_id=0
         )
     if architecture not in _LLMS:
         known = ", ".join(TILE_SIZES)
@@ -81,9 +67,7 @@ def teacher_config(architecture: str) -> InternVLConfig:
     return _internvl(architecture, _INTERNVIT_300M, text, text.vocab_size - 1)
 
 
-def tiny_config(
-    *, vocab_size: int, image_token_id: int, end_token_id: int, pad_token_id: int
-) -> InternVLConfig:
+def tiny_config(*, vocab_size: int, image_token_id: int, end_token_id: int, pad_token_id: int) -> InternVLConfig:
     """Return the config of the tiny model: tiles of 64 visual tokens, about 3 M parameters.
 
     Args:
@@ -106,9 +90,7 @@ def tiny_config(
     return _internvl("tiny", vision, text, image_token_id)
 
 
-def _internvl(
-    architecture: str, vision: dict[str, Any], text: PreTrainedConfig, image_token_id: int
-) -> InternVLConfig:
+def _internvl(architecture: str, vision: dict[str, Any], text: PreTrainedConfig, image_token_id: int) -> InternVLConfig:
     size = TILE_SIZES[architecture]
     vision_config = InternVLVisionConfig(
         **vision, attention_bias=True, image_size=(size, size), patch_size=(PATCH_SIZE, PATCH_SIZE)

@@ -26,20 +26,13 @@ _CONTENT = (
 
 def _chat(*, head: str = "", tail: str = "") -> str:
     """A ChatML template with ``head`` before the first turn and ``tail`` after each turn."""
-    turn = (
-        "{{ '<|im_start|>' + message['role'] + '\n' }}"
-        + _CONTENT
-        + "{{ '<|im_end|>"
-        + tail
-        + "' }}"
-    )
+    turn = "{{ '<|im_start|>' + message['role'] + '\n' }}" + _CONTENT + "{{ '<|im_end|>" + tail + "' }}"
     reply = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     return head + "{% for message in messages %}" + turn + "{% endfor %}" + reply
 
 
 _SYSTEM = (
-    "{% if messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\n" + INTERNVL2_SYSTEM + "<|im_end|>' }}{% endif %}"
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n" + INTERNVL2_SYSTEM + "<|im_end|>' }}{% endif %}"
 )
 
 CHATML = _chat(tail="\n")

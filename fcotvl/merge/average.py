@@ -20,17 +20,13 @@ Layout = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def average_files(
-    sources: Sequence[Path],
-    weights: Sequence[float],
-    output: Path,
-    *,
-    metadata: Mapping[str, str] | None = None,
+    sources: Sequence[Path], weights: Sequence[float], output: Path, *, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write the weighted sum of safetensors files to ``output``.
 
-    Sums are taken in float32 (float64 for such tensors) and cast once. The header (names, order,
-    dtypes, shapes and metadata) is that of the first file, so a weight of 1 gives back its file
-    byte by byte. A source of weight 0 has no influence, not even with NaN.
+    Sums are taken in float32 (float64 for such tensors) and cast once. The header (names, order, dtypes, shapes and
+    metadata) is that of the first file, so a weight of 1 gives back its file byte by byte. A source of weight 0 has no
+    influence, not even with NaN.
 
     Args:
         sources: files with the same tensors.
@@ -39,8 +35,8 @@ def average_files(
         metadata: what replaces the metadata of the first file; the tensors' bytes stay.
 
     Raises:
-        CheckpointError: a file cannot be read, differs in names, shapes or dtypes from the first,
-            or holds other values in a tensor that is not floating point.
+        CheckpointError: a file cannot be read, differs in names, shapes or dtypes from the first, or holds other values
+            in a tensor that is not floating point.
         ValueError: there is not one finite weight for each source, or all are 0.
     """
     if not sources or len(sources) != len(weights):
@@ -63,9 +59,7 @@ def average_files(
             target.write(_bytes(merged))
 
 
-def _combine(
-    tensors: Sequence[Shaped[Tensor, "*shape"]], weights: Sequence[float]
-) -> Shaped[Tensor, "*shape"]:
+def _combine(tensors: Sequence[Shaped[Tensor, "*shape"]], weights: Sequence[float]) -> Shaped[Tensor, "*shape"]:
     """The weighted sum of tensors that are equal in shape; equal values where not floating point.
 
     Raises:
@@ -101,9 +95,7 @@ def _read_header(path: Path) -> tuple[bytes, Layout]:
     entries: dict[str, dict[str, Any]] = json.loads(header)
     entries.pop("__metadata__", None)
     ordered = sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
-    return length + header, {
-        name: (entry["dtype"], tuple(entry["shape"])) for name, entry in ordered
-    }
+    return length + header, {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in ordered}
 
 
 def _with_metadata(header: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -1,9 +1,8 @@
 """What each checkpoint contributes to the scores of the averages that it is part of.
 
-The game is the one of federated learning: players are checkpoints, and a coalition's utility is
-the score of the uniform average of its members. The empty coalition is the student before
-post-training; adding d to its utility takes d/n from every value, which keeps ranks and gaps but
-moves normalised weights.
+The game is the one of federated learning: players are checkpoints, and a coalition's utility is the score of the
+uniform average of its members. The empty coalition is the student before post-training; adding d to its utility takes
+d/n from every value, which keeps ranks and gaps but moves normalised weights.
 """
 
 from __future__ import annotations
@@ -104,9 +103,8 @@ def sampled_values(
 ) -> dict[str, Sampled]:
     """Shapley values from ``pairs`` random orders and their reverses, with standard errors.
 
-    Each order and its reverse count as one draw: this antithetic pair is exact where no more than
-    two players interact. No coalition is scored twice. One pair alone has no standard error (not a
-    number).
+    Each order and its reverse count as one draw: this antithetic pair is exact where no more than two players interact.
+    No coalition is scored twice. One pair alone has no standard error (not a number).
 
     Raises:
         ValueError: ``pairs`` is less than 1.
@@ -118,17 +116,12 @@ def sampled_values(
 
 
 def bootstrap_values(
-    scores: Mapping[Coalition, Scores],
-    images: Sequence[Hashable],
-    *,
-    pairs: int = 1,
-    bootstrap: Bootstrap = BOOTSTRAP,
+    scores: Mapping[Coalition, Scores], images: Sequence[Hashable], *, pairs: int = 1, bootstrap: Bootstrap = BOOTSTRAP
 ) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, float]]:
     """Values and the gaps between any two of them, with intervals, and standard errors.
 
-    Whole images are resampled, the same ones for every coalition. If the interval of a gap holds
-    zero, these questions cannot tell the two checkpoints apart. Standard errors are those of
-    permutations; exact values have none.
+    Whole images are resampled, the same ones for every coalition. If the interval of a gap holds zero, these questions
+    cannot tell the two checkpoints apart. Standard errors are those of permutations; exact values have none.
 
     Args:
         scores: the score of each question, for every coalition.
@@ -154,16 +147,10 @@ def bootstrap_values(
     found = mean_intervals([*by_question.values(), *gaps.values()], images, bootstrap)
     values = dict(zip(players, found, strict=False))
     errors = _standard_errors(draws @ table.mean(axis=1)) if len(draws) > 1 else []
-    return (
-        values,
-        dict(zip(gaps, found[len(players) :], strict=True)),
-        dict(zip(players, errors, strict=False)),
-    )
+    return (values, dict(zip(gaps, found[len(players) :], strict=True)), dict(zip(players, errors, strict=False)))
 
 
-def _exact_coefficients(
-    table: Mapping[Coalition, Any],
-) -> tuple[list[str], list[Coalition], NDArray[np.float64]]:
+def _exact_coefficients(table: Mapping[Coalition, Any]) -> tuple[list[str], list[Coalition], NDArray[np.float64]]:
     """Players, coalitions, and the weight of a utility in a value: [player, coalition]."""
     players = players_of(table)
     order = list(coalitions(players))

@@ -1,8 +1,8 @@
 """What the paper claims, and whether this run shows the same; the numbers alone decide.
 
-Each piece of evidence ``holds`` or ``does not hold`` where its whole 95 % interval lies on that
-side of the criterion, and is ``undecided`` where the interval contains the criterion. A claim fails
-with any of its evidence, and holds only with all of it.
+Each piece of evidence ``holds`` or ``does not hold`` where its whole 95 % interval lies on that side of the criterion,
+and is ``undecided`` where the interval contains the criterion. A claim fails with any of its evidence, and holds only
+with all of it.
 """
 
 from __future__ import annotations
@@ -93,17 +93,12 @@ def cnn_beats_qformer(report: ReportData) -> Claim:
 def loss_is_small(report: ReportData) -> Claim:
     """Little is lost at the ratio of this run."""
     return Claim(
-        f"The loss is small with {100 * _ratio(report, report.student):g} % of the visual tokens "
-        "removed",
+        f"The loss is small with {100 * _ratio(report, report.student):g} % of the visual tokens removed",
         "50 % and 75 % of the visual tokens can be removed at a small loss; InfoVQA drops at 75 %.",
         f"The post-trained student keeps at least {RETAINED:g} % of the teacher's score on every "
         "benchmark (the threshold is ours).",
         tuple(
-            Evidence(
-                report.benchmarks[row["benchmark"]],
-                _retained(row),
-                _verdict(row["low"], row["high"], RETAINED),
-            )
+            Evidence(report.benchmarks[row["benchmark"]], _retained(row), _verdict(row["low"], row["high"], RETAINED))
             for row in _of(headline(report.retention, PROMPT), report.student)
         ),
         _RUN_THE_CHAIN,
@@ -135,8 +130,7 @@ def post_training_recovers(report: ReportData) -> Claim:
     """Fine-tuning after distillation recovers accuracy."""
     return Claim(
         "Post-training recovers accuracy",
-        "Fine-tuning with chain-of-thought data, resampling and merging recovers what compression "
-        "lost.",
+        "Fine-tuning with chain-of-thought data, resampling and merging recovers what compression lost.",
         "The post-trained student scores higher than the distilled one on every benchmark.",
         _beats(report, report.role("distilled")),
         _RUN_THE_CHAIN,
@@ -163,8 +157,7 @@ def merging_helps(report: ReportData) -> Claim:
     return Claim(
         "Merging checkpoints by Shapley values helps",
         "Checkpoints are merged with weights from Shapley values.",
-        "The merged student scores higher than the checkpoints and soups it is compared with, on "
-        "every benchmark.",
+        "The merged student scores higher than the checkpoints and soups it is compared with, on every benchmark.",
         _beats(report, rivals if report.student in report.role("merged") else []),
         _RUN_THE_CHAIN,
     )

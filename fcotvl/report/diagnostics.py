@@ -46,15 +46,11 @@ def shapley(report: ReportData) -> Table | None:
         }
         for row in _records(report.shapley)
     ]
-    note = (
-        "Points of validation utility that a checkpoint adds on average to a merge of others, with "
-        f"{INTERVALS}."
-    )
+    note = f"Points of validation utility that a checkpoint adds on average to a merge of others, with {INTERVALS}."
     if gaps := _records(report.gaps):
         noise = sum(gap["low"] <= 0 <= gap["high"] for gap in gaps)
         note += (
-            f" Of {len(gaps)} differences between two checkpoints, {noise} cannot be told from 0 "
-            "with these questions."
+            f" Of {len(gaps)} differences between two checkpoints, {noise} cannot be told from 0 with these questions."
         )
     return make_table("shapley", "Shapley values of the checkpoints", note, rows, report.shapley)
 

@@ -26,8 +26,7 @@ def ordered(report: ReportData, table: pd.DataFrame) -> list[str]:
 def cells(report: ReportData, rows: pd.DataFrame, value: str, sign: str = "") -> dict[str, str]:
     """One cell per benchmark: value and interval, or a dash."""
     texts = {
-        row["benchmark"]: interval(row[value], row["low"], row["high"], sign=sign)
-        for row in rows.to_dict("records")
+        row["benchmark"]: interval(row[value], row["low"], row["high"], sign=sign) for row in rows.to_dict("records")
     }
     return {title: texts.get(name, MISSING) for name, title in report.benchmarks.items()}
 

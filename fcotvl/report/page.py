@@ -45,10 +45,7 @@ class Section:
 def render_page(report: ReportData, tables: Sequence[Table]) -> str:
     """The whole page as text; ``tables`` as ``all_tables`` makes them."""
     environment = Environment(
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["cell"] = _cell
     judged = claims(report)

@@ -115,9 +115,7 @@ def compressors(report: ReportData, prompt: str) -> Plot | None:
     return _by_benchmark(report, list(means["ratio"]), title, draw)
 
 
-def _by_benchmark(
-    report: ReportData, ratios: list[float], title: str, draw: Callable[[Axes, str], None]
-) -> Plot:
+def _by_benchmark(report: ReportData, ratios: list[float], title: str, draw: Callable[[Axes, str], None]) -> Plot:
     """A panel for each benchmark, filled by ``draw``, with one legend for all.
 
     The legend leaves room for wider fonts than matplotlib knows of.
@@ -182,9 +180,7 @@ def _by_dataset(table: pd.DataFrame, value: str) -> list[Curve]:
     return [(str(name), part["step"], part[value]) for name, part in groups]
 
 
-def _curves(
-    series: Iterable[Curve], title: str, label: str, *, smooth: int = 9, low: float | None = None
-) -> Plot:
+def _curves(series: Iterable[Curve], title: str, label: str, *, smooth: int = 9, low: float | None = None) -> Plot:
     """Lines by step: the running mean of ``smooth`` points over the faint points themselves."""
     figure, (axes,) = _panels(1, height=2.8)
     for index, (name, steps, values) in enumerate(series):

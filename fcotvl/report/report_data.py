@@ -1,9 +1,8 @@
 """What a report is made of. The stage reads it from files; everything in this package is pure.
 
-Scores, retentions and differences are in percent or percentage points, with the ends of a 95 %
-interval in ``low`` and ``high`` and the number of questions in ``n``, as
-``fcotvl.evaluate.summary`` returns them. What a run does not have is ``None`` or an empty table,
-and is left out of the report.
+Scores, retentions and differences are in percent or percentage points, with the ends of a 95 % interval in ``low`` and
+``high`` and the number of questions in ``n``, as ``fcotvl.evaluate.summary`` returns them. What a run does not have is
+``None`` or an empty table, and is left out of the report.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ import pandas as pd
 
 from fcotvl.core.registry import Registry
 
-TRAINING_FREE = Registry(
-    "fcotvl.inference.pruning", "build", noun="training-free baseline"
-).available()
+TRAINING_FREE = Registry("fcotvl.inference.pruning", "build", noun="training-free baseline").available()
 """Baselines without training; their systems are called ``<baseline>-r<ratio>``."""
 ROLES = ("teacher", "distilled", "sft", "merged", *TRAINING_FREE)
 """What a system is; tables list systems in this order."""
@@ -72,29 +69,27 @@ class ReportData:
     scores: pd.DataFrame
     """system, benchmark, prompt, metric, headline, n, score, low, high."""
     retention: pd.DataFrame
-    """system, baseline (the teacher), benchmark, prompt, metric, headline, n, retention, low,
-    high."""
+    """system, baseline (the teacher), benchmark, prompt, metric, headline, n, retention, low, high."""
     differences: pd.DataFrame
     """system, baseline, benchmark, prompt, metric, headline, n, difference, low, high (paired)."""
     kinds: pd.DataFrame | None = None
     """``scores`` split by a further column ``kind``."""
     grid: pd.DataFrame | None = None
-    """The ablation: compressor, ratio, seed, stage (``distilled`` or a recipe), benchmark, prompt,
-    n, score, low, high, by each benchmark's headline metric."""
+    """The ablation: compressor, ratio, seed, stage (``distilled`` or a recipe), benchmark, prompt, n, score, low, high,
+    by each benchmark's headline metric."""
     grid_differences: pd.DataFrame | None = None
-    """Paired, within one ratio, seed and stage: compressor, baseline (a compressor), ratio, seed,
-    stage, benchmark, prompt, n, difference, low, high."""
+    """Paired, within one ratio, seed and stage: compressor, baseline (a compressor), ratio, seed, stage, benchmark,
+    prompt, n, difference, low, high."""
     methods: pd.DataFrame | None = None
-    """Merge methods: method, utility (percent of validation questions answered correctly),
-    system."""
+    """Merge methods: method, utility (percent of validation questions answered correctly), system."""
     shapley: pd.DataFrame | None = None
     """checkpoint, value, low, high (points of utility), and ``weight_<method>`` of each method."""
     gaps: pd.DataFrame | None = None
     """one, other (checkpoints), value, low, high: differences of Shapley values."""
     speed: pd.DataFrame | None = None
-    """system, part (``prefill``, ``decode``, ``total``, ...), time (ratio to the teacher in the
-    same run), low, high (least and greatest), flops (ratio to the teacher), pairs (rounds), removed
-    (share of visual tokens that its prompts lack), tiles (number of tiles measured)."""
+    """system, part (``prefill``, ``decode``, ``total``, ...), time (ratio to the teacher in the same run), low, high
+    (least and greatest), flops (ratio to the teacher), pairs (rounds), removed (share of visual tokens that its prompts
+    lack), tiles (number of tiles measured)."""
     audit: Mapping[str, Any] | None = None
     """The audit that ``curate`` wrote."""
     acceptance: pd.DataFrame | None = None

@@ -1,22 +1,14 @@
 """Tables of scores: results, retention, differences, ablations; each a pure function.
 
-They take a prompt, because direct answers and chain of thought are never mixed in one table, and
-return ``None`` where there is nothing to show.
+They take a prompt, because direct answers and chain of thought are never mixed in one table, and return ``None`` where
+there is nothing to show.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from fcotvl.report.formatting import (
-    INTERVALS,
-    cells,
-    headline,
-    metric_words,
-    ordered,
-    percent,
-    questions,
-)
+from fcotvl.report.formatting import INTERVALS, cells, headline, metric_words, ordered, percent, questions
 from fcotvl.report.report_data import ReportData
 from fcotvl.report.table import MISSING, Table, interval, make_table
 
@@ -84,9 +76,7 @@ def grid(report: ReportData, prompt: str) -> Table | None:
     rows = [
         {"Compressor": str(name), "Removed": percent(ratio), "Stage": str(stage), "Seed": str(seed)}
         | cells(report, part, "score")
-        for (stage, ratio, name, seed), part in data.groupby(
-            ["stage", "ratio", "compressor", "seed"], sort=True
-        )
+        for (stage, ratio, name, seed), part in data.groupby(["stage", "ratio", "compressor", "seed"], sort=True)
     ]
     note = (
         "cnn starts as an average of the tokens it merges, cnn-default from PyTorch's default "
@@ -125,7 +115,5 @@ def kinds(report: ReportData, prompt: str) -> Table | None:
         for system in ordered(report, data)
         for kind, part in data[data["system"] == system].groupby("kind", sort=True)
     ]
-    note = (
-        f"extractive: the answer is written in the image; reason: it must be worked out. {_SCORES}."
-    )
+    note = f"extractive: the answer is written in the image; reason: it must be worked out. {_SCORES}."
     return make_table("kinds", "By kind of question", note, rows, data, prompt=prompt)

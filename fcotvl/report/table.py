@@ -29,13 +29,7 @@ class Table:
 
 
 def make_table(
-    name: str,
-    title: str,
-    note: str,
-    rows: Sequence[Mapping[Any, str]],
-    data: pd.DataFrame | None,
-    *,
-    prompt: str = "",
+    name: str, title: str, note: str, rows: Sequence[Mapping[Any, str]], data: pd.DataFrame | None, *, prompt: str = ""
 ) -> Table | None:
     """A table whose rows are cells by column, or ``None`` where there are no rows.
 

@@ -47,10 +47,7 @@ class Setting:
 def settings(pictures: int) -> tuple[Setting, ...]:
     """All rows of the card; controls use a quarter of the pictures."""
     control = max(2, pictures // 4)
-    pooled = [
-        Setting(f"untrained pooling {ratio}", "extractive", "direct", control, ratio)
-        for ratio in RATIOS[1:]
-    ]
+    pooled = [Setting(f"untrained pooling {ratio}", "extractive", "direct", control, ratio) for ratio in RATIOS[1:]]
     return (
         Setting("extractive, direct", "extractive", "direct", pictures),
         Setting("extractive, CoT", "extractive", "cot", control),

@@ -1,7 +1,6 @@
 """Validate params.yaml, every scale and every mix, before any other stage works.
 
-Its output is constant and a dependency of every stage, so that a run starts with it and nothing
-reruns because of it.
+Its output is constant and a dependency of every stage, so that a run starts with it and nothing reruns because of it.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ def validate(params: Params) -> None:
     """Check what the types alone cannot: names, ratios and folders. Needs no torch.
 
     Raises:
-        ParamsError: a name is unknown, a compressor does not offer a ratio, or ``teacher.source``
-            does not fit the scale.
+        ParamsError: a name is unknown, a compressor does not offer a ratio, or ``teacher.source`` does not fit the
+            scale.
         DataError: ``data.raw`` is not a folder.
     """
     for recipe, values in params.recipes.items():
@@ -64,9 +63,7 @@ def validate(params: Params) -> None:
     if not Path(params.data.raw).is_dir():
         raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
     if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
-        raise ParamsError(
-            f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained"
-        )
+        raise ParamsError(f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained")
     validate_mix(params.mix, params.mix_config)
 
 
@@ -76,7 +73,8 @@ def validate_mix(name: str, mix: Mix) -> None:
     Raises:
         ParamsError: one is unknown.
     """
-    for reader in [entry.reader for entry in (*mix.sources, *mix.benchmarks.values())]:
+    readers = [source.reader for source in mix.sources]
+    for reader in readers + [benchmark.reader for benchmark in mix.benchmarks.values()]:
         _require(f"{name}.yaml", reader, READERS)
     for benchmark in mix.benchmarks:
         _require(f"{name}.yaml", benchmark, BENCHMARKS)
@@ -105,9 +103,7 @@ def build_variants(params: Params) -> int:
     for name in compressors.available():
         for ratio in compressors.ratios(name):
             options = params.compressors.get(name, {})
-            student = FcotvlConfig.from_teacher(
-                teacher, compressor=name, ratio=ratio, options=options
-            )
+            student = FcotvlConfig.from_teacher(teacher, compressor=name, ratio=ratio, options=options)
             with torch.device("meta"):
                 FcotvlForConditionalGeneration(student)
             count += 1

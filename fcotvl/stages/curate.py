@@ -67,8 +67,7 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
         prefetched = prefetch / corpus_fingerprint(params, raw)
         curation = Curation(params, raw, folder, prefetched, pool)
         benchmark_rows = {
-            name: curation.write_benchmark(name, benchmark)
-            for name, benchmark in mix_config.benchmarks.items()
+            name: curation.write_benchmark(name, benchmark) for name, benchmark in mix_config.benchmarks.items()
         }
         absent = [row["sources"][name]["absent"] for name, row in benchmark_rows.items()]
         if all(absent):
@@ -138,11 +137,7 @@ class Curation:
         return Stream(name, weight, items, restart=reader.read, epochs=epochs)
 
     def _write(
-        self,
-        resume_log: ResumeLog,
-        records: Iterator[Record],
-        streams: Sequence[Stream],
-        max_tiles: int,
+        self, resume_log: ResumeLog, records: Iterator[Record], streams: Sequence[Stream], max_tiles: int
     ) -> dict[str, Any]:
         """Write the shards of one split or benchmark and return what they are made of."""
         name, size = resume_log.shards.name, self.params.mix_config.audit.tile_size

@@ -11,13 +11,7 @@ import pandas as pd
 import torch
 
 from fcotvl.compress import compressors
-from fcotvl.compress.checkpoints import (
-    load_processor,
-    load_teacher,
-    make_student,
-    processor_for,
-    save_student_tensors,
-)
+from fcotvl.compress.checkpoints import load_processor, load_teacher, make_student, processor_for, save_student_tensors
 from fcotvl.compress.tile_complexity import calibrate, mean_removed_ratio
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
@@ -82,8 +76,8 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
 def _compressor_options(params: Params, align: BatchBuilder, val: Path) -> dict[str, Any]:
     """The compressor's options; with a threshold, if it needs one that params.yaml does not give.
 
-    The threshold is calibrated on corpus/align. The share of visual tokens that it removes from
-    corpus/val, which it has not seen, is logged.
+    The threshold is calibrated on corpus/align. The share of visual tokens that it removes from corpus/val, which it
+    has not seen, is logged.
     """
     options: dict[str, Any] = dict(params.compressors.get(params.compressor, {}))
     ratios = compressors.tile_ratios(params.compressor, params.ratio)

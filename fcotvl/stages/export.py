@@ -7,12 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fcotvl.compress.checkpoints import (
-    load_processor,
-    load_student,
-    load_teacher,
-    read_student_tensors,
-)
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, read_student_tensors
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.export.export import export_student

@@ -1,8 +1,7 @@
 """Stage ``merge``: score coalitions of checkpoints, weigh and average them by every method.
 
-A coalition's utility is the share of right answers, under the direct prompt, that the uniform
-average of its members gives to questions of corpus/val. The empty coalition is the distilled
-student.
+A coalition's utility is the share of right answers, under the direct prompt, that the uniform average of its members
+gives to questions of corpus/val. The empty coalition is the distilled student.
 """
 
 from __future__ import annotations
@@ -73,9 +72,7 @@ def run(
         weights: JSON of Shapley values, and of weights and utility per method.
     """
     with resumable(
-        "merge",
-        inputs=[corpus / "val", teacher, student, checkpoints],
-        cache_key=_cache_key(params),
+        "merge", inputs=[corpus / "val", teacher, student, checkpoints], cache_key=_cache_key(params)
     ) as folder:
         pool = {path.stem: path for path in sorted(checkpoints.glob("*.safetensors"))}
         if not pool:
@@ -156,10 +153,7 @@ def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Qu
     dtype = getattr(torch, scale.model.dtype)
     model = load_student(load_teacher(teacher, dtype=dtype).to(PartialState().device), [student])
     processor = processor_for(load_processor(teacher), model.config)
-    queries = [
-        Query(record.decode, record.id, scale.prompts.ask(turn, "direct"))
-        for record, turn in questions
-    ]
+    queries = [Query(record.decode, record.id, scale.prompts.ask(turn, "direct")) for record, turn in questions]
 
     def score(file: Path | None) -> Utilities:
         if file is not None:
@@ -186,18 +180,14 @@ def _metadata(pool: dict[str, Path]) -> dict[str, str]:
     return {HEADER: json.dumps(asdict(replace(header, stage="merge")))}
 
 
-def _reached(
-    shares: dict[str, float], utility: Mapping[Coalition, float], file: Path, score: Score
-) -> float:
+def _reached(shares: dict[str, float], utility: Mapping[Coalition, float], file: Path, score: Score) -> float:
     """The utility of a merged student, which may be the uniform average of a coalition."""
     members = frozenset(name for name, share in shares.items() if share)
     uniform = len({share for share in shares.values() if share}) == 1
     return utility[members] if uniform else fmean(score(file))
 
 
-def coalition_table(
-    table: Mapping[Coalition, Utilities], questions: Sequence[Question]
-) -> pd.DataFrame:
+def coalition_table(table: Mapping[Coalition, Utilities], questions: Sequence[Question]) -> pd.DataFrame:
     """One row per coalition and question: coalition, size, utility and the question's names."""
     names = ["coalition", "size", "image_id", "source", "kind", "question_id", "utility"]
     rows = [
@@ -208,9 +198,7 @@ def coalition_table(
     return pd.DataFrame(rows, columns=names)
 
 
-def _values(
-    params: Params, table: Mapping[Coalition, Utilities], images: Sequence[str]
-) -> dict[str, Any]:
+def _values(params: Params, table: Mapping[Coalition, Utilities], images: Sequence[str]) -> dict[str, Any]:
     """Shapley values and gaps with intervals; values of permutations also with standard errors."""
     bootstrap, pairs = Bootstrap(params.score.resamples), params.merge.permutations
     values, gaps, errors = shapley.bootstrap_values(table, images, pairs=pairs, bootstrap=bootstrap)

@@ -27,16 +27,12 @@ def run(params: Params) -> None:
     ]
     totals = {split: sum(one.taken.get(split, 0) for one in planned) for split in SPLIT_SHARES}
     rows.append(["all", "", "", "", *(f"{totals[split]:,}" for split in SPLIT_SHARES)])
-    rows.append(
-        ["requested", "", "", "", *(f"{getattr(corpus, split):,}" for split in SPLIT_SHARES)]
-    )
+    rows.append(["requested", "", "", "", *(f"{getattr(corpus, split):,}" for split in SPLIT_SHARES)])
     header = ["source", "licence", "images", "GB", *SPLIT_SHARES, "epochs"]
     right = ["left", "left", *["right"] * (len(header) - 2)]
     print(tabulate(rows, header, tablefmt="github", colalign=right, disable_numparse=True))
     hub = [
-        one
-        for one, source in zip(planned, params.mix_config.sources, strict=True)
-        if source.reader == "huggingface"
+        one for one, source in zip(planned, params.mix_config.sources, strict=True) if source.reader == "huggingface"
     ]
     unknown = [one.name for one in hub if one.gigabytes is None]
     known = sum(one.gigabytes or 0 for one in hub)

@@ -44,10 +44,10 @@ def run(
         benchmarks: a folder of shards for each benchmark of the mix.
         teacher: the teacher's folder.
         predictions: the table to write.
-        student: a file of trained tensors, or a folder of them. Without it, the teacher and the
-            training-free baselines are asked.
-        system: name of the student, which is the last file of the folder. Without it, every file
-            is a system under its own name.
+        student: a file of trained tensors, or a folder of them. Without it, the teacher and the training-free baselines
+            are asked.
+        system: name of the student, which is the last file of the folder. Without it, every file is a system under its
+            own name.
     """
     processor = load_processor(teacher)
     full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
@@ -64,9 +64,7 @@ def run(
         pd.concat(tables, ignore_index=True).to_parquet(scratch, index=False)
 
 
-def _ask(
-    params: Params, system: System, name: str, processor: FcotvlProcessor, benchmarks: Path
-) -> pd.DataFrame:
+def _ask(params: Params, system: System, name: str, processor: FcotvlProcessor, benchmarks: Path) -> pd.DataFrame:
     tables = [
         predict(
             system,
@@ -92,9 +90,7 @@ def _training_free(params: Params, teacher: InternVLForConditionalGeneration) ->
             yield name, name, pruning.build(baseline, teacher, ratio=ratio, layer=layer)
 
 
-def _students(
-    teacher: InternVLForConditionalGeneration, student: Path, system: str | None
-) -> Iterator[Named]:
+def _students(teacher: InternVLForConditionalGeneration, student: Path, system: str | None) -> Iterator[Named]:
     """Yield the student of a file, or those of a folder; equal files have the same key."""
     files = sorted(student.glob("*.safetensors")) if student.is_dir() else [student]
     if not files:

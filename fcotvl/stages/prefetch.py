@@ -38,8 +38,8 @@ class Part:
 def run(params: Params, *, raw: Path, part: str, summary: Path) -> None:
     """Decode one part of the corpus' pictures before ``curate``, which decodes what is missing.
 
-    Chunks of the sources are dealt to the parts in turn, as many as the mix needs. ``curate`` finds
-    them by a fingerprint of code, params and raw files.
+    Chunks of the sources are dealt to the parts in turn, as many as the mix needs. ``curate`` finds them by a
+    fingerprint of code, params and raw files.
 
     Args:
         params: the study.

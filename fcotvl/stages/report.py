@@ -29,13 +29,7 @@ POINT = re.compile(r"(?P<compressor>[^/]+)-r(?P<ratio>[\d.]+)-s(?P<seed>\d+)/(?P
 
 
 def run(
-    params: Params,
-    *,
-    shared: Path,
-    curated: Path,
-    variant: Path,
-    output: Path,
-    variants: tuple[Path, ...] = (),
+    params: Params, *, shared: Path, curated: Path, variant: Path, output: Path, variants: tuple[Path, ...] = ()
 ) -> None:
     """Write the report of one experiment into the folder ``output``.
 
@@ -61,9 +55,7 @@ def run(
     write_json(output / "metrics.json", metrics(report))
 
 
-def _read(
-    params: Params, shared: Path, curated: Path, variant: Path, variants: tuple[Path, ...]
-) -> ReportData:
+def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: tuple[Path, ...]) -> ReportData:
     recipe = variant / params.recipe
     bootstrap = Bootstrap(resamples=params.score.resamples)
     files = [
@@ -145,10 +137,7 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
             for ratio in params.baselines.ratios
         ),
         system("distilled", "distilled", **student),
-        *(
-            system(f"sft-{name}", "sft", detail=f"recipe {name}", **student)
-            for name in params.ablation_recipes
-        ),
+        *(system(f"sft-{name}", "sft", detail=f"recipe {name}", **student) for name in params.ablation_recipes),
         system("merged", "merged", detail=method, **student),
     ]
     if missing := [row["system"] for row in rows if row["system"] not in names]:
@@ -174,17 +163,12 @@ def _shapley(weights: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
         {"checkpoint": checkpoint}
         | {name: 100 * found[name] for name in ("value", "low", "high")}
-        | {
-            f"weight_{name}": method["weights"].get(checkpoint, 0.0)
-            for name, method in weights["methods"].items()
-        }
+        | {f"weight_{name}": method["weights"].get(checkpoint, 0.0) for name, method in weights["methods"].items()}
         for checkpoint, found in weights["shapley"].items()
     )
 
 
-def _grid(
-    variants: tuple[Path, ...], bootstrap: Bootstrap
-) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+def _grid(variants: tuple[Path, ...], bootstrap: Bootstrap) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Scores of the grid's points, and paired differences between compressors."""
     tables = []
     for folder in variants:

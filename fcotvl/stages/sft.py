@@ -9,13 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fcotvl.compress.checkpoints import (
-    load_processor,
-    load_student,
-    load_teacher,
-    processor_for,
-    save_student_tensors,
-)
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, processor_for, save_student_tensors
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.io import atomic
@@ -56,10 +50,7 @@ def run(
     inputs = [corpus, rationales, teacher, student]
     with resumable("sft", inputs=inputs, cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, rationales, teacher, student)
-        pool = {
-            step: folder / f"step-{step:05d}.safetensors"
-            for step in due_steps(optim.steps, optim.checkpoints)
-        }
+        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, optim.checkpoints)}
 
         def save_if_due(step: int) -> None:
             if step in pool:

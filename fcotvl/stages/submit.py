@@ -30,8 +30,7 @@ def run(
     Args:
         params: not used.
         predictions: table of replies, written by ``predict``.
-        questions: folder of the benchmark's questions, ``data/<mix>/benchmarks/docvqa``; every one
-            must have a reply.
+        questions: folder of the benchmark's questions, ``data/<mix>/benchmarks/docvqa``; every one must have a reply.
         benchmark: name of the benchmark, as in the predictions.
         system: name of the system, as in the predictions.
         prompt: ``direct`` or ``cot``.

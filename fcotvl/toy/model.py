@@ -12,22 +12,15 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 from fcotvl.internvl.architectures import tiny_config
-from fcotvl.internvl.chat_templates import (
-    CHATML,
-    IMAGE_END,
-    IMAGE_START,
-    IMAGE_TOKEN,
-    SPECIAL_TOKENS,
-    TURN_END,
-)
+from fcotvl.internvl.chat_templates import CHATML, IMAGE_END, IMAGE_START, IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
 
 PAD = "<|endoftext|>"
 
 _PIECES = r"\d|\n| ?\p{Ll}+|\p{L}+| ?[^\s\d\p{L}]|\s"
 """Single digits, line breaks, lower-case words and marks with the space before them.
 
-Names and labels are capitalised and split from that space: a word in a question and the same word
-in a picture are one token.
+Names and labels are capitalised and split from that space: a word in a question and the same word in a picture are one
+token.
 """
 
 
@@ -80,9 +73,7 @@ def sincos(side: int, width: int) -> Float[Tensor, "positions width"]:
     return torch.cat([rows, columns], dim=2).reshape(side * side, width)
 
 
-def build_tiny(
-    tokenizer: PreTrainedTokenizerFast, *, seed: int
-) -> InternVLForConditionalGeneration:
+def build_tiny(tokenizer: PreTrainedTokenizerFast, *, seed: int) -> InternVLForConditionalGeneration:
     """Make an untrained model whose position embeddings start as 2-D sine and cosine waves.
 
     transformers initialises them to zero; the ViT would first have to learn where patches are.

@@ -83,9 +83,8 @@ class Corpus:
 class ShuffledEpochs(Generic[Item]):
     """Items in an endless order: a new permutation in every epoch.
 
-    ``groups`` are permuted, and the items of each ``window`` of groups are permuted together, so
-    reading in this order needs ``window`` groups in memory at a time. Up to that many groups, this
-    is a full shuffle.
+    ``groups`` are permuted, and the items of each ``window`` of groups are permuted together, so reading in this order
+    needs ``window`` groups in memory at a time. Up to that many groups, this is a full shuffle.
 
     Raises:
         ValueError: there is no item.

@@ -1,7 +1,7 @@
 """Re-alignment by self-distillation: compressor and projector learn to make the student agree.
 
-ViT and LLM are frozen and shared with the teacher (FCoT-VL, section 3.1), so a picture passes the
-ViT once, and the student differs from the teacher only in the visual tokens that the LLM reads.
+ViT and LLM are frozen and shared with the teacher (FCoT-VL, section 3.1), so a picture passes the ViT once, and the
+student differs from the teacher only in the visual tokens that the LLM reads.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import (
-    FcotvlForConditionalGeneration,
-    encode_tiles,
-    project_visual_tokens,
-)
+from fcotvl.compress.student import FcotvlForConditionalGeneration, encode_tiles, project_visual_tokens
 from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
@@ -34,10 +30,7 @@ class DistillObjective(nn.Module):
     """(1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy, summed per item."""
 
     def __init__(
-        self,
-        teacher: InternVLForConditionalGeneration,
-        student: FcotvlForConditionalGeneration,
-        params: DistillParams,
+        self, teacher: InternVLForConditionalGeneration, student: FcotvlForConditionalGeneration, params: DistillParams
     ) -> None:
         super().__init__()
         self.teacher = teacher.eval().requires_grad_(False)
@@ -50,15 +43,11 @@ class DistillObjective(nn.Module):
         """``loss``, ``kl``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
-            teacher_out = answer_logits(
-                self.teacher, batch, project_visual_tokens(self.teacher.model, tokens)
-            )
+            teacher_out = answer_logits(self.teacher, batch, project_visual_tokens(self.teacher.model, tokens))
         compressed = project_visual_tokens(self.student.model, tokens, batch.tile_tokens)
         student_out = answer_logits(self.student, batch, compressed)
         weight, share = turn_weights(student_out.turns), self.params.ce_weight
-        kl = weight * distillation_kl(
-            student_out.logits, teacher_out.logits, self.params.temperature
-        )
+        kl = weight * distillation_kl(student_out.logits, teacher_out.logits, self.params.temperature)
         ce = weight * cross_entropy(student_out.logits, student_out.targets)
         terms = {"loss": (1 - share) * kl + share * ce, "kl": kl, "ce": ce, "weight": weight}
         return item_sums(terms, student_out.items, len(batch))
@@ -92,9 +81,7 @@ class DistillTask:
         ]
         return self.builder.build([ref for _, ref in items], chats)
 
-    def record(
-        self, step: int, items: Sequence[Any], sums: Mapping[str, list[float]], lr: float
-    ) -> Log:
+    def record(self, step: int, items: Sequence[Any], sums: Mapping[str, list[float]], lr: float) -> Log:
         """One row: the losses per answer token of this step."""
         _ = items
         total = sum(sums["weight"])
@@ -108,8 +95,7 @@ class DistillTask:
 def choose_chats(turns: Sequence[Turn], prompts: Prompts, rng: Random) -> list[Chat]:
     """Up to ``MAX_TURNS`` turns: the transcription first, then questions in random order.
 
-    A question with a rationale is asked under either prompt, so that the student learns to read for
-    both.
+    A question with a rationale is asked under either prompt, so that the student learns to read for both.
     """
     texts = [turn for turn in turns if turn.kind == "transcribe"]
     questions = [turn for turn in turns if turn.kind != "transcribe" and turn.answers]

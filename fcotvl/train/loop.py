@@ -1,7 +1,7 @@
 """The training loop of distillation and fine-tuning: small, resumable to the byte, on any device.
 
-What happens in a step follows from the seed, the step and the log so far, and from nothing else. So
-a run that is stopped and started again ends in the same bytes as one that is not.
+What happens in a step follows from the seed, the step and the log so far, and from nothing else. So a run that is
+stopped and started again ends in the same bytes as one that is not.
 """
 
 from __future__ import annotations
@@ -51,18 +51,14 @@ class Task(Protocol):
     def collate(self, items: Sequence[Any]) -> Batch:
         """The objective's input for these items."""
 
-    def record(
-        self, step: int, items: Sequence[Any], sums: Mapping[str, list[float]], lr: float
-    ) -> Log:
+    def record(self, step: int, items: Sequence[Any], sums: Mapping[str, list[float]], lr: float) -> Log:
         """Rows for the log from each item's sums."""
 
     def on_step_end(self, step: int) -> None:
         """Called after each step, on the main process."""
 
 
-def train(
-    task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str = "float32"
-) -> Log:
+def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str = "float32") -> Log:
     """Train ``task`` for ``optim.steps`` steps and return the log of all of them.
 
     Args:
@@ -87,9 +83,7 @@ def train(
     saved = time.monotonic()
     main = accelerator.is_main_process
     steps = range(done + 1, optim.steps + 1)
-    for step in tqdm(
-        steps, desc=task.name, initial=done, total=optim.steps, disable=None if main else True
-    ):
+    for step in tqdm(steps, desc=task.name, initial=done, total=optim.steps, disable=None if main else True):
         lr = float(scheduler.get_last_lr()[0])
         torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
         items = task.sample_items(step, log)
@@ -146,9 +140,7 @@ def _step(
     return {name: values.tolist() for name, values in gathered.items()}
 
 
-def _gather(
-    accelerator: Accelerator, sums: Mapping[str, Tensor], own: range, count: int
-) -> dict[str, Tensor]:
+def _gather(accelerator: Accelerator, sums: Mapping[str, Tensor], own: range, count: int) -> dict[str, Tensor]:
     """The sums of all items, in their order, from all processes."""
     table = torch.zeros(len(sums), count, dtype=torch.float32, device=accelerator.device)
     for row, values in zip(table, sums.values(), strict=True):

@@ -16,8 +16,8 @@ IGNORE = -100
 def answer_positions(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, "answer 2"]:
     """Row and column of each position whose next token is an answer token, row by row.
 
-    Sequences of teacher and student differ in length, but their answer tokens are the same and in
-    the same order: logits picked at these positions line up.
+    Sequences of teacher and student differ in length, but their answer tokens are the same and in the same order:
+    logits picked at these positions line up.
 
     Raises:
         ValueError: there is no answer token, so nothing to learn.
@@ -35,8 +35,7 @@ def distillation_kl(
 ) -> Float[Tensor, " answer"]:
     """KL(teacher || student) of each answer token, zero exactly where the logits are equal.
 
-    Computed in float32 and scaled by ``temperature**2``, which keeps gradients comparable (Hinton
-    et al. 2015).
+    Computed in float32 and scaled by ``temperature**2``, which keeps gradients comparable (Hinton et al. 2015).
 
     Raises:
         ValueError: there is no answer token.
@@ -48,9 +47,7 @@ def distillation_kl(
     return temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
 
 
-def cross_entropy(
-    logits: Float[Tensor, "answer vocab"], targets: Int[Tensor, " answer"]
-) -> Float[Tensor, " answer"]:
+def cross_entropy(logits: Float[Tensor, "answer vocab"], targets: Int[Tensor, " answer"]) -> Float[Tensor, " answer"]:
     """Negative log-likelihood of each answer token, in float32.
 
     Raises:
@@ -64,8 +61,8 @@ def cross_entropy(
 def turn_weights(turns: Int[Tensor, " answer"]) -> Float[Tensor, " answer"]:
     """Weight of each answer token: 1 / sqrt(number of answer tokens in its turn).
 
-    Between counting all tokens alike, where a transcription drowns a short answer, and counting all
-    turns alike (InternVL2.5's square averaging, arXiv 2412.05271, section 3.2).
+    Between counting all tokens alike, where a transcription drowns a short answer, and counting all turns alike
+    (InternVL2.5's square averaging, arXiv 2412.05271, section 3.2).
     """
     return turns.bincount()[turns].float().rsqrt()
 

@@ -1,7 +1,7 @@
 """Packing: one picture and several turns in one sequence, so that its visual tokens are read once.
 
-Every turn sees the picture and itself, not the other turns, and counts positions from the end of
-the picture: each turn's logits are those it would have in a sequence of its own.
+Every turn sees the picture and itself, not the other turns, and counts positions from the end of the picture: each
+turn's logits are those it would have in a sequence of its own.
 """
 
 from __future__ import annotations
@@ -94,19 +94,13 @@ class AnswerLogits:
 
 
 def collate(
-    pictures: Sequence[Image.Image],
-    chats: Sequence[Sequence[Chat]],
-    processor: FcotvlProcessor,
-    *,
-    max_tiles: int,
+    pictures: Sequence[Image.Image], chats: Sequence[Sequence[Chat]], processor: FcotvlProcessor, *, max_tiles: int
 ) -> Batch:
     """Tile and normalise the pictures, and tokenise the chats about each."""
     vision = processor.image_processor(list(pictures), max_tiles=max_tiles, return_tensors="pt")
     turns = [[_tokenise(chat, processor) for chat in own] for own in chats]
     tile_tokens = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
-    return Batch(
-        vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, tile_tokens
-    )
+    return Batch(vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, tile_tokens)
 
 
 def _tokenise(chat: Chat, processor: FcotvlProcessor) -> TurnTokens:
@@ -175,9 +169,7 @@ def _row(turns: Sequence[TurnTokens], visual_ids: list[int]) -> tuple[list[int],
     return ids, labels, positions, numbers
 
 
-def answer_logits(
-    model: InternVLForConditionalGeneration, batch: Batch, visual: Visual
-) -> AnswerLogits:
+def answer_logits(model: InternVLForConditionalGeneration, batch: Batch, visual: Visual) -> AnswerLogits:
     """Logits of ``model`` at the answer tokens, given its own projected visual tokens.
 
     The vocabulary is computed only there: most positions are visual tokens and prompts.
@@ -187,9 +179,7 @@ def answer_logits(
         input_ids=packed.input_ids,
         attention_mask=turn_mask(packed.turn),
         position_ids=packed.position_ids,
-        mm_encoder_outputs={
-            "image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(visual)))
-        },
+        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(visual)))},
         use_cache=False,
     ).last_hidden_state
     row, column = answer_positions(packed.labels).unbind(1)

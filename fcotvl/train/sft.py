@@ -14,11 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import (
-    FcotvlForConditionalGeneration,
-    encode_tiles,
-    project_visual_tokens,
-)
+from fcotvl.compress.student import FcotvlForConditionalGeneration, encode_tiles, project_visual_tokens
 from fcotvl.core.config import ResamplingParams
 from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
 from fcotvl.train.packing import Batch, BatchBuilder, answer_logits
@@ -48,9 +44,7 @@ def answer_losses(model: InternVLForConditionalGeneration, batch: Batch) -> dict
     """``loss`` and ``weight`` of each item, summed over its answer tokens."""
     with torch.no_grad():
         tokens = encode_tiles(model.model, batch.pixel_values)
-    output = answer_logits(
-        model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens)
-    )
+    output = answer_logits(model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens))
     weight = turn_weights(output.turns)
     terms = {"loss": weight * cross_entropy(output.logits, output.targets), "weight": weight}
     return item_sums(terms, output.items, len(batch))
@@ -91,18 +85,14 @@ class SftTask:
         updates = (step - 1) // self.reweigh
         if updates not in self._weights:
             rows = [LossRow(**row) for row in log if row["step"] <= updates * self.reweigh]
-            self._weights[updates] = self.rule(
-                self.datasets.initial_weights, windows(rows, self.reweigh), self.limits
-            )
+            self._weights[updates] = self.rule(self.datasets.initial_weights, windows(rows, self.reweigh), self.limits)
         return self._weights[updates]
 
     def collate(self, items: Sequence[SftItem]) -> Batch:
         """The pictures, each with some of its questions and a reply to each."""
         return self.datasets.batch(items, self.builder)
 
-    def record(
-        self, step: int, items: Sequence[SftItem], sums: Mapping[str, list[float]], lr: float
-    ) -> Log:
+    def record(self, step: int, items: Sequence[SftItem], sums: Mapping[str, list[float]], lr: float) -> Log:
         """One row per data set of this step."""
         _ = lr
         rows = []

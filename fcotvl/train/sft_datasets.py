@@ -1,7 +1,6 @@
 """Data sets to fine-tune on: which there are, their initial weights, and what an item holds.
 
-A data set is a source under one prompt: ``rendered/chart/direct`` and ``rendered/chart/cot``
-are two.
+A data set is a source under one prompt: ``rendered/chart/direct`` and ``rendered/chart/cot`` are two.
 """
 
 from __future__ import annotations

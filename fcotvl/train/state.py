@@ -22,9 +22,7 @@ TENSORS = "state.safetensors"
 LOG = "log.json"
 
 
-def save_state(
-    folder: Path, parameters: Parameters, optimizer: torch.optim.Optimizer, step: int, log: Log
-) -> None:
+def save_state(folder: Path, parameters: Parameters, optimizer: torch.optim.Optimizer, step: int, log: Log) -> None:
     """Write parameters, optimizer moments, the number of finished steps and the log.
 
     The log comes first: one that is ahead of the tensors is cut when they are read.
@@ -39,9 +37,7 @@ def save_state(
         save_file(tensors, scratch, metadata={"step": str(step)})
 
 
-def load_state(
-    folder: Path, parameters: Parameters, optimizer: torch.optim.Optimizer
-) -> tuple[int, Log]:
+def load_state(folder: Path, parameters: Parameters, optimizer: torch.optim.Optimizer) -> tuple[int, Log]:
     """Restore what ``save_state`` wrote; return finished steps and log, (0, []) without a file."""
     if not (folder / TENSORS).is_file():
         return 0, []

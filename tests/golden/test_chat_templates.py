@@ -14,10 +14,7 @@ SYSTEM = (
 )
 ASKED = "What is the total? Answer the question using a single word or phrase."
 GOLDEN = {
-    "tiny": (
-        f"<|im_start|>user\n<IMG_CONTEXT>\n{ASKED}<|im_end|>\n<|im_start|>assistant\n",
-        "42<|im_end|>\n",
-    ),
+    "tiny": (f"<|im_start|>user\n<IMG_CONTEXT>\n{ASKED}<|im_end|>\n<|im_start|>assistant\n", "42<|im_end|>\n"),
     "hermes-2": (
         f"<|im_start|>system\n{SYSTEM}<|im_end|><|im_start|>user\n<IMG_CONTEXT>\n{ASKED}<|im_end|>"
         "<|im_start|>assistant\n",
@@ -34,19 +31,10 @@ GOLDEN = {
 def processor(template):
     default = models.processor()
     default.tokenizer.bos_token = "<s>"
-    return FcotvlProcessor(
-        default.image_processor, default.tokenizer, image_seq_length=2, chat_template=template
-    )
+    return FcotvlProcessor(default.image_processor, default.tokenizer, image_seq_length=2, chat_template=template)
 
 
-@pytest.mark.parametrize(
-    ("name", "template"),
-    [
-        ("tiny", CHATML),
-        ("hermes-2", HERMES2),
-        ("internlm2-chat", INTERNLM2),
-    ],
-)
+@pytest.mark.parametrize(("name", "template"), [("tiny", CHATML), ("hermes-2", HERMES2), ("internlm2-chat", INTERNLM2)])
 def test_prompt_and_reply_equal_the_original(name, template):
     prompt, reply = GOLDEN[name]
     assert processor(template).render(ASKED) == prompt

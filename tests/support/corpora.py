@@ -10,9 +10,7 @@ from fcotvl.core.shards import write_shards
 from tests.support import models
 
 
-def record(
-    number: int, split: str = "align", *, source: str = "noise/a", wide: bool = False
-) -> Record:
+def record(number: int, split: str = "align", *, source: str = "noise/a", wide: bool = False) -> Record:
     """One picture with a transcription, a value to look up and one to work out."""
     picture = models.picture(112 if wide else 56, 56, seed=number)
     encoded = io.BytesIO()
@@ -40,9 +38,7 @@ def record(
 def write(folder: Path, count: int = 12, *, shard_size: int = 5) -> Path:
     """Splits align, instruct and val of ``count`` records each, from two sources."""
     for split in ("align", "instruct", "val"):
-        records = (
-            record(i, split, source=f"noise/{'ab'[i % 2]}", wide=i % 3 == 0) for i in range(count)
-        )
+        records = (record(i, split, source=f"noise/{'ab'[i % 2]}", wide=i % 3 == 0) for i in range(count))
         write_shards(folder / split, records, shard_size=shard_size)
     return folder
 

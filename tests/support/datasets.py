@@ -80,8 +80,7 @@ def write_chartqa(raw: Path, split: str, charts: int, first_seed: int = 0) -> Pa
         name = f"{first_seed + index}.png"
         write_picture(root / "png" / name, first_seed + index)
         human += [
-            {"imgname": name, "query": f"Which is the {what}?", "label": "Fiji"}
-            for what in ("largest", "smallest")
+            {"imgname": name, "query": f"Which is the {what}?", "label": "Fiji"} for what in ("largest", "smallest")
         ]
         augmented.append({"imgname": name, "query": "How much was it in 2004?", "label": "12.5"})
     write_json(root / f"{split}_human.json", human)

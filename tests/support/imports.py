@@ -13,8 +13,8 @@ PACKAGE = ROOT / "fcotvl"
 def closure(path: Path) -> set[Path]:
     """Return ``path`` and every file of the package with code that it imports, directly or not.
 
-    What a registry finds in its folder is imported by name at run time and does not count, and
-    neither does the package's root, which every command passes.
+    What a registry finds in its folder is imported by name at run time and does not count, and neither does the
+    package's root, which every command passes.
     """
     seen: set[Path] = set()
     todo = [path]
@@ -31,9 +31,7 @@ def closure(path: Path) -> set[Path]:
 def registries(files: set[Path]) -> set[Path]:
     """The folders of those ``files`` that are registries."""
     return {
-        file.parent
-        for file in files
-        if file.name == "__init__.py" and "Registry(" in file.read_text(encoding="utf-8")
+        file.parent for file in files if file.name == "__init__.py" and "Registry(" in file.read_text(encoding="utf-8")
     }
 
 

@@ -8,11 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    InternVLConfig,
-    InternVLForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
+from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.geometry import tokens_per_tile
@@ -23,12 +19,9 @@ PATCH = 7
 TOKENS = tokens_per_tile(TILE, PATCH, 2)
 """16 visual tokens per tile."""
 THRESHOLD = 0.125
-"""Between the complexity of a stretched ``picture``'s tiles (0.09 to 0.12) and that of small ones
-and thumbnails (0.156 to 0.159)."""
-OPTIONS: dict[str, dict[str, float]] = {
-    "qformer": {"hidden": 32, "heads": 4},
-    "adaptive": {"threshold": THRESHOLD},
-}
+"""Between the complexity of a stretched ``picture``'s tiles (0.09 to 0.12) and that of small ones and thumbnails (0.156
+to 0.159)."""
+OPTIONS: dict[str, dict[str, float]] = {"qformer": {"hidden": 32, "heads": 4}, "adaptive": {"threshold": THRESHOLD}}
 """Options of the compressors that need some at these sizes."""
 
 
@@ -84,9 +77,7 @@ def config(*, tied: bool = True, llm: str = "qwen2") -> InternVLConfig:
     )
 
 
-def teacher(
-    *, tied: bool = True, llm: str = "qwen2", seed: int = 0
-) -> InternVLForConditionalGeneration:
+def teacher(*, tied: bool = True, llm: str = "qwen2", seed: int = 0) -> InternVLForConditionalGeneration:
     """A random teacher whose every parameter matters: nothing is left at zero or at one."""
     torch.manual_seed(seed)
     model = InternVLForConditionalGeneration(config(tied=tied, llm=llm)).eval()

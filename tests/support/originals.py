@@ -68,9 +68,7 @@ def write_original(folder: Path, kind: str) -> dict[str, Tensor]:
             "qk_normalization": False,
         },
         "llm_config": {
-            "architectures": [
-                "InternLM2ForCausalLM" if kind == "internlm2" else "Qwen2ForCausalLM"
-            ],
+            "architectures": ["InternLM2ForCausalLM" if kind == "internlm2" else "Qwen2ForCausalLM"],
             "vocab_size": vocab,
             "hidden_size": LLM_WIDTH,
             "num_hidden_layers": LLM_LAYERS,
@@ -96,8 +94,7 @@ def _tensors(kind: str, vocab: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = {**_vision_shapes(), **_llm_shapes(kind, vocab)}
     return {
-        name: torch.randn(shape, generator=generator) * 0.2
-        + ("norm" in name and "bias" not in name)
+        name: torch.randn(shape, generator=generator) * 0.2 + ("norm" in name and "bias" not in name)
         for name, shape in shapes.items()
     }
 
@@ -131,10 +128,7 @@ def _llm_shapes(kind: str, vocab: int) -> dict[str, tuple[int, ...]]:
     m, w, kv = "language_model.model.", LLM_WIDTH, KV_HEADS * LLM_WIDTH // HEADS
     shapes: dict[str, tuple[int, ...]] = {m + "norm.weight": (w,)}
     if kind == "internlm2":
-        shapes |= {
-            m + "tok_embeddings.weight": (vocab, w),
-            "language_model.output.weight": (vocab, w),
-        }
+        shapes |= {m + "tok_embeddings.weight": (vocab, w), "language_model.output.weight": (vocab, w)}
         layer = {
             "attention.wqkv": (w + 2 * kv, w),
             "attention.wo": (w, w),
@@ -145,10 +139,7 @@ def _llm_shapes(kind: str, vocab: int) -> dict[str, tuple[int, ...]]:
             "ffn_norm": (w,),
         }
     else:
-        shapes |= {
-            m + "embed_tokens.weight": (vocab, w),
-            "language_model.lm_head.weight": (vocab, w),
-        }
+        shapes |= {m + "embed_tokens.weight": (vocab, w), "language_model.lm_head.weight": (vocab, w)}
         layer = {
             "self_attn.q_proj": (w, w),
             "self_attn.k_proj": (kv, w),
@@ -198,15 +189,10 @@ def _qwen2_tokenizer(folder: Path) -> int:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(
-        [TEXT], BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
-    )
+    core.train_from_iterator([TEXT], BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
     core.model.save(str(folder))
     size = core.get_vocab_size()
-    added = {
-        str(size + i): {"content": token, "special": True}
-        for i, token in enumerate(["<|endoftext|>", *EXTRA])
-    }
+    added = {str(size + i): {"content": token, "special": True} for i, token in enumerate(["<|endoftext|>", *EXTRA])}
     settings = {
         "added_tokens_decoder": added,
         "tokenizer_class": "Qwen2Tokenizer",

@@ -105,9 +105,7 @@ def test_help_and_refusals_do_not_import_what_stages_need(arguments):
         "import sys; from fcotvl.__main__ import main; main(sys.argv[1:]); "
         "print([m for m in sys.modules if m.startswith(('torch', 'pandas', 'fcotvl.stages.'))])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -141,11 +139,7 @@ def test_the_first_line_of_a_docstring_is_the_summary():
 def test_flag_help_reads_the_args_of_a_docstring():
     text = inspect.cleandoc(DEMO.split('"""')[3])
     found = flag_help(text)
-    assert found == {
-        "params": "The study.",
-        "output": "Where `output` goes.",
-        "count": "How many.",
-    }
+    assert found == {"params": "The study.", "output": "Where `output` goes.", "count": "How many."}
     assert flag_help("Nothing here.") == {}
 
 

@@ -22,12 +22,7 @@ POINT = {"scale", "mix", "compressor", "ratio", "seed", "recipe"}
 """Params that a stage gets on its command line."""
 CONFIGS = {"scales": "scale_config", "mixes": "mix_config"}
 CHAIN = ast.Attribute | ast.Subscript
-EXPORT = (
-    "fcotvl/export",
-    "fcotvl/stages/export.py",
-    "fcotvl/stages/card.py",
-    "fcotvl/stages/convert.py",
-)
+EXPORT = ("fcotvl/export", "fcotvl/stages/export.py", "fcotvl/stages/card.py", "fcotvl/stages/convert.py")
 """What turns trained weights into something for others: its text must not retrain anything."""
 
 
@@ -56,9 +51,7 @@ def test_no_stage_depends_on_export_or_cards(name):
 
 def test_a_compressor_is_a_dependency_of_the_student_and_what_follows_alone():
     file = Path("fcotvl/compress/compressors/cnn.py")
-    readers = {
-        name for name, stage in STAGES.items() if any(_is_in(file, Path(dep)) for dep in stage.deps)
-    }
+    readers = {name for name, stage in STAGES.items() if any(_is_in(file, Path(dep)) for dep in stage.deps)}
     assert readers == {
         "check", "distill", "sft", "merge", "speed",
         "predict_distilled", "predict_sft", "predict_merged",
@@ -71,9 +64,7 @@ def test_params_are_those_that_the_stage_file_reads(command):
     declared = {key for entry in entries for key in _declared(entry)}
     used = _used(PACKAGE / f"stages/{command}.py")
     if None in declared:  # the whole of params.yaml
-        declared, used = (
-            {key for key in keys if key and key[0] in CONFIGS.values()} for keys in (declared, used)
-        )
+        declared, used = ({key for key in keys if key and key[0] in CONFIGS.values()} for keys in (declared, used))
     unread = {key for key in declared if not any(_within(one, key) for one in used)}
     undeclared = {key for key in used if not any(_within(key, one) for one in declared)}
     assert (unread, undeclared) == (set(), set())
@@ -117,11 +108,7 @@ def _used(file: Path) -> set[tuple[str, ...]]:
                     names[target.id] = found
                     inner.add(id(value))
     inner |= {id(node.value) for node in ast.walk(tree) if isinstance(node, CHAIN)}
-    chains = {
-        _chain(node, names)
-        for node in ast.walk(tree)
-        if isinstance(node, CHAIN) and id(node) not in inner
-    }
+    chains = {_chain(node, names) for node in ast.walk(tree) if isinstance(node, CHAIN) and id(node) not in inner}
     used = {chain for chain in chains if chain}
     named = {part for part in names.values() if part}
     used |= {part for part in named if not any(_within(chain, part) for chain in used)}

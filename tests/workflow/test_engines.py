@@ -1,7 +1,7 @@
 """DVC and Snakemake on one chain, really run at scale smoke: the tests tell one story, in order.
 
-What ran is counted from the engines' own logs. A stage that failed would make each later test fail
-too: read the first one. They share one clone, so a distribution over processes keeps files whole.
+What ran is counted from the engines' own logs. A stage that failed would make each later test fail too: read the first
+one. They share one clone, so a distribution over processes keeps files whole.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def test_a_stage_imports_only_code_that_it_declares(clone: Workspace, stage: str
     (log,) = (clone.folder / "logs/snakemake").rglob(f"{stage}.log")
     imported = {
         name.replace(".", "/")
-        for name in re.findall(
-            r"^import time:.*\| +(fcotvl\.[\w.]+)$", log.read_text(), re.MULTILINE
-        )
+        for name in re.findall(r"^import time:.*\| +(fcotvl\.[\w.]+)$", log.read_text(), re.MULTILINE)
     }
     files = {
         path
@@ -93,9 +91,7 @@ def test_a_stage_imports_only_code_that_it_declares(clone: Workspace, stage: str
         ("fcotvl/compress/compressors/cnn.py", AFTER_A_COMPRESSOR),
     ],
 )
-def test_an_edit_reruns_what_depends_on_it_in_either_engine(
-    clone: Workspace, edited: str, reruns: list[str]
-):
+def test_an_edit_reruns_what_depends_on_it_in_either_engine(clone: Workspace, edited: str, reruns: list[str]):
     path = clone.folder / edited
     before = path.read_text()
     path.write_text(before + "\n# edited\n")
@@ -104,16 +100,7 @@ def test_an_edit_reruns_what_depends_on_it_in_either_engine(
         planned = clone.ok("snakemake", "--dry-run").stages
     finally:
         path.write_text(before)
-    direct = {
-        "check",
-        "distill",
-        "merge",
-        "predict_distilled",
-        "predict_merged",
-        "predict_sft",
-        "sft",
-        "speed",
-    }
+    direct = {"check", "distill", "merge", "predict_distilled", "predict_merged", "predict_sft", "sft", "speed"}
     assert set(wanted) == (direct if reruns else set())
     assert planned == reruns
     clone.is_idle()
@@ -222,9 +209,7 @@ def test_the_ablation_computes_what_variants_share_once(clone: Workspace):
     clone.is_idle()
 
 
-def test_finished_variants_become_experiments_with_the_params_that_they_were_built_with(
-    clone: Workspace,
-):
+def test_finished_variants_become_experiments_with_the_params_that_they_were_built_with(clone: Workspace):
     clone.edit("params.yaml", r"^  fastv_layer: 2", "  fastv_layer: 1")  # and not committed
     clone.ok("snakemake", "--cores", "2", "variants")
     points = ["cnn-r0.5-s0-full", "pool-r0.5-s0-full"]
@@ -239,18 +224,7 @@ def test_finished_variants_become_experiments_with_the_params_that_they_were_bui
 
 
 def test_a_queue_of_published_variants_runs_no_stage(clone: Workspace):
-    clone.ok(
-        "dvc",
-        "exp",
-        "run",
-        "--queue",
-        "--name",
-        "again",
-        "-S",
-        "compressor=cnn,pool",
-        "-S",
-        "seed=0",
-    )
+    clone.ok("dvc", "exp", "run", "--queue", "--name", "again", "-S", "compressor=cnn,pool", "-S", "seed=0")
     clone.ok("dvc", "queue", "start", "--jobs", "1")
     deadline = time.monotonic() + 300
     while {"Queued", "Running"} & set(clone.ok("dvc", "queue", "status").text.split()):
@@ -329,11 +303,7 @@ def below(folder: Path) -> set[str]:
 def contents(path: Path) -> dict[str, bytes]:
     """Bytes of a file, or of all files of a folder but Snakemake's own mark."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in files
-        if file.name != ".snakemake_timestamp"
-    }
+    return {str(file.relative_to(path)): file.read_bytes() for file in files if file.name != ".snakemake_timestamp"}
 
 
 @pytest.fixture
@@ -351,9 +321,7 @@ def restored(clone: Workspace) -> Iterator[Workspace]:
         (r"^  raw: .*", "  raw: data/nowhere", "data/nowhere"),
     ],
 )
-def test_a_wrong_value_stops_both_engines_with_one_line(
-    restored: Workspace, pattern: str, wrong: str, said: str
-):
+def test_a_wrong_value_stops_both_engines_with_one_line(restored: Workspace, pattern: str, wrong: str, said: str):
     artifacts = sorted((restored.folder / "data/smoke").rglob("*"))
     restored.edit("params.yaml", pattern, wrong)
     for engine in (["snakemake"], ["dvc", "repro"]):

@@ -18,8 +18,10 @@ for stage in PIPELINE.stages:
         threads: workflow.cores if stage == "speed" else 1
         params:
             *RULES[stage].params,
+            command=RULES[stage].command,
+        # The same text for every rule: a shell directive is evaluated when it runs, after the loop.
         shell:
-            RULES[stage].shell
+            "{params.command} > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
 localrules:

@@ -40,8 +40,8 @@ def ratios(name: str) -> tuple[float, ...]:
 def tile_ratios(name: str, ratio: float) -> tuple[float, ...]:
     """Ratios that a single tile may get when ``ratio`` is the mean, smallest first.
 
-    ``(ratio,)``, except for a compressor whose file has a literal ``TILE_RATIOS``: there the
-    processor chooses one of two ratios for each tile.
+    ``(ratio,)``, except for a compressor whose file has a literal ``TILE_RATIOS``: there the processor chooses one of
+    two ratios for each tile.
 
     Raises:
         ParamsError: ``name`` is unknown or does not offer ``ratio``.

@@ -1,8 +1,8 @@
 """Two ratios around a mean: a complex tile keeps more visual tokens than a plain one.
 
-The processor chooses by the tile's own pixels (``fcotvl.compress.tile_complexity``), so the number
-of tokens is known before the prompt is tokenised and does not depend on other tiles. Our choice:
-the paper removes the same share of every tile.
+The processor chooses by the tile's own pixels (``fcotvl.compress.tile_complexity``), so the number of tokens is known
+before the prompt is tokenised and does not depend on other tiles. Our choice: the paper removes the same share of every
+tile.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Compressor(nn.Module):
         width: channels of a visual token.
         tokens: visual tokens of a tile.
         ratio: mean share of them removed.
-        threshold: complexity at which a tile counts as complex. Used by the processor; without it,
-            ``distill`` calibrates one.
+        threshold: complexity at which a tile counts as complex. Used by the processor; without it, ``distill``
+            calibrates one.
 
     Raises:
         ParamsError: the threshold is not a number.

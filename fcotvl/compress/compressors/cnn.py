@@ -16,8 +16,8 @@ RATIOS = (0.25, 0.5, 0.75, 0.875)
 class Compressor(nn.Conv1d):
     """Turn each run of g neighbouring tokens into m with one learned kernel.
 
-    Kernel and stride are g, so runs do not overlap, and on even grids no run spans two rows.
-    It starts equal to ``pool``, so the projector first sees tokens of a kind it knows.
+    Kernel and stride are g, so runs do not overlap, and on even grids no run spans two rows. It starts equal to
+    ``pool``, so the projector first sees tokens of a kind it knows.
     """
 
     def __init__(self, width: int, tokens: int, ratio: float) -> None:  # noqa: ARG002
@@ -37,6 +37,4 @@ class Compressor(nn.Conv1d):
 
     def forward(self, tokens: Float[Tensor, "tile n width"]) -> Float[Tensor, "tile k width"]:
         """Return ``m`` tokens for each run of ``g``."""
-        return rearrange(
-            super().forward(tokens.mT), "tile (m width) run -> tile (run m) width", m=self.m
-        )
+        return rearrange(super().forward(tokens.mT), "tile (m width) run -> tile (run m) width", m=self.m)

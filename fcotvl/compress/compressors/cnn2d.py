@@ -21,9 +21,7 @@ class Compressor(nn.Conv2d):
         rows, columns = BLOCKS[ratio]
         self.side = isqrt(tokens)
         if self.side**2 != tokens or self.side % rows or self.side % columns:
-            raise ValueError(
-                f"{tokens} visual tokens do not form a grid of {rows} x {columns} blocks"
-            )
+            raise ValueError(f"{tokens} visual tokens do not form a grid of {rows} x {columns} blocks")
         super().__init__(width, width, kernel_size=(rows, columns), stride=(rows, columns))
 
     def reset_parameters(self) -> None:

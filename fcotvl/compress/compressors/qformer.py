@@ -28,14 +28,7 @@ class Compressor(nn.Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        tokens: int,
-        ratio: float,
-        *,
-        layers: int = 2,
-        heads: int = 8,
-        hidden: int = 512,
+        self, width: int, tokens: int, ratio: float, *, layers: int = 2, heads: int = 8, hidden: int = 512
     ) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.empty(compressed(tokens, ratio), hidden))
@@ -75,10 +68,7 @@ class Block(nn.Module):
         self.norm_queries, self.norm_memory = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.query, self.key, self.value, self.out = (nn.Linear(hidden, hidden) for _ in range(4))
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, 4 * hidden),
-            nn.GELU(),
-            nn.Linear(4 * hidden, hidden),
+            nn.LayerNorm(hidden), nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden)
         )
 
     def forward(
@@ -88,11 +78,7 @@ class Block(nn.Module):
         memory = self.norm_memory(memory)
         query, key, value = (
             rearrange(part, "tile n (head d) -> tile head n d", head=self.heads)
-            for part in (
-                self.query(self.norm_queries(states)),
-                self.key(memory),
-                self.value(memory),
-            )
+            for part in (self.query(self.norm_queries(states)), self.key(memory), self.value(memory))
         )
         attended = F.scaled_dot_product_attention(query, key, value)
         states = states + self.out(rearrange(attended, "tile head k d -> tile k (head d)"))

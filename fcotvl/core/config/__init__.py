@@ -1,7 +1,7 @@
 """Every setting, typed once: ``params.yaml`` (the study), its scale and its mix.
 
-Values live in YAML; this package gives their types, units, ranges and sources. Defaults are the
-paper's values, in ``scale`` alone. Where the paper gives none, the YAML must.
+Values live in YAML; this package gives their types, units, ranges and sources. Defaults are the paper's values, in
+``scale`` alone. Where the paper gives none, the YAML must.
 """
 
 from __future__ import annotations
@@ -16,14 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
 from fcotvl.core.config.scale import OptimParams, Scale
-from fcotvl.core.config.study import (
-    DistillParams,
-    MergeParams,
-    Params,
-    ResamplingParams,
-    RscotParams,
-    Study,
-)
+from fcotvl.core.config.study import DistillParams, MergeParams, Params, ResamplingParams, RscotParams, Study
 from fcotvl.core.errors import ParamsError
 
 __all__ = [

@@ -56,16 +56,15 @@ class CorpusParams(Section):
     val: PositiveInt
     """Images for the merge's utility."""
     epochs: PositiveInt
-    """How often ``align`` and ``instruct`` may hold a record of a source that runs dry before its
-    share is reached; 1: never again. Up to 4, repeats are worth nearly what new data are
-    (Muennighoff et al. 2023, arXiv 2305.16264). Validation pictures are never repeated."""
+    """How often ``align`` and ``instruct`` may hold a record of a source that runs dry before its share is reached; 1:
+    never again. Up to 4, repeats are worth nearly what new data are (Muennighoff et al. 2023, arXiv 2305.16264).
+    Validation pictures are never repeated."""
     shard_size: PositiveInt
     """Records per Parquet file."""
     max_pixels: PositiveInt
     """Larger images are quarantined before they are decoded."""
     near_duplicate: NonNegativeInt
-    """Hamming distance of perceptual hashes (256 bits) up to which two pictures count as one;
-    0: equal pixels only."""
+    """Hamming distance of perceptual hashes (256 bits) up to which two pictures count as one; 0: equal pixels only."""
 
 
 class Mix(Section):

@@ -1,7 +1,7 @@
 """``workflow/scales/<scale>.yaml``: which model, and which budgets.
 
-Defaults are the paper's setting: InternVL2, and FCoT-VL's 2 M alignment and 4.5 M instruction
-samples with the rates of InternVL2's own training scripts. A scale file says what differs.
+Defaults are the paper's setting: InternVL2, and FCoT-VL's 2 M alignment and 4.5 M instruction samples with the rates of
+InternVL2's own training scripts. A scale file says what differs.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class SftBudget(OptimParams):
     steps: PositiveInt = 35156
     lr: PositiveFloat = 4e-5
     checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
-    """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions;
-    more by ``merge.permutations``."""
+    """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions; more by
+    ``merge.permutations``."""
     reweigh: PositiveInt = 500
     """Steps between two updates of the sampling weights."""
 

@@ -142,13 +142,9 @@ class Study(Section):
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
         for recipe in (self.recipe, *self.ablation_recipes, *self.ablation.recipe):
             if recipe not in self.recipes:
-                raise ValueError(
-                    f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})"
-                )
+                raise ValueError(f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})")
         if self.recipe not in self.ablation_recipes:
-            raise ValueError(
-                f"recipe {self.recipe!r} must be listed in ablation_recipes, to be trained"
-            )
+            raise ValueError(f"recipe {self.recipe!r} must be listed in ablation_recipes, to be trained")
         return self
 
 

@@ -1,15 +1,15 @@
 """Readers of data sets: each file of this folder defines one, as a function called ``read``.
 
-A reader takes a ``Request`` and its own options, and yields a lazy record or a ``Quarantined`` for
-each record. One bad record never stops it; a missing folder or annotation file is a ``DataError``,
-raised by the call, not by the first record.
+A reader takes a ``Request`` and its own options, and yields a lazy record or a ``Quarantined`` for each record. One bad
+record never stops it; a missing folder or annotation file is a ``DataError``, raised by the call, not by the first
+record.
 
-Options of one name mean the same: ``folder`` is below ``data.raw``, the file ``annotations`` and
-the folder ``images`` below ``folder``; ``split`` is the data set's (rows of others are skipped);
-``source`` and ``kind`` are those of the records and their questions.
+Options of one name mean the same: ``folder`` is below ``data.raw``, the file ``annotations`` and the folder ``images``
+below ``folder``; ``split`` is the data set's (rows of others are skipped); ``source`` and ``kind`` are those of the
+records and their questions.
 
-What a reader yields is divided into chunks of ``CHUNK_SIZE``. A reader whose module defines
-``OWN_CHUNKS`` reads the requested chunks itself, where skipping would mean downloading.
+What a reader yields is divided into chunks of ``CHUNK_SIZE``. A reader whose module defines ``OWN_CHUNKS`` reads the
+requested chunks itself, where skipping would mean downloading.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ChartQA (arXiv 2203.10244) in its official layout; GPL-3.0.
 
-One row of ``test_human.json``: {"imgname": "41810321001157.png", "query": "How many bars are shown
-in the chart?", "label": "3"}. Questions by people (``chartqa/human``) are mostly to work out,
-generated ones (``chartqa/augmented``) mostly to look up: that is the kind they get here.
+One row of ``test_human.json``: {"imgname": "41810321001157.png", "query": "How many bars are shown in the chart?",
+"label": "3"}. Questions by people (``chartqa/human``) are mostly to work out, generated ones (``chartqa/augmented``)
+mostly to look up: that is the kind they get here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ Rationales = Mapping[tuple[str, str, str], str]
 """Chains of thought by image, question and answer."""
 
 
-def read(
-    request: Request, *, folder: str = "ChartQA/ChartQA Dataset", split: str, rationales: str = ""
-) -> FileEntries:
+def read(request: Request, *, folder: str = "ChartQA/ChartQA Dataset", split: str, rationales: str = "") -> FileEntries:
     """Charts with their questions, alternating between the two annotation files.
 
-    ``rationales`` is a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a
-    chain of thought is taken where it ends in the label.
+    ``rationales`` is a JSON list of {"image", "question", "think", "answer"} below ``data.raw``; a chain of thought is
+    taken where it ends in the label.
     """
     root = first_existing(existing(request.raw, folder, "chartqa"), [split], "chartqa")
     first_existing(root, ["png"], "chartqa")
@@ -62,11 +60,7 @@ def _half(root: Path, half: str, file: Path, rationales: Rationales) -> FileEntr
     prefix, folder = f"chartqa-{root.name}-{half}", f"{root.parent.name}/{root.name}"
 
     def parse(number: int, row: Any) -> tuple[str, Turn]:
-        name, question, label = (
-            fields.text(row, "imgname"),
-            fields.text(row, "query"),
-            fields.text(row, "label"),
-        )
+        name, question, label = (fields.text(row, "imgname"), fields.text(row, "query"), fields.text(row, "label"))
         inside(root / "png", name)
         rationale = rationales.get((name, question, label))
         return name, Turn(f"{prefix}-{number}", question, (label,), HALVES[half], rationale)

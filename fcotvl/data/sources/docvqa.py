@@ -1,9 +1,8 @@
 """DocVQA (arXiv 2007.00398) as the Robust Reading Competition ships it; for research.
 
 One of its rows: {"questionId": 24581, "question": "Where is the university located ?", "image":
-"documents/nkbl0226_1.png", "answers": ["san diego", "San Diego"], ...}. Both headers are read
-(with and without ``question_types``), images in ``documents/`` or ``spdocvqa_images/``. The answers
-of the test split are hidden.
+"documents/nkbl0226_1.png", "answers": ["san diego", "San Diego"], ...}. Both headers are read (with and without
+``question_types``), images in ``documents/`` or ``spdocvqa_images/``. The answers of the test split are hidden.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The OCR text of DocVQA pages in SQuAD's format, as something to read aloud.
 
-One of its rows: {"context": "itc limited report and accounts 2013 ...", "qas": [{"id": 57349,
-"question": "What is the name of the company?", ...}]}. A row names no image: its questions' ids
-lead to the page through the official annotation file. The text is in lower case there.
+One of its rows: {"context": "itc limited report and accounts 2013 ...", "qas": [{"id": 57349, "question": "What is the
+name of the company?", ...}]}. A row names no image: its questions' ids lead to the page through the official annotation
+file. The text is in lower case there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """FUNSD (arXiv 1905.13538): scanned forms; for research and education.
 
-One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "label": "question",
-"linking": [[4, 6]], ...}, linked to {"id": 6, "text": "BELGIUM", "label": "answer", ...}: they make
-"What is the COUNTRY?" -> ["BELGIUM"]. Another question asks for the whole text.
+One of its entities: {"id": 4, "box": [59, 320, 119, 337], "text": "COUNTRY:", "label": "question", "linking": [[4, 6]],
+...}, linked to {"id": 6, "text": "BELGIUM", "label": "answer", ...}: they make "What is the COUNTRY?" -> ["BELGIUM"].
+Another question asks for the whole text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Data sets of the Hugging Face hub, streamed, with any names of columns.
 
-A row of ``HuggingFaceM4/ChartQA``: {"image": <picture>, "query": "How many food item is shown in
-the bar graph?", "label": ["14"], "human_or_machine": 0}, read with ``question: query`` and
-``answer: label``. How hub data sets hold several questions is in ``fcotvl.data.row_formats``.
+A row of ``HuggingFaceM4/ChartQA``: {"image": <picture>, "query": "How many food item is shown in the bar graph?",
+"label": ["14"], "human_or_machine": 0}, read with ``question: query`` and ``answer: label``. How hub data sets hold
+several questions is in ``fcotvl.data.row_formats``.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def read(
         question: column of the question, or of whatever the format reads.
         answer: column of the answer or answers.
         kind: of the questions.
-        half: column whose text is added to the source up to its first underscore: ``human_test``
-            makes ``chartqa`` into ``chartqa/human``.
+        half: column whose text is added to the source up to its first underscore: ``human_test`` makes ``chartqa`` into
+            ``chartqa/human``.
 
     Raises:
         DataError: the hub, the data set or a column is not available.
@@ -88,9 +88,7 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
     from datasets import Image, List, load_dataset  # noqa: PLC0415 - slow, and needed only here
 
     try:
-        found = load_dataset(
-            name, config or None, split=split, revision=revision or None, streaming=True
-        )
+        found = load_dataset(name, config or None, split=split, revision=revision or None, streaming=True)
         features = found.features or {}
         raw = Image(decode=False)
         if isinstance(features.get(image), Image):
@@ -103,9 +101,7 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
             "and the connection, or use data sets on disk (mix local)"
         ) from error
     if features and image not in features:
-        raise DataError(
-            f"data set {name!r} has no column {image!r}; there are {', '.join(features)}"
-        )
+        raise DataError(f"data set {name!r} has no column {image!r}; there are {', '.join(features)}")
     return found
 
 

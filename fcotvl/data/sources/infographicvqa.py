@@ -1,8 +1,8 @@
 """InfographicVQA (arXiv 2104.12756) as the Robust Reading Competition ships it; for research.
 
-One of its rows: {"questionId": 65718, "question": "When was lithography invented?",
-"image_local_name": "37313.jpeg", "answers": ["1796"], "operation/reasoning": [], ...}. Its files
-are called infographicVQA and infographicsVQA. The answers of the test split are hidden.
+One of its rows: {"questionId": 65718, "question": "When was lithography invented?", "image_local_name": "37313.jpeg",
+"answers": ["1796"], "operation/reasoning": [], ...}. Its files are called infographicVQA and infographicsVQA. The
+answers of the test split are hidden.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def read(request: Request, *, folder: str = "InfographicVQA", split: str) -> Fil
     def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
         record_id = f"infographicvqa-{split}-{Path(name).stem}"
         shown = f"InfographicVQA/{images.name}/{name}"
-        return FileRecord(
-            record_id, "infographicvqa", "infographicvqa", images / name, shown, turns
-        )
+        return FileRecord(record_id, "infographicvqa", "infographicvqa", images / name, shown, turns)
 
     where = f"InfographicVQA/{file.name}"
     parsed = parse_rows(file, parse, "data", where=where, reader="infographicvqa")

@@ -1,9 +1,9 @@
 r"""JSONL as Qwen-VL's and InternVL's evaluation and training read it.
 
-A line of ``docvqa/val.jsonl``: {"image": "data/docvqa/val/documents/nkbl0226_1.png", "question":
-"Where is the university located ?", "question_id": 24581, "answer": ["san diego", "San Diego"]}. A
-training line has a conversation: {"image": "...", "conversations": [{"from": "human", "value":
-"<image>\nWhat is the date?"}, {"from": "gpt", "value": "March 27, 1984"}]}.
+A line of ``docvqa/val.jsonl``: {"image": "data/docvqa/val/documents/nkbl0226_1.png", "question": "Where is the
+university located ?", "question_id": 24581, "answer": ["san diego", "San Diego"]}. A training line has a conversation:
+{"image": "...", "conversations": [{"from": "human", "value": "<image>\nWhat is the date?"}, {"from": "gpt", "value":
+"March 27, 1984"}]}.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ Row = tuple[str, tuple[Turn, ...]]
 """An image's name and its questions."""
 
 
-def read(
-    request: Request, *, file: str, source: str, images: str = ".", kind: str = "extractive"
-) -> FileEntries:
+def read(request: Request, *, file: str, source: str, images: str = ".", kind: str = "extractive") -> FileEntries:
     """Images with their questions; neighbouring lines about one image are one record.
 
     The JSONL ``file``, and the folder that paths of images are relative to, are below ``data.raw``.
@@ -71,6 +69,4 @@ def _turns(line: dict[str, Any], name: str, kind: str) -> Iterator[Turn]:
         question = fields.text(messages[number], "value").replace("<image>", "").strip()
         for suffix in SUFFIXES:
             question = question.removesuffix(suffix)
-        yield Turn(
-            f"{name}-{number // 2}", question, fields.texts(messages[number + 1], "value"), kind
-        )
+        yield Turn(f"{name}-{number // 2}", question, fields.texts(messages[number + 1], "value"), kind)

@@ -1,9 +1,8 @@
 """MDPBench, photographed documents in many languages, in OmniDocBench's layout; MIT.
 
-One of its rows, shortened: {"layout_dets": [{"category_type": "title", "order": 0, "text": "..."},
-{"category_type": "header", "order": null, "text": "..."}, ...], "page_info": {"image_path":
-"vi_exampaper_3.png"}, "extra": {}}. The question asks for all text
-that has a place in the reading order. This is a benchmark.
+One of its rows, shortened: {"layout_dets": [{"category_type": "title", "order": 0, "text": "..."}, {"category_type":
+"header", "order": null, "text": "..."}, ...], "page_info": {"image_path": "vi_exampaper_3.png"}, "extra": {}}. The
+question asks for all text that has a place in the reading order. This is a benchmark.
 """
 
 from __future__ import annotations
@@ -19,11 +18,7 @@ from fcotvl.data.ocr_tasks import required_transcription
 
 
 def read(
-    request: Request,
-    *,
-    folder: str = "MDPBench",
-    annotations: str = "MDPBench.json",
-    images: str = "images",
+    request: Request, *, folder: str = "MDPBench", annotations: str = "MDPBench.json", images: str = "images"
 ) -> FileEntries:
     """Pages with their text in reading order, in the order of the annotation file."""
     root = existing(request.raw, folder, "mdpbench")

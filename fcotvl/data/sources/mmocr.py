@@ -1,9 +1,8 @@
 """MMOCR 1.x's annotation files (text recognition and spotting), the format of many scene-text sets.
 
-One of them: {"metainfo": {"dataset_type": "TextRecogDataset", "task_name": "textrecog"},
-"data_list": [{"instances": [{"text": "GRAND"}], "img_path": "1223731.jpg"}, ...]}. Where a file was
-made for detection its instances have no text, and there is nothing to ask. The licence is that of
-the data set.
+One of them: {"metainfo": {"dataset_type": "TextRecogDataset", "task_name": "textrecog"}, "data_list": [{"instances":
+[{"text": "GRAND"}], "img_path": "1223731.jpg"}, ...]}. Where a file was made for detection its instances have no text,
+and there is nothing to ask. The licence is that of the data set.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import required_transcription
 
 
-def read(
-    request: Request, *, folder: str, annotations: str = "labels.json", images: str = "imgs"
-) -> FileEntries:
+def read(request: Request, *, folder: str, annotations: str = "labels.json", images: str = "imgs") -> FileEntries:
     """Images with all their text, in the order of the annotation file.
 
     The last part of ``folder`` names the source.

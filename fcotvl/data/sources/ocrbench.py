@@ -1,9 +1,8 @@
 """OCRBench (arXiv 2305.07895): 1,000 short questions on text in images, from many data sets; MIT.
 
-One of its rows: {"dataset_name": "ChartQA", "id": 10, "image_path":
-"ChartQA/test/png/multi_col_852.png", "question": "Who is predicted to have the highest gross profit
-margin?", "answers": "Ted Baker", "type": "Doc-oriented VQA"}. ``answers`` is a text or a list. This
-is a benchmark: its images are those of test splits.
+One of its rows: {"dataset_name": "ChartQA", "id": 10, "image_path": "ChartQA/test/png/multi_col_852.png", "question":
+"Who is predicted to have the highest gross profit margin?", "answers": "Ted Baker", "type": "Doc-oriented VQA"}.
+``answers`` is a text or a list. This is a benchmark: its images are those of test splits.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from fcotvl.data.annotations import existing, first_existing, group_by_image, in
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 
-def read(
-    request: Request, *, folder: str = "OCRBench", annotations: str = "OCRBench.json"
-) -> FileEntries:
+def read(request: Request, *, folder: str = "OCRBench", annotations: str = "OCRBench.json") -> FileEntries:
     """Images with their questions, in the order of the annotation file."""
     root = existing(request.raw, folder, "ocrbench")
     file = first_existing(root, [annotations], "ocrbench")
@@ -29,9 +26,7 @@ def read(
         name = fields.text(row, "image_path")
         inside(images, name)
         turn_id = f"ocrbench-{fields.integer(row, 'id')}"
-        return name, Turn(
-            turn_id, fields.text(row, "question"), fields.texts(row, "answers"), "extractive"
-        )
+        return name, Turn(turn_id, fields.text(row, "question"), fields.texts(row, "answers"), "extractive")
 
     def build(name: str, turns: tuple[Turn, ...]) -> FileRecord:
         record_id = f"ocrbench-{Path(name).with_suffix('')}"

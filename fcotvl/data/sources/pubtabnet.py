@@ -1,9 +1,8 @@
 """PubTabNet (arXiv 1911.10683) and what has its format, such as FinTabNet: tables with their HTML.
 
-One of its lines, shortened: {"filename": "PMC4840965_004_00.png", "split": "train", "imgid": 0,
-"html": {"structure": {"tokens": ["<thead>", "<tr>", "<td>", "</td>", ...]}, "cells": [{"tokens":
-["<b>", "A", "g", "e", "</b>"], "bbox": [1, 4, 27, 13]}, {"tokens": []}, ...]}}. Its licence is
-CDLA-Permissive-1.0.
+One of its lines, shortened: {"filename": "PMC4840965_004_00.png", "split": "train", "imgid": 0, "html": {"structure":
+{"tokens": ["<thead>", "<tr>", "<td>", "</td>", ...]}, "cells": [{"tokens": ["<b>", "A", "g", "e", "</b>"], "bbox": [1,
+4, 27, 13]}, {"tokens": []}, ...]}}. Its licence is CDLA-Permissive-1.0.
 """
 
 from __future__ import annotations

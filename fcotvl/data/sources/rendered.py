@@ -1,7 +1,7 @@
 """The project's own renderer: any number of documents, charts and infographics.
 
-One of its questions: "What is the sum of Pear and Kiwi?" -> ["$104"]. Training, validation and test
-pictures show tables from disjoint sets; align and instruct take alternate training pictures.
+One of its questions: "What is the sum of Pear and Kiwi?" -> ["$104"]. Training, validation and test pictures show
+tables from disjoint sets; align and instruct take alternate training pictures.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class RenderedRecord:
         del max_pixels
         questions = 1 if split == "test" else 3
         counts = {"extractive": questions, "reason": questions}
-        drawn = render(
-            self.family, self.split, self.index, self.seed, image_size=self.size, **counts
-        )
+        drawn = render(self.family, self.split, self.index, self.seed, image_size=self.size, **counts)
         turns = drawn.turns if split != "test" else _one(drawn.turns, self.index)
         described = (self.file, f"rendered/{self.family}", licence, split)
         image = drawn.image

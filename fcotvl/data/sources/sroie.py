@@ -1,8 +1,8 @@
 """SROIE (ICDAR 2019): scanned receipts; CC BY 4.0.
 
-One of its entity files: {"company": "INDAH GIFT & HOME DECO", "date": "19/10/2018", "address": "27,
-JALAN DEDAP 13, ...", "total": "60.30"}; one line of a box file: "76,50,323,50,323,84,76,84,TAN WOON
-YANN". Each entity becomes a question, and all lines together another.
+One of its entity files: {"company": "INDAH GIFT & HOME DECO", "date": "19/10/2018", "address": "27, JALAN DEDAP 13,
+...", "total": "60.30"}; one line of a box file: "76,50,323,50,323,84,76,84,TAN WOON YANN". Each entity becomes a
+question, and all lines together another.
 """
 
 from __future__ import annotations

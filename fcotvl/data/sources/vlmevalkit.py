@@ -1,9 +1,8 @@
 """Benchmarks as VLMEvalKit's tables ship them: one TSV with the images in base64.
 
-One row of ``ChartQA_TEST.tsv``, the image shortened: index 0, image ``iVBORw0KGgo...``, question
-"How many food item is shown in the bar graph?", answer "14", split "test_human". Several answers
-are a Python list, ``['0.28', '.28']``; a short text in place of an image is the index of the row
-that has it.
+One row of ``ChartQA_TEST.tsv``, the image shortened: index 0, image ``iVBORw0KGgo...``, question "How many food item is
+shown in the bar graph?", answer "14", split "test_human". Several answers are a Python list, ``['0.28', '.28']``; a
+short text in place of an image is the index of the row that has it.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ REQUIRED = {"index", "image", "question"}
 def read(request: Request, *, file: str, source: str, kind: str = "extractive") -> FileEntries:
     """One record per row of ``file`` (below ``data.raw``), in order.
 
-    The last word of a ``split`` column is added to ``source``: ``test_human`` makes ``chartqa``
-    into ``chartqa/human``.
+    The last word of a ``split`` column is added to ``source``: ``test_human`` makes ``chartqa`` into ``chartqa/human``.
     """
     path = existing(request.raw, file, "vlmevalkit")
     first = next(_table(path), {})

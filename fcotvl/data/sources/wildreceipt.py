@@ -1,9 +1,8 @@
 """WildReceipt (arXiv 2103.14470), in MMOCR's layout: photographed receipts; Apache-2.0.
 
-One of its lines, shortened: {"file_name": "image_files/Image_16/11/1.jpeg", "height": 1200,
-"width": 1600, "annotations": [{"box": [550.0, 190.0, ...], "text": "SAFEWAY", "label": 1}, ...]};
-``class_list.txt`` names the labels: "1 Store_name_value". Each kind of
-value becomes a question, and all lines together another.
+One of its lines, shortened: {"file_name": "image_files/Image_16/11/1.jpeg", "height": 1200, "width": 1600,
+"annotations": [{"box": [550.0, 190.0, ...], "text": "SAFEWAY", "label": 1}, ...]}; ``class_list.txt`` names the labels:
+"1 Store_name_value". Each kind of value becomes a question, and all lines together another.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ VALUE = "_value"
 """Suffix of the labels that become questions."""
 
 
-def read(
-    request: Request, *, folder: str = "wildreceipt", annotations: str = "train.txt"
-) -> FileEntries:
+def read(request: Request, *, folder: str = "wildreceipt", annotations: str = "train.txt") -> FileEntries:
     """Receipts with their fields and their text, in the order of the annotation file."""
     root = existing(request.raw, folder, "wildreceipt")
     labels = _labels(first_existing(root, ["class_list.txt"], "wildreceipt"))

@@ -1,7 +1,6 @@
 """Benchmarks by name: each file of this folder defines a ``BENCHMARK``, how its scores are made.
 
-Which questions it has and how many tiles an image gets is up to the mix, how they are worded up to
-the scale.
+Which questions it has and how many tiles an image gets is up to the mix, how they are worded up to the scale.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What all dialects of relaxed accuracy share (ChartQA, arXiv 2203.10244; code from pix2struct).
 
-None of the published dialects removes thousands commas, currency signs or final periods, or treats
-years apart: ``2008`` passes for ``2010``.
+None of the published dialects removes thousands commas, currency signs or final periods, or treats years apart:
+``2008`` passes for ``2010``.
 """
 
 from __future__ import annotations

@@ -11,9 +11,8 @@ from fcotvl.evaluate.metrics._relaxed import relaxed_match
 def score(prediction: str, references: Sequence[str]) -> float:
     """1 where the reference lies within 5 % **of the model's answer**, else 0.
 
-    The two arguments are swapped in that script, as in Qwen-VL's before it (QwenLM/Qwen-VL#152):
-    answers up to 5.26 % above the reference pass, and those 4.76 % to 5 % below it fail. Only the
-    model's answer is stripped.
+    The two arguments are swapped in that script, as in Qwen-VL's before it (QwenLM/Qwen-VL#152): answers up to 5.26 %
+    above the reference pass, and those 4.76 % to 5 % below it fail. Only the model's answer is stripped.
     """
     answer = prediction.strip()
     return best(lambda reference: relaxed_match(reference, target=answer), references)

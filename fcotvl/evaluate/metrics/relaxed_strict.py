@@ -15,8 +15,8 @@ _YEAR = re.compile(r"(19|20)\d\d")
 def score(prediction: str, references: Sequence[str]) -> float:
     """1 where the answer lies within 5 % of the reference, else 0; years must be equal.
 
-    A reference of four digits from 1900 to 2099 counts as a year. Both sides are stripped.
-    Zero equals zero however it is written. ``nan`` and ``inf`` are words here, not numbers.
+    A reference of four digits from 1900 to 2099 counts as a year. Both sides are stripped. Zero equals zero however it
+    is written. ``nan`` and ``inf`` are words here, not numbers.
     """
     return best(lambda reference: float(_match(prediction.strip(), reference.strip())), references)
 

@@ -1,7 +1,7 @@
 """Training-free baselines: each file of this folder defines ``build``, which makes one.
 
-``build(teacher, *, ratio, layer)`` returns a ``System``: the teacher with a ``Pruning`` that ranks
-its visual tokens, or another untrained model. Names are read without importing torch.
+``build(teacher, *, ratio, layer)`` returns a ``System``: the teacher with a ``Pruning`` that ranks its visual tokens,
+or another untrained model. Names are read without importing torch.
 """
 
 from __future__ import annotations
@@ -23,17 +23,14 @@ def available() -> tuple[str, ...]:
     return REGISTRY.available()
 
 
-def build(
-    name: str, teacher: InternVLForConditionalGeneration, *, ratio: float, layer: int
-) -> System:
+def build(name: str, teacher: InternVLForConditionalGeneration, *, ratio: float, layer: int) -> System:
     """Make training-free baseline ``name``.
 
     Args:
         name: a name from ``available()``.
         teacher: the model whose visual tokens are pruned; its weights are shared.
         ratio: share of the visual tokens removed.
-        layer: K, the first LLM layer (from 0) without the removed tokens, for baselines that prune
-            inside the LLM.
+        layer: K, the first LLM layer (from 0) without the removed tokens, for baselines that prune inside the LLM.
 
     Raises:
         ParamsError: ``name`` is unknown.

@@ -1,7 +1,7 @@
 """FastV: keep the visual tokens that the last token attends to most at layer K-1.
 
-Source: Chen et al. 2024 (arXiv 2403.06764), with the choices of its KV-cached code: the attention
-of the **last** token, mean over heads, at layer K-1.
+Source: Chen et al. 2024 (arXiv 2403.06764), with the choices of its KV-cached code: the attention of the **last**
+token, mean over heads, at layer K-1.
 """
 
 from __future__ import annotations

@@ -14,13 +14,7 @@ from fcotvl.compress.config import head_dim
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.errors import CheckpointError
 from fcotvl.internvl.chat_templates import IMAGE_TOKEN, TURN_END
-from fcotvl.internvl.convert.configs import (
-    INTERNLM,
-    TEMPLATES,
-    llm_of,
-    read_original,
-    to_transformers,
-)
+from fcotvl.internvl.convert.configs import INTERNLM, TEMPLATES, llm_of, read_original, to_transformers
 from fcotvl.internvl.convert.names import Pair, all_pairs, join, saved_name, split
 from fcotvl.internvl.convert.shards import ShardReader, write_shards
 from fcotvl.internvl.convert.tokenizers import read_tokenizer
@@ -63,15 +57,11 @@ def from_original(source: Path, target: Path, *, shard_bytes: int = SHARD_BYTES)
     _convert_weights(reader, target, pairs, config, shard_bytes)
     config.architectures = ["InternVLForConditionalGeneration"]
     config.save_pretrained(target)
-    GenerationConfig(
-        eos_token_id=config.text_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    ).save_pretrained(target)
-    images = FcotvlImageProcessor(
-        tile_size=original["force_image_size"], max_tiles=original["max_dynamic_patch"]
-    )
-    FcotvlProcessor(images, tokenizer, image_seq_length=config.image_seq_length).save_pretrained(
+    GenerationConfig(eos_token_id=config.text_config.eos_token_id, pad_token_id=tokenizer.pad_token_id).save_pretrained(
         target
     )
+    images = FcotvlImageProcessor(tile_size=original["force_image_size"], max_tiles=original["max_dynamic_patch"])
+    FcotvlProcessor(images, tokenizer, image_seq_length=config.image_seq_length).save_pretrained(target)
     (target / ORIGINAL_CONFIG).write_text(json.dumps(original, indent=2), encoding="utf-8")
     _copy_tokenizer(source, target / "original_tokenizer")
 
@@ -88,9 +78,7 @@ def to_original(source: Path, target: Path, *, shard_bytes: int = SHARD_BYTES) -
     original = json.loads((source / ORIGINAL_CONFIG).read_text(encoding="utf-8"))
     reader = ShardReader(source)
     pairs = all_pairs(
-        config,
-        internlm=llm_of(original) == INTERNLM,
-        has_head="language_model.lm_head.weight" in reader.shard_of,
+        config, internlm=llm_of(original) == INTERNLM, has_head="language_model.lm_head.weight" in reader.shard_of
     )
     _check_names({name for pair in pairs for name in pair.ours}, set(reader.shard_of), source)
     sizes = {pair.original: sum(reader.sizes[name] for name in pair.ours) for pair in pairs}

@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import (
-    InternVLConfig,
-    InternVLVisionConfig,
-    LlamaConfig,
-    PreTrainedConfig,
-    Qwen2Config,
-)
+from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from fcotvl.compress.config import full_tokens
 from fcotvl.core.errors import CheckpointError
@@ -23,13 +17,7 @@ TEMPLATES = {"Hermes-2": HERMES2, "internlm2-chat": INTERNLM2}
 """Chat templates by their names in the original's config."""
 INTERNLM = "InternLM2ForCausalLM"
 LLMS: dict[str, type[PreTrainedConfig]] = {"Qwen2ForCausalLM": Qwen2Config, INTERNLM: LlamaConfig}
-_SHARED = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-)
+_SHARED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act")
 _VISION = {name: name for name in (*_SHARED, "layer_norm_eps", "patch_size", "norm_type")} | {
     "attention_bias": "qkv_bias",
     "use_qk_norm": "qk_normalization",
@@ -48,9 +36,7 @@ def read_original(folder: Path) -> dict[str, Any]:
     try:
         original: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a config of InternVL2: {error}; download it again"
-        ) from error
+        raise CheckpointError(f"{path} is not a config of InternVL2: {error}; download it again") from error
     for key, expected in (("ps_version", "v2"), ("select_layer", -1)):
         if original.get(key) != expected:
             found = original.get(key)
@@ -82,9 +68,7 @@ def to_transformers(
     """
     theirs, llm = original["vision_config"], original["llm_config"]
     size = original["force_image_size"]
-    vision = InternVLVisionConfig(
-        image_size=(size, size), **{ours: theirs[name] for ours, name in _VISION.items()}
-    )
+    vision = InternVLVisionConfig(image_size=(size, size), **{ours: theirs[name] for ours, name in _VISION.items()})
     scaling = dict(llm.get("rope_scaling") or {})
     rope = {
         "rope_type": scaling.pop("type", scaling.pop("rope_type", "default")),

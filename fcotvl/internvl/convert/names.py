@@ -1,8 +1,8 @@
 """Tensor names of original InternVL2 checkpoints and of transformers' InternVL, in pairs.
 
-Our names are those that ``save_pretrained`` writes for InternVL.
-Source: transformers' ``convert_internvl_weights_to_hf.py`` and, for InternLM2, the layout of its
-``wqkv`` (rows grouped by key-value head: its queries, its key, its value).
+Our names are those that ``save_pretrained`` writes for InternVL. Source: transformers'
+``convert_internvl_weights_to_hf.py`` and, for InternLM2, the layout of its ``wqkv`` (rows grouped by key-value head:
+its queries, its key, its value).
 """
 
 from __future__ import annotations
@@ -142,9 +142,7 @@ def _language(layers: int, *, internlm: bool, has_head: bool) -> Iterator[Pair]:
         yield from _renamed("language_model", "language_model", {head: "lm_head"}, weight)
 
 
-def _renamed(
-    theirs: str, ours: str, names: Mapping[str, str], parts: Sequence[str]
-) -> Iterator[Pair]:
+def _renamed(theirs: str, ours: str, names: Mapping[str, str], parts: Sequence[str]) -> Iterator[Pair]:
     """Pair tensors that differ in their names alone."""
     for original, new in names.items():
         for part in parts:

@@ -70,14 +70,10 @@ class ShardReader:
             return safe_open(self.folder / shard, framework="pt").__enter__()
         except SafetensorError as error:
             reason = str(error).splitlines()[0]
-            raise CheckpointError(
-                f"{self.folder / shard} is damaged ({reason}); download it again"
-            ) from error
+            raise CheckpointError(f"{self.folder / shard} is damaged ({reason}); download it again") from error
 
 
-def write_shards(
-    folder: Path, sizes: Mapping[str, int], tensors: Iterable[tuple[str, Tensor]], *, limit: int
-) -> None:
+def write_shards(folder: Path, sizes: Mapping[str, int], tensors: Iterable[tuple[str, Tensor]], *, limit: int) -> None:
     """Write named tensors to ``folder`` as shards of up to ``limit`` bytes, and index them.
 
     Args:
@@ -87,10 +83,7 @@ def write_shards(
         limit: bytes of a shard; a larger tensor gets a shard of its own.
     """
     plan = split_state_dict_into_shards_factory(
-        dict(sizes),
-        get_storage_size=int,
-        filename_pattern="model{suffix}.safetensors",
-        max_shard_size=limit,
+        dict(sizes), get_storage_size=int, filename_pattern="model{suffix}.safetensors", max_shard_size=limit
     )
     folder.mkdir(parents=True, exist_ok=True)
     pending: dict[str, dict[str, Tensor]] = defaultdict(dict)

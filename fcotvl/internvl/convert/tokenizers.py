@@ -29,9 +29,7 @@ def read_tokenizer(folder: Path, chat_template: str) -> PreTrainedTokenizerFast:
     elif (folder / "vocab.json").exists():
         tokenizer = Qwen2Tokenizer.from_pretrained(folder)
     else:
-        raise CheckpointError(
-            f"{folder} has neither tokenizer.model nor vocab.json; download it again"
-        )
+        raise CheckpointError(f"{folder} has neither tokenizer.model nor vocab.json; download it again")
     known = tokenizer.get_vocab()
     if missing := [token for token in SPECIAL_TOKENS if token not in known]:
         raise CheckpointError(f"the tokenizer in {folder} lacks {', '.join(missing)}")
@@ -44,9 +42,7 @@ def read_tokenizer(folder: Path, chat_template: str) -> PreTrainedTokenizerFast:
 def _internlm2(folder: Path) -> PreTrainedTokenizerFast:
     pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     if pieces.normalize("ﬁ ①") != f"ﬁ{SPACE}①":
-        raise CheckpointError(
-            f"{folder / 'tokenizer.model'} rewrites characters; InternLM2's does not"
-        )
+        raise CheckpointError(f"{folder / 'tokenizer.model'} rewrites characters; InternLM2's does not")
     names = [pieces.id_to_piece(i) for i in range(pieces.get_piece_size())]
     added = _added_tokens(folder)
     for number, content in added.items():
@@ -59,18 +55,10 @@ def _internlm2(folder: Path) -> PreTrainedTokenizerFast:
     }
     vocab = {name: i for i, name in enumerate(names)}
     core = Tokenizer(
-        BPE(
-            vocab,
-            generate_merges(vocab, scores),
-            unk_token=names[pieces.unk_id()],
-            fuse_unk=True,
-            byte_fallback=True,
-        )
+        BPE(vocab, generate_merges(vocab, scores), unk_token=names[pieces.unk_id()], fuse_unk=True, byte_fallback=True)
     )
     core.normalizer = normalizers.Replace(" ", SPACE)
-    core.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    core.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
     core.add_special_tokens(
         [
             AddedToken(content, normalized=False, special=True)
@@ -102,9 +90,7 @@ def _added_tokens(folder: Path) -> dict[int, str]:
         listed: dict[str, Any] = _json(settings).get("added_tokens_decoder", {})
         added.update({int(number): token["content"] for number, token in listed.items()})
     if (folder / "added_tokens.json").exists():
-        added.update(
-            {number: token for token, number in _json(folder / "added_tokens.json").items()}
-        )
+        added.update({number: token for token, number in _json(folder / "added_tokens.json").items()})
     return dict(sorted(added.items()))
 
 

@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 def weights(utility: Utility, params: MergeParams) -> dict[str, float]:
     """Weights by ``params.weights``.
 
-    * ``clip``: negative values become 0, then all are divided by their sum. If no value is
-      positive, no checkpoint improves on the student before ``sft``, the values give no reason to
-      prefer one, and the weights are uniform, with a warning.
+    * ``clip``: negative values become 0, then all are divided by their sum. If no value is positive, no checkpoint
+      improves on the student before ``sft``, the values give no reason to prefer one, and the weights are uniform, with
+      a warning.
     * ``softmax``: proportional to exp(value / tau); every checkpoint takes part.
     * ``sum``: divided by their sum as they are, so that a harmful checkpoint is subtracted.
 

@@ -1,7 +1,7 @@
 """A seeded renderer of documents, charts and infographics, with questions, answers and glyphs.
 
-``render("chart", "train", 7, seed=0)`` always gives the same picture. A picture's facts decide its
-split, so two splits never share a picture.
+``render("chart", "train", 7, seed=0)`` always gives the same picture. A picture's facts decide its split, so two splits
+never share a picture.
 """
 
 from __future__ import annotations
@@ -80,8 +80,7 @@ def render(
     """
     if family not in LAYOUTS or split not in SPLITS:
         raise ValueError(
-            f"unknown family {family!r} or split {split!r}; expected one of {FAMILIES} and one of "
-            f"{tuple(SPLITS)}"
+            f"unknown family {family!r} or split {split!r}; expected one of {FAMILIES} and one of {tuple(SPLITS)}"
         )
     name = f"{split}-{family}-{seed}-{index}"
     key = hashlib.sha256(f"{name}-{density}".encode()).digest()

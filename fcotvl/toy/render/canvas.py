@@ -169,9 +169,7 @@ class Canvas:
 
     def _reserve(self, left: Pixels, right: Pixels, top: Pixels, bottom: Pixels) -> None:
         outside = left < 1 or right > SIDE - 1 or top < 0 or bottom > SIDE
-        touches = any(
-            left < r + 5 and right > x - 5 and top < b and bottom > t for x, r, t, b in self._boxes
-        )
+        touches = any(left < r + 5 and right > x - 5 and top < b and bottom > t for x, r, t, b in self._boxes)
         if outside or touches:
             raise RedrawError
         self._boxes.append((left, right, top, bottom))
@@ -192,13 +190,7 @@ class Canvas:
 
 
 def draw_facts(
-    canvas: Canvas,
-    density: int,
-    *,
-    rows: tuple[int, int],
-    longest: int,
-    columns: int = 1,
-    unit: Unit | None = None,
+    canvas: Canvas, density: int, *, rows: tuple[int, int], longest: int, columns: int = 1, unit: Unit | None = None
 ) -> tuple[tuple[Fact, ...], Unit, int]:
     """Draw numbers for a grid of ``columns`` and between ``rows`` rows: facts, unit, row count.
 

@@ -82,10 +82,7 @@ def line(canvas: Canvas, rng: Random, density: int) -> Table:
     facts, unit, _ = draw_facts(canvas, density, rows=(3, 5), longest=4)
     title = _title(canvas, rng)
     base, step = rng.randint(188, 198), 212 / len(facts)
-    points = [
-        (6 + step * (index + 0.5), base - 14 - _height(fact, 110))
-        for index, fact in enumerate(facts)
-    ]
+    points = [(6 + step * (index + 0.5), base - 14 - _height(fact, 110)) for index, fact in enumerate(facts)]
     canvas.draw.line((4, base, 220, base), canvas.style.ink)
     if len(facts) > 1:
         canvas.draw.line(points, canvas.style.accents[0], width=2)

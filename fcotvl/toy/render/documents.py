@@ -8,16 +8,7 @@ from random import Random
 
 from fcotvl.toy.render import words
 from fcotvl.toy.render.canvas import Canvas, draw_facts
-from fcotvl.toy.render.table import (
-    Fact,
-    Table,
-    Unit,
-    draw_code,
-    draw_date,
-    draw_keys,
-    draw_numbers,
-    draw_unit,
-)
+from fcotvl.toy.render.table import Fact, Table, Unit, draw_code, draw_date, draw_keys, draw_numbers, draw_unit
 
 
 def _amount_facts(rng: Random, count: int, unit: Unit) -> list[Fact]:

@@ -73,13 +73,7 @@ def count(table: Table, rng: Random) -> Answered:
     return question, str(len(above)), f"{_quote(*above)}. The count is {len(above)}"
 
 
-REASONING: tuple[Callable[[Table, Random], Answered], ...] = (
-    add,
-    subtract,
-    compare,
-    extreme,
-    count,
-)
+REASONING: tuple[Callable[[Table, Random], Answered], ...] = (add, subtract, compare, extreme, count)
 
 
 def look_up(table: Table, fact: Fact, rng: Random) -> Answered:
@@ -90,9 +84,7 @@ def look_up(table: Table, fact: Fact, rng: Random) -> Answered:
     return rng.choice(forms).format(key=fact.key), fact.value, _quote(fact)
 
 
-def build_turns(
-    table: Table, text: str, name: str, rng: Random, *, extractive: int, reason: int
-) -> tuple[Turn, ...]:
+def build_turns(table: Table, text: str, name: str, rng: Random, *, extractive: int, reason: int) -> tuple[Turn, ...]:
     """The transcription, then extractive and reasoning questions."""
     turns = [Turn(f"{name}-t", "Read the text.", (text,), "transcribe")]
     facts = rng.sample(table.facts, min(extractive, len(table.facts)))

@@ -49,6 +49,4 @@ TEXT_FIELDS = _split("Name Client Agent Owner Buyer Seller Author Doctor Tenant 
 PLACE_FIELDS = _split("City Branch Office Origin Depot Venue Region")
 CODE_FIELDS = _split("Code Ref Serial Badge Permit Account File Batch Parcel Policy")
 DATE_FIELDS = _split("Date Due Issued Start Expiry Signed Paid Sent")
-AMOUNT_FIELDS = _split(
-    "Rent Tax Fee Deposit Price Credit Refund Wage Fine Bonus Freight Postage Discount Rate"
-)
+AMOUNT_FIELDS = _split("Rent Tax Fee Deposit Price Credit Refund Wage Fine Bonus Freight Postage Discount Rate")

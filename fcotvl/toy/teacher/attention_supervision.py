@@ -1,8 +1,8 @@
 """Attention supervision: a loss on where attention heads look.
 
-A look-up takes several steps, attending to what is asked for and then to where it is drawn, and
-none helps without the others. Trained on answers alone, heads need thousands of steps to find
-them, if they do; supervised, they need a few hundred.
+A look-up takes several steps, attending to what is asked for and then to where it is drawn, and none helps without the
+others. Trained on answers alone, heads need thousands of steps to find them, if they do; supervised, they need a few
+hundred.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ class AttentionProbe:
 def probe_attention(layers: Sequence[nn.Module]) -> Iterator[list[AttentionProbe]]:
     """Record forward passes of ``layers`` while entered, one probe each."""
     probes = [AttentionProbe(layer) for layer in layers]
-    handles = [
-        probe.layer.register_forward_pre_hook(probe.record, with_kwargs=True) for probe in probes
-    ]
+    handles = [probe.layer.register_forward_pre_hook(probe.record, with_kwargs=True) for probe in probes]
     try:
         yield probes
     finally:

@@ -33,9 +33,7 @@ class ExerciseBatch:
     """Row, position, position to look at, and that of the name (-1: unsupervised)."""
 
 
-def pack(
-    rows: Sequence[Sequence[SupervisedChat]], builder: ChatBuilder, *, with_picture: bool = True
-) -> ExerciseBatch:
+def pack(rows: Sequence[Sequence[SupervisedChat]], builder: ChatBuilder, *, with_picture: bool = True) -> ExerciseBatch:
     """Put the turns of each row behind its picture, if there is one; padding sees only itself."""
     prefix = builder.image_prefix if with_picture else builder.text_prefix
     start = len(prefix)

@@ -15,13 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from fcotvl.core.geometry import tokens_per_tile
 from fcotvl.core.prompts import TEMPLATES, Prompts, reply
 from fcotvl.core.records import KINDS, Turn
-from fcotvl.internvl.chat_templates import (
-    IMAGE_END,
-    IMAGE_START,
-    IMAGE_TOKEN,
-    TURN_END,
-    TURN_START,
-)
+from fcotvl.internvl.chat_templates import IMAGE_END, IMAGE_START, IMAGE_TOKEN, TURN_END, TURN_START
 from fcotvl.toy.render.canvas import SIDE
 from fcotvl.toy.teacher.samples import CHARACTER_IDS, CLASSES, FactLocation, Sample
 
@@ -45,8 +39,8 @@ CACHED_TEXTS = 20_000
 Contents = tuple[Int[Tensor, " items"], Int[Tensor, " items"], Int[Tensor, " items"]]
 """Tile, visual token and row in the table of target embeddings of each thing that is shown."""
 Evidence = dict[int, tuple[int, int]]
-"""For characters of a reply: the visual token that shows it and the position of its name in the
-prompt and reply, or -1."""
+"""For characters of a reply: the visual token that shows it and the position of its name in the prompt and reply, or
+-1."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +113,14 @@ class ChatBuilder:
             turns += rng.sample(of_kind, min(most, len(of_kind)))
         modes = ["cot" if rng.random() < COT_SHARE[turn.kind] else "direct" for turn in turns]
         chats = [
-            self.chat(turn, mode, sample.facts, sample.reading_order)
-            for turn, mode in zip(turns, modes, strict=True)
+            self.chat(turn, mode, sample.facts, sample.reading_order) for turn, mode in zip(turns, modes, strict=True)
         ]
         if rng.random() < LISTING_SHARE:
             chats.insert(0, self.listing(sample.facts, rng))
         return chats
 
     def chat(
-        self,
-        turn: Turn,
-        mode: str,
-        facts: Sequence[FactLocation] = (),
-        reading_order: Sequence[int] = (),
+        self, turn: Turn, mode: str, facts: Sequence[FactLocation] = (), reading_order: Sequence[int] = ()
     ) -> SupervisedChat:
         """``turn`` asked in ``mode`` about a picture that shows ``facts``."""
         prompt = chat_prompt(TINY_PROMPTS.ask(turn, mode))
@@ -171,21 +160,13 @@ class ChatBuilder:
         for target in targets:
             weights[target.position] = LISTING_WEIGHT
         answer_position = targets[-1].position
-        return SupervisedChat(
-            self.ids(prompt), tokens, answer_position, "listing", tuple(weights), targets
-        )
+        return SupervisedChat(self.ids(prompt), tokens, answer_position, "listing", tuple(weights), targets)
 
-    def _attention_targets(
-        self, prompt: str, text: str, evidence: Evidence
-    ) -> tuple[AttentionTarget, ...]:
+    def _attention_targets(self, prompt: str, text: str, evidence: Evidence) -> tuple[AttentionTarget, ...]:
         """Targets of the tokens of the reply ``text``, from the evidence of its characters."""
         prompt_spans, spans = self.encode(prompt)[1], self.encode(text + TURN_END)[1]
         shifted = ((start + len(prompt), stop + len(prompt)) for start, stop in spans)
-        token_at = {
-            char: token
-            for token, span in enumerate([*prompt_spans, *shifted])
-            for char in range(*span)
-        }
+        token_at = {char: token for token, span in enumerate([*prompt_spans, *shifted]) for char in range(*span)}
         targets = []
         for position, span in enumerate(spans):
             if found := [evidence[char] for char in range(*span) if char in evidence]:
@@ -197,8 +178,8 @@ class ChatBuilder:
     def content_rows(self, samples: Sequence[Sample]) -> Contents:
         """What the visual tokens show, as rows of the table of target embeddings.
 
-        A word that is one token is that token; others (numbers, codes) are spelled, each character
-        at its position in the word. A part of a value also gives the value's key.
+        A word that is one token is that token; others (numbers, codes) are spelled, each character at its position in
+        the word. A part of a value also gives the value's key.
         """
         size = len(self._tokenizer)
         rows: list[tuple[int, int, int]] = []
@@ -227,8 +208,8 @@ def _spread(start: int, text: str, tokens: Sequence[int], name: int) -> Evidence
 def _find_evidence(prompt: str, text: str, facts: Sequence[FactLocation]) -> Evidence:
     """Evidence of a reply that answers with a fact, or quotes facts in a rationale.
 
-    The name of a direct answer is in the question, that of a quoted value right before it. A quoted
-    key is named by the question, or else by the fact quoted before it.
+    The name of a direct answer is in the question, that of a quoted value right before it. A quoted key is named by the
+    question, or else by the fact quoted before it.
     """
     evidence: Evidence = {}
     quotes: dict[int, tuple[str, tuple[int, ...]]] = {}

@@ -14,9 +14,7 @@ _ADAMW_NAMES = ("conv", "embed", "head")
 """Matrices that AdamW updates: their names contain one of these."""
 
 
-def orthogonalise(
-    update: Float[Tensor, "many rows columns"], steps: int = 5
-) -> Float[Tensor, "many rows columns"]:
+def orthogonalise(update: Float[Tensor, "many rows columns"], steps: int = 5) -> Float[Tensor, "many rows columns"]:
     """Each matrix with its singular values pushed to about one.
 
     Source: Keller Jordan, Muon (2024): Newton-Schulz iterations of a quintic.

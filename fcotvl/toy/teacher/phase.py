@@ -65,13 +65,7 @@ class Phase:
     """Highest learning rate."""
 
 
-def train_phase(
-    phase: Phase,
-    model: nn.Module,
-    folder: Path,
-    *,
-    save_seconds: float = 60.0,
-) -> RunningAccuracy:
+def train_phase(phase: Phase, model: nn.Module, folder: Path, *, save_seconds: float = 60.0) -> RunningAccuracy:
     """Train the modules of ``phase`` and log how long it took over all runs.
 
     Args:

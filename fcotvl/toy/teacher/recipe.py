@@ -11,11 +11,7 @@ from random import Random
 
 import torch
 from torch import nn
-from transformers import (
-    GenerationConfig,
-    InternVLForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
+from transformers import GenerationConfig, InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.geometry import tokens_per_tile
@@ -159,9 +155,7 @@ def _joint_phase(parts: TeacherParts, budget: TeacherBudget, seed: int) -> Phase
     return Phase("3-joint", modules, step, stream, steps, budget.joint_peak)
 
 
-def _language_inputs(
-    parts: TeacherParts, samples: list[Sample], rng: Random
-) -> tuple[ExerciseBatch, Contents]:
+def _language_inputs(parts: TeacherParts, samples: list[Sample], rng: Random) -> tuple[ExerciseBatch, Contents]:
     """Random turns about each sample, and what its visual tokens show."""
     chats = [parts.builder.sample_chats(sample, rng) for sample in samples]
     return pack(chats, parts.builder), parts.builder.content_rows(samples)
@@ -176,18 +170,12 @@ def _warn_below(what: str, accuracy: float, expected: float, budget: str) -> Non
         )  # fmt: skip
 
 
-def save_teacher(
-    model: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> None:
+def save_teacher(model: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write weights, config, tokenizer, chat template and processor as one checkpoint."""
     tile_size = model.config.vision_config.image_size[0]
     processor = FcotvlProcessor(
-        FcotvlImageProcessor(tile_size=tile_size),
-        tokenizer,
-        image_seq_length=tokens_per_tile(tile_size),
+        FcotvlImageProcessor(tile_size=tile_size), tokenizer, image_seq_length=tokens_per_tile(tile_size)
     )
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

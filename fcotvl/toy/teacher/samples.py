@@ -54,8 +54,8 @@ class FactLocation:
     key_tokens: tuple[int, ...]
     value_tokens: tuple[int, ...]
     patch_links: tuple[tuple[int, int], ...] = ()
-    """Pairs of patches: of each character of the value and the start of its key; of each character
-    of the key and the start of the key that is listed before it."""
+    """Pairs of patches: of each character of the value and the start of its key; of each character of the key and the
+    start of the key that is listed before it."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,7 @@ def word_patches(glyphs: Sequence[Glyph]) -> tuple[tuple[int, ...], ...]:
     return tuple(rows)
 
 
-def locate_facts(
-    glyphs: Sequence[Glyph], table: str, listed: Sequence[str] = ()
-) -> tuple[FactLocation, ...]:
+def locate_facts(glyphs: Sequence[Glyph], table: str, listed: Sequence[str] = ()) -> tuple[FactLocation, ...]:
     """Locate a picture's facts; of equal values, the one drawn nearest to the key is taken.
 
     Args:
@@ -149,16 +147,12 @@ def locate_facts(
         if key in previous:
             before = words[spelled.index(previous[key])]
             links += [(patch(glyph), patch(before[0])) for glyph in key_glyphs]
-        key_tokens, value_tokens = (
-            tuple(map(visual_token, part)) for part in (key_glyphs, value_glyphs)
-        )
+        key_tokens, value_tokens = (tuple(map(visual_token, part)) for part in (key_glyphs, value_glyphs))
         facts.append(FactLocation(key, value, key_tokens, value_tokens, tuple(links)))
     return tuple(facts)
 
 
-def token_contents(
-    glyphs: Sequence[Glyph], facts: Sequence[FactLocation] = ()
-) -> tuple[TokenContent, ...]:
+def token_contents(glyphs: Sequence[Glyph], facts: Sequence[FactLocation] = ()) -> tuple[TokenContent, ...]:
     """What each visual token shows, with the key of each word of a value."""
     keys = {(fact.value_tokens, part): fact.key for fact in facts for part in fact.value.split()}
     contents = []
@@ -178,9 +172,7 @@ def _spell(word: Sequence[Glyph]) -> str:
     return "".join(glyph.char for glyph in word).rstrip(":")
 
 
-def draw_sample(
-    index: int, seed: int, *, practice_share: float = 0.0, density: int = MAX_FACTS
-) -> Sample:
+def draw_sample(index: int, seed: int, *, practice_share: float = 0.0, density: int = MAX_FACTS) -> Sample:
     """Sample ``index`` of the endless training set: a practice page or a render of any family."""
     rng = Random(f"page-{seed}-{index}")  # noqa: S311 - pictures, not secrets
     if rng.random() < practice_share:
@@ -193,10 +185,7 @@ def draw_sample(
 
 
 def _sample(
-    image: Image.Image,
-    glyphs: Sequence[Glyph],
-    facts: tuple[FactLocation, ...] = (),
-    rendered: Rendered | None = None,
+    image: Image.Image, glyphs: Sequence[Glyph], facts: tuple[FactLocation, ...] = (), rendered: Rendered | None = None
 ) -> Sample:
     lines = sorted(glyphs, key=lambda glyph: (int(glyph.y) // ROW, glyph.x)) if rendered else ()
     return Sample(
@@ -228,13 +217,7 @@ class SampleDataset(Dataset[Sample]):
 
 
 def batches(
-    curriculum: Curriculum,
-    first: int,
-    *,
-    steps: int,
-    size: int,
-    seed: int,
-    practice_share: float = 0.0,
+    curriculum: Curriculum, first: int, *, steps: int, size: int, seed: int, practice_share: float = 0.0
 ) -> Iterator[list[Sample]]:
     """One batch of ``size`` for each step from ``first`` on, drawn ahead in a worker process."""
     for share, densities in curriculum:
@@ -242,7 +225,5 @@ def batches(
         if first < last:
             dataset = SampleDataset(seed, densities, size, practice_share)
             indices = range(first * size, last * size)
-            yield from DataLoader(
-                dataset, size, sampler=indices, num_workers=1, collate_fn=list, prefetch_factor=4
-            )
+            yield from DataLoader(dataset, size, sampler=indices, num_workers=1, collate_fn=list, prefetch_factor=4)
             first = last

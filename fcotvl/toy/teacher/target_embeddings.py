@@ -19,9 +19,9 @@ BLOCK = SHUFFLE_FACTOR**2
 class TargetEmbeddings(nn.Module):
     """The sum of fixed vectors of everything that a visual token shows.
 
-    The vectors are drawn once and not trained. Words have the LLM's first embeddings; keys have the
-    same vectors rotated, so that one linear map finds the key that a question names. So the ViT
-    learns to produce these vectors while the LLM learns to read them.
+    The vectors are drawn once and not trained. Words have the LLM's first embeddings; keys have the same vectors
+    rotated, so that one linear map finds the key that a question names. So the ViT learns to produce these vectors
+    while the LLM learns to read them.
     """
 
     def __init__(self, words: Float[Tensor, "vocabulary width"]) -> None:

@@ -1,8 +1,8 @@
 """Losses of the LLM: replies, attention, and the words that visual tokens show.
 
-In phase 2 target embeddings stand in for the ViT: each visual token is the sum of fixed vectors of
-what it shows, so that the LLM meets the true two-dimensional layout of 64 tokens at the price of
-text. Phase 1 trains the ViT and the projector to produce these very vectors.
+In phase 2 target embeddings stand in for the ViT: each visual token is the sum of fixed vectors of what it shows, so
+that the LLM meets the true two-dimensional layout of 64 tokens at the price of text. Phase 1 trains the ViT and the
+projector to produce these very vectors.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def picture_losses(
 ) -> StepResult:
     """Losses of turns about pictures, given their visual tokens.
 
-    An auxiliary loss asks the second layer which words a visual token shows: once the word of a
-    question and that of the picture look alike inside the LLM, looking up is a matter of attention.
+    An auxiliary loss asks the second layer which words a visual token shows: once the word of a question and that of
+    the picture look alike inside the LLM, looking up is a matter of attention.
     """
     llm, start = model.model.language_model, builder.visual_start
     embeds = llm.embed_tokens(batch.input_ids)
@@ -57,24 +57,18 @@ def picture_losses(
     return StepResult(loss + auxiliary, correct, losses)
 
 
-def exercise_losses(
-    model: InternVLForConditionalGeneration, builder: ChatBuilder, rng: Random
-) -> StepResult:
+def exercise_losses(model: InternVLForConditionalGeneration, builder: ChatBuilder, rng: Random) -> StepResult:
     """Losses of a batch of exercises without pictures."""
     batch = pack(text_exercises(builder, rng), builder, with_picture=False)
     embeds = model.model.language_model.embed_tokens(batch.input_ids)
     output, probes = _run(model, batch, embeds)
     loss, correct = _reply_loss(model, batch, output.last_hidden_state)
     attention, losses = _attention_loss(batch, *probes)
-    return StepResult(
-        loss + attention, correct, {f"exercise {name}": value for name, value in losses.items()}
-    )
+    return StepResult(loss + attention, correct, {f"exercise {name}": value for name, value in losses.items()})
 
 
 def _run(
-    model: InternVLForConditionalGeneration,
-    batch: ExerciseBatch,
-    embeds: Float[Tensor, "batch seq width"],
+    model: InternVLForConditionalGeneration, batch: ExerciseBatch, embeds: Float[Tensor, "batch seq width"]
 ) -> tuple[BaseModelOutputWithPast, list[AttentionProbe]]:
     """Output of the LLM with the inputs of its layers, and probes of names and of values."""
     llm = model.model.language_model
@@ -104,9 +98,7 @@ def _attention_loss(
 
 
 def _reply_loss(
-    model: InternVLForConditionalGeneration,
-    batch: ExerciseBatch,
-    hidden: Float[Tensor, "batch seq width"],
+    model: InternVLForConditionalGeneration, batch: ExerciseBatch, hidden: Float[Tensor, "batch seq width"]
 ) -> tuple[Float[Tensor, ""], dict[str, tuple[float, int]]]:
     """Weighted cross entropy, and correct and all first tokens of answers by kind."""
     trained = batch.weights > 0

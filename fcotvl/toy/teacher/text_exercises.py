@@ -1,9 +1,8 @@
 """Exercises without a picture: arithmetic, and conclusions from quoted values.
 
-Look-ups are learned from pictures; what follows from the values costs far less to learn from text.
-An exercise is a reply in the form of a chain of thought: the quoted values are given, and what
-follows is trained. Attention is supervised from a value to its key, and from a conclusion to the
-value that decides it.
+Look-ups are learned from pictures; what follows from the values costs far less to learn from text. An exercise is a
+reply in the form of a chain of thought: the quoted values are given, and what follows is trained. Attention is
+supervised from a value to its key, and from a conclusion to the value that decides it.
 """
 
 from __future__ import annotations
@@ -17,13 +16,7 @@ from fcotvl.toy.render import MAX_FACTS
 from fcotvl.toy.render.questions import REASONING, add
 from fcotvl.toy.render.table import Fact, Table, Unit, draw_numbers, draw_unit
 from fcotvl.toy.render.words import LONG, SHORT
-from fcotvl.toy.teacher.chats import (
-    TINY_PROMPTS,
-    AttentionTarget,
-    ChatBuilder,
-    SupervisedChat,
-    chat_prompt,
-)
+from fcotvl.toy.teacher.chats import TINY_PROMPTS, AttentionTarget, ChatBuilder, SupervisedChat, chat_prompt
 
 ARITHMETIC_PROMPT = "Calculate."
 ROWS = 8
@@ -62,8 +55,7 @@ def arithmetic(builder: ChatBuilder, rng: Random) -> SupervisedChat:
         text += f"{unit.write(result)}. "
     tokens, spans = builder.encode(text)
     weights = tuple(
-        float(any(start < result.stop and stop > result.start for result in results))
-        for start, stop in spans
+        float(any(start < result.stop and stop > result.start for result in results)) for start, stop in spans
     )
     last = max(token for token, (start, _) in enumerate(spans) if start <= results[-1].start)
     prompt = builder.ids(chat_prompt(ARITHMETIC_PROMPT))
@@ -101,9 +93,7 @@ def conclusion(builder: ChatBuilder, rng: Random) -> SupervisedChat:
             decision = next(digits)
         quoted = len(prompt) + ends[deciding]
         targets.append(AttentionTarget(token_at[decision], -1, quote_position=quoted))
-    return SupervisedChat(
-        prompt, tokens, answer_position, "conclusion", tuple(weights), tuple(targets)
-    )
+    return SupervisedChat(prompt, tokens, answer_position, "conclusion", tuple(weights), tuple(targets))
 
 
 def _deciding_fact(table: Table, conclusion: str, answer: str) -> Fact | None:

@@ -1,8 +1,7 @@
 """Losses of the ViT and the projector: reading, attention, and distance from target embeddings.
 
-A middle layer reads which characters lie in each patch. The layers above it combine characters into
-words and give every part of a value its key, because the LLM sees the picture once, in raster
-order, and cannot look ahead.
+A middle layer reads which characters lie in each patch. The layers above it combine characters into words and give
+every part of a value its key, because the LLM sees the picture once, in raster order, and cannot look ahead.
 """
 
 from __future__ import annotations
@@ -20,14 +19,7 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.toy.teacher.attention_supervision import probe_attention
 from fcotvl.toy.teacher.chats import ChatBuilder, Contents
 from fcotvl.toy.teacher.phase import StepResult
-from fcotvl.toy.teacher.samples import (
-    CLASSES,
-    SLOTS,
-    WORD_PATCHES,
-    Sample,
-    to_characters,
-    to_pixels,
-)
+from fcotvl.toy.teacher.samples import CLASSES, SLOTS, WORD_PATCHES, Sample, to_characters, to_pixels
 from fcotvl.toy.teacher.target_embeddings import TargetEmbeddings
 
 EMPTY_WEIGHT = 0.15
@@ -37,8 +29,8 @@ READ_LAYER = 4
 LOGIT_SCALE = 20.0
 """Target embeddings are short: as logits, their products would be too small."""
 WORD_LAYER, KEY_LAYER = 4, 5
-"""Layers (from 0) with supervised heads: each patch of a word attends to the word's first patches,
-one per head, then each patch of a value to its key."""
+"""Layers (from 0) with supervised heads: each patch of a word attends to the word's first patches, one per head, then
+each patch of a value to its key."""
 KEY_HEADS = 2
 CONTENT_WEIGHTS = (0.5, 0.5, 0.1)
 """Of words, of keys of values, and of the characters of numbers, which are also read in place."""
@@ -56,9 +48,7 @@ class PatchReader(nn.Module):
             self.content_head.weight.copy_(LOGIT_SCALE * targets.table)
             self.content_head.bias.zero_()
 
-    def forward(
-        self, features: Float[Tensor, "tiles patches width"]
-    ) -> Float[Tensor, "tiles patches slots classes"]:
+    def forward(self, features: Float[Tensor, "tiles patches width"]) -> Float[Tensor, "tiles patches slots classes"]:
         """Logits of each slot's character."""
         logits: Tensor = self.head(features)
         return logits.unflatten(-1, (SLOTS, CLASSES))
@@ -90,9 +80,9 @@ def run_vision(
 ) -> tuple[Float[Tensor, "tiles tokens hidden"], StepResult]:
     """Visual tokens of ``samples`` and the losses of the ViT and projector.
 
-    ``distance`` is the squared distance from the target embeddings; 1 is no better than their mean.
-    ``named`` counts the contents of visual tokens that a linear map finds, ``read`` the characters
-    that are read in the right patch and slot.
+    ``distance`` is the squared distance from the target embeddings; 1 is no better than their mean. ``named`` counts
+    the contents of visual tokens that a linear map finds, ``read`` the characters that are read in the right patch and
+    slot.
     """
     vision = parts.model.model.vision_tower
     layers = [vision.encoder.layer[index].attention for index in (WORD_LAYER, KEY_LAYER)]
@@ -104,9 +94,7 @@ def run_vision(
     contents = parts.builder.content_rows(samples)
     target = parts.target_embeddings(characters, contents)
     distance = (visual - target).square().mean() / target.var(dim=(0, 1)).mean()
-    naming, named = content_loss(
-        parts.reader.content_head, visual, contents, parts.builder.sections
-    )
+    naming, named = content_loss(parts.reader.content_head, visual, contents, parts.builder.sections)
     word_rows = _sequence_positions((s.word_patches for s in samples), 1 + WORD_PATCHES)
     row, own, *first = word_rows.unbind(1)
     attention = word_probe.loss(row, own, torch.stack(first, dim=1))
@@ -121,23 +109,14 @@ def run_vision(
     return visual, StepResult(loss, correct, losses)
 
 
-def _sequence_positions(
-    samples: Iterable[Sequence[tuple[int, ...]]], columns: int
-) -> Int[Tensor, "n c"]:
+def _sequence_positions(samples: Iterable[Sequence[tuple[int, ...]]], columns: int) -> Int[Tensor, "n c"]:
     """Sample, then positions in the ViT's sequence, which begins with its class token."""
-    rows = [
-        (index, *(1 + patch for patch in patches))
-        for index, sample in enumerate(samples)
-        for patches in sample
-    ]
+    rows = [(index, *(1 + patch for patch in patches)) for index, sample in enumerate(samples) for patches in sample]
     return torch.tensor(rows, dtype=torch.long).reshape(-1, 1 + columns)
 
 
 def content_loss(
-    head: nn.Linear,
-    visual: Float[Tensor, "tiles tokens hidden"],
-    contents: Contents,
-    sections: tuple[int, ...],
+    head: nn.Linear, visual: Float[Tensor, "tiles tokens hidden"], contents: Contents, sections: tuple[int, ...]
 ) -> tuple[Float[Tensor, ""], float]:
     """Weighted cross entropy of the contents of each section of the table, and accuracy.
 
@@ -157,8 +136,7 @@ def content_loss(
 
 
 def reading_loss(
-    logits: Float[Tensor, "tiles patches slots classes"],
-    target: Int[Tensor, "tiles patches slots"],
+    logits: Float[Tensor, "tiles patches slots classes"], target: Int[Tensor, "tiles patches slots"]
 ) -> Float[Tensor, ""]:
     """Cross entropy per slot."""
     weight = torch.ones(CLASSES)
@@ -167,8 +145,7 @@ def reading_loss(
 
 
 def reading_accuracy(
-    logits: Float[Tensor, "tiles patches slots classes"],
-    target: Int[Tensor, "tiles patches slots"],
+    logits: Float[Tensor, "tiles patches slots classes"], target: Int[Tensor, "tiles patches slots"]
 ) -> float:
     """Share of drawn characters that are read in the right patch and slot."""
     right = logits.argmax(-1) == target

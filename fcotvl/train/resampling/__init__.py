@@ -1,7 +1,7 @@
 """Resampling rules (section 3.2): from losses to sampling weights. Each file is one rule.
 
-A rule is a pure function ``weigh`` of the recorded losses, so sampling weights can be recomputed
-from the loss table alone, and a resumed run continues with those of the run that was stopped.
+A rule is a pure function ``weigh`` of the recorded losses, so sampling weights can be recomputed from the loss table
+alone, and a resumed run continues with those of the run that was stopped.
 """
 
 from __future__ import annotations

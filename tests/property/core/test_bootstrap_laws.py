@@ -7,9 +7,7 @@ from fcotvl.core.bootstrap import Bootstrap, Questions, difference_interval, mea
 
 QUICK = Bootstrap(resamples=50)
 tables = st.lists(
-    st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5), st.sampled_from("ab")),
-    min_size=1,
-    max_size=20,
+    st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5), st.sampled_from("ab")), min_size=1, max_size=20
 )
 
 

@@ -23,37 +23,15 @@ BAD = Quarantined("bad.png", "test", "damaged")
 HASHES = st.integers(0, 2**BITS - 1)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
 KEYS = (
-    *(
-        "imgname",
-        "query",
-        "label",
-        "questionId",
-        "question",
-        "image",
-        "answers",
-        "id",
-        "image_path",
-    ),
-    *(
-        "image_local_name",
-        "operation/reasoning",
-        "text",
-        "box",
-        "linking",
-        "answer",
-        "conversations",
-    ),
+    *("imgname", "query", "label", "questionId", "question", "image", "answers", "id", "image_path"),
+    *("image_local_name", "operation/reasoning", "text", "box", "linking", "answer", "conversations"),
 )
 ROWS = st.lists(
-    JSON
-    | st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from(["a.png", "../b", "question"])),
-    max_size=4,
+    JSON | st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from(["a.png", "../b", "question"])), max_size=4
 )
 
 
@@ -76,9 +54,7 @@ def test_no_good_record_is_lost_and_none_comes_twice(sources, secret, count):
     benchmarks = ContaminationFilter(0)
     for number in secret:
         benchmarks.add(record(number, "test"), None)
-    streams = [
-        Stream(str(place), place + 1.0, map(item, numbers)) for place, numbers in enumerate(sources)
-    ]
+    streams = [Stream(str(place), place + 1.0, map(item, numbers)) for place, numbers in enumerate(sources)]
     kept = [int(r.id[1:]) for r in mix(streams, count, DedupIndex(0), benchmarks)]
     good = {number for numbers in sources for number in numbers if number >= 0} - secret
     assert len(set(kept)) == len(kept) <= count
@@ -108,13 +84,9 @@ def test_a_file_has_one_home_whatever_the_order_of_splits(data, splits):
     assert assign_split(key, splits) in splits
 
 
-@given(
-    st.lists(st.tuples(st.floats(0.1, 10), st.none() | st.integers(1, 500)), min_size=1, max_size=6)
-)
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.none() | st.integers(1, 500)), min_size=1, max_size=6))
 def test_a_plan_takes_all_that_is_asked_or_all_that_there_is(sources):
-    corpus = CorpusParams(
-        align=1000, instruct=1, val=1, epochs=1, shard_size=1, max_pixels=1, near_duplicate=0
-    )
+    corpus = CorpusParams(align=1000, instruct=1, val=1, epochs=1, shard_size=1, max_pixels=1, near_duplicate=0)
     given_sources = [
         SourceParams(reader="x", weight=weight, licence="CC0", splits=("align",), images=images)
         for weight, images in sources
@@ -140,13 +112,7 @@ def test_a_plan_takes_all_that_is_asked_or_all_that_there_is(sources):
             "infographicsvqa_images",
         ),
         (ocrbench, {}, "OCRBench/OCRBench.json", (), "OCRBench_Images"),
-        (
-            funsd,
-            {"split": "train"},
-            "FUNSD/dataset/training_data/annotations/a.json",
-            ("form",),
-            "../images",
-        ),
+        (funsd, {"split": "train"}, "FUNSD/dataset/training_data/annotations/a.json", ("form",), "../images"),
     ],
 )
 @given(rows=ROWS, mangled=st.binary(max_size=4))

@@ -33,8 +33,7 @@ def test_symmetry(utility):
     """Two players who can stand in for each other are worth the same."""
     swap = str.maketrans("ab", "ba")
     turned = {
-        members: utility[members] + utility[frozenset(name.translate(swap) for name in members)]
-        for members in SETS
+        members: utility[members] + utility[frozenset(name.translate(swap) for name in members)] for members in SETS
     }
     values = shapley_values(turned)
     assert values["a"] == close(values["b"])

@@ -16,11 +16,7 @@ losses = st.floats(0, 20)
 means = st.builds(MeanLoss, losses, losses)
 records = st.lists(st.dictionaries(st.sampled_from(NAMES), means, min_size=1), max_size=6)
 limits = st.builds(
-    ResamplingParams,
-    eta=st.floats(0.01, 10),
-    alpha=st.floats(0.1, 4),
-    floor=st.floats(0, 1),
-    cap=st.floats(1, 4),
+    ResamplingParams, eta=st.floats(0.01, 10), alpha=st.floats(0.1, 4), floor=st.floats(0, 1), cap=st.floats(1, 4)
 )
 positive = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4)
 

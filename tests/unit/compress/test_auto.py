@@ -38,10 +38,7 @@ def saved(tmp_path_factory):
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_auto_classes_load_a_saved_student(saved, order):
     done = subprocess.run(
-        [sys.executable, "-c", f"{order}\n{CHECK.format(**saved)}"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", f"{order}\n{CHECK.format(**saved)}"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

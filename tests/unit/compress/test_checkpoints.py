@@ -47,14 +47,10 @@ def test_only_the_compressor_is_missing_from_a_teachers_weights(tmp_path, tied):
     teacher = models.teacher(tied=tied)
     teacher.save_pretrained(tmp_path)
     config = FcotvlConfig.from_teacher(teacher.config, compressor="cnn", ratio=0.5)
-    student, report = FcotvlForConditionalGeneration.from_pretrained(
-        tmp_path, config=config, output_loading_info=True
-    )
+    student, report = FcotvlForConditionalGeneration.from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert set(report["missing_keys"]) == {"model.compressor.weight", "model.compressor.bias"}
     assert not report["unexpected_keys"]
-    torch.testing.assert_close(
-        logits(student), logits(make_student(teacher, compressor="cnn", ratio=0.5))
-    )
+    torch.testing.assert_close(logits(student), logits(make_student(teacher, compressor="cnn", ratio=0.5)))
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -85,8 +81,7 @@ def test_the_seed_decides_the_compressors_start_and_leaves_the_callers_generator
     expected = torch.rand(1)
     torch.manual_seed(11)
     first, again, other = (
-        make_student(teacher, compressor="cnn-default", ratio=0.5, seed=seed).model.compressor
-        for seed in (1, 1, 2)
+        make_student(teacher, compressor="cnn-default", ratio=0.5, seed=seed).model.compressor for seed in (1, 1, 2)
     )
     assert torch.rand(1) == expected
     assert torch.equal(first.weight, again.weight)
@@ -132,9 +127,7 @@ def test_files_of_two_students_are_refused(tmp_path):
         header = StudentHeader("distill", "cnn", ratio)
         write_student_tensors(tmp_path / f"{ratio}.safetensors", {}, header)
     with pytest.raises(CheckpointError, match=r"is of cnn at 0\.75, but .* is of cnn at 0\.5"):
-        load_student(
-            models.teacher(), [tmp_path / "0.5.safetensors", tmp_path / "0.75.safetensors"]
-        )
+        load_student(models.teacher(), [tmp_path / "0.5.safetensors", tmp_path / "0.75.safetensors"])
 
 
 def test_a_checkpoint_restores_the_threshold_with_the_rates(tmp_path):

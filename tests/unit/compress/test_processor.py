@@ -35,9 +35,7 @@ def test_the_picture_stands_between_its_marks(processor):
 
 
 def test_padding_is_on_the_left(processor):
-    inputs = processor(
-        [models.picture()] * 2, [processor.render("A"), processor.render("A longer one")]
-    )
+    inputs = processor([models.picture()] * 2, [processor.render("A"), processor.render("A longer one")])
     assert inputs["attention_mask"][0].tolist() == sorted(inputs["attention_mask"][0].tolist())
     assert inputs["attention_mask"][1].all()
 
@@ -145,15 +143,7 @@ def test_the_choice_comes_back_from_disk(adaptive, tmp_path):
 
 
 def test_chats_with_pictures_are_encoded_as_transformers_users_do_it(processor):
-    chat = [
-        {
-            "role": "user",
-            "content": [
-                {"type": "image", "image": models.picture()},
-                {"type": "text", "text": "Hi"},
-            ],
-        }
-    ]
+    chat = [{"role": "user", "content": [{"type": "image", "image": models.picture()}, {"type": "text", "text": "Hi"}]}]
     inputs = processor.apply_chat_template(
         chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     )

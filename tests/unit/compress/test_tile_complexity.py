@@ -27,16 +27,13 @@ def test_complexity_is_the_mean_difference_of_neighbours(rows, expected):
 
 
 @pytest.mark.parametrize(
-    ("ratio", "ratios", "low", "high"),
-    [(0.5, (0.25, 0.75), 3.0, 4.0), (0.75, (0.5, 0.875), 4.0, 5.0)],
+    ("ratio", "ratios", "low", "high"), [(0.5, (0.25, 0.75), 3.0, 4.0), (0.75, (0.5, 0.875), 4.0, 5.0)]
 )
 def test_as_many_tiles_as_the_budget_wants_lie_below_the_threshold(ratio, ratios, low, high):
     """Of the six complexities 1 to 6, three or four lose more."""
     threshold = calibrate([6.0, 1.0, 5.0, 2.0, 4.0, 3.0], ratio, ratios)
     assert low < threshold < high
-    assert mean_removed_ratio([6.0, 1.0, 5.0, 2.0, 4.0, 3.0], threshold, ratios) == pytest.approx(
-        ratio
-    )
+    assert mean_removed_ratio([6.0, 1.0, 5.0, 2.0, 4.0, 3.0], threshold, ratios) == pytest.approx(ratio)
 
 
 def test_a_corpus_without_a_tile_is_one_line():

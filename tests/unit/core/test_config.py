@@ -131,10 +131,7 @@ def test_no_two_files_have_an_equal_source_benchmark_or_section(files):
         (("scale: tiny", "scale: tinny"), "scale 'tinny' is not one of"),
         (("mix: rendered", "mix: rendred"), "mix 'rendred' is not one of"),
         (("compressor: cnn\n", ""), "compressor is missing"),
-        (
-            ("  temperature: 1.0", "  temprature: 1.0"),
-            "distill.temprature (did you mean temperature?)",
-        ),
+        (("  temperature: 1.0", "  temprature: 1.0"), "distill.temprature (did you mean temperature?)"),
         (("    cot: 0.5", "    cott: 0.5"), "recipes.cot.cott (did you mean cot?)"),
         (("seed: 0  #", "sede: 0\nseed: 0  #"), "unknown key sede (did you mean seed?)"),
         (("ce_weight: 0.5", "ce_weight: 1.5"), "distill.ce_weight"),

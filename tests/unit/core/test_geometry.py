@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from fcotvl.core import geometry
 
 
-@pytest.mark.parametrize(
-    ("ratio", "left"), [(0.0, 256), (0.25, 192), (0.5, 128), (0.75, 64), (0.875, 32)]
-)
+@pytest.mark.parametrize(("ratio", "left"), [(0.0, 256), (0.25, 192), (0.5, 128), (0.75, 64), (0.875, 32)])
 def test_a_tile_of_internvl2_keeps(ratio, left):
     assert geometry.tokens_per_tile(448, 14, 2) == 256
     assert geometry.compressed(256, ratio) == left
@@ -24,11 +22,7 @@ def test_the_share_removed_is_the_ratio(ratio, groups):
 
 @pytest.mark.parametrize(
     ("ratio", "ratios", "shares"),
-    [
-        (0.5, (0.5,), (1,)),
-        (0.5, (0.25, 0.75), (1 / 2, 1 / 2)),
-        (0.75, (0.5, 0.875), (1 / 3, 2 / 3)),
-    ],
+    [(0.5, (0.5,), (1,)), (0.5, (0.25, 0.75), (1 / 2, 1 / 2)), (0.75, (0.5, 0.875), (1 / 3, 2 / 3))],
 )
 def test_shares_of_tiles_have_the_mean_ratio(ratio, ratios, shares):
     assert geometry.tile_shares(ratio, ratios) == pytest.approx(shares)

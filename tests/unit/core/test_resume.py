@@ -94,11 +94,7 @@ def test_two_equal_runs_at_the_same_time_do_not_share_a_folder(workspace):
 def test_two_equal_runs_of_several_processes_are_an_error(workspace, monkeypatch):
     """Their folders could not be told apart by the other processes."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with (
-        scratch() as first,
-        pytest.raises(FcotvlError, match="an equal run is at work in"),
-        scratch(),
-    ):
+    with scratch() as first, pytest.raises(FcotvlError, match="an equal run is at work in"), scratch():
         pass
     assert not first.exists()
 

@@ -31,9 +31,7 @@ def fields(schema):
 
 
 def test_the_committed_schemas_are_current():
-    committed = {
-        path.stem: json.loads(path.read_text()) for path in ROOT.glob("workflow/schemas/*")
-    }
+    committed = {path.stem: json.loads(path.read_text()) for path in ROOT.glob("workflow/schemas/*")}
     assert committed == json_schemas(), "run python -m fcotvl schemas --output workflow/schemas"
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from fcotvl.dag import Pipeline
-from fcotvl.dag.pipeline import LOGGED
 from tests.support.imports import ROOT
 
 DVC = """
@@ -60,11 +59,7 @@ ablation:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Pipeline:
-    files = {
-        "dvc.yaml": DVC,
-        "params.yaml": PARAMS,
-        "workflow/scales/tiny.yaml": "distill: {steps: 3}",
-    }
+    files = {"dvc.yaml": DVC, "params.yaml": PARAMS, "workflow/scales/tiny.yaml": "distill: {steps: 3}"}
     files |= {"code/a.py": "", "code/below/b.py": "", "code/__pycache__/a.pyc": ""}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +70,9 @@ def pipeline(tmp_path: Path) -> Pipeline:
 def test_what_a_variant_is_named_by_becomes_a_wildcard(pipeline):
     rule = pipeline.rule("distill")
     assert rule.output == ["data/tiny/r{ratio}/student.bin"]
-    command = "python -m fcotvl distill --ratio {wildcards.ratio}"
-    assert rule.shell == f"{command} --student data/tiny/r{{wildcards.ratio}}/student.bin{LOGGED}"
+    command = "python -m fcotvl distill --ratio 0.75"
+    point = {"compressor": "cnn", "ratio": "0.75", "seed": "0", "recipe": "full"}
+    assert rule.command(point) == f"{command} --student data/tiny/r0.75/student.bin"
 
 
 def test_a_folder_of_sources_is_its_files_without_bytecode(pipeline):
@@ -86,7 +82,7 @@ def test_a_folder_of_sources_is_its_files_without_bytecode(pipeline):
 def test_the_item_of_a_foreach_becomes_the_recipe(pipeline):
     rule = pipeline.rule("sft")
     assert rule.output == ["data/tiny/r{ratio}/sft-scores/{recipe}.bin"]
-    assert rule.shell.startswith("python -m fcotvl sft --recipe {wildcards.recipe}")
+    assert rule.command({"recipe": "direct"}) == "python -m fcotvl sft --recipe direct"
 
 
 def test_a_folder_of_several_outputs_is_those_outputs(pipeline):
@@ -97,7 +93,7 @@ def test_a_folder_of_several_outputs_is_those_outputs(pipeline):
 
 
 def test_a_stage_that_does_not_vary_is_the_current_experiment(pipeline):
-    assert pipeline.rule("report").shell == f"python -m fcotvl report --ratio 0.5{LOGGED}"
+    assert pipeline.rule("report").command({}) == "python -m fcotvl report --ratio 0.5"
 
 
 def test_params_follow_the_wildcards(pipeline):

@@ -78,10 +78,7 @@ def test_text_is_cleaned_of_what_cannot_be_stored():
 
 def test_answers_may_be_one_text_or_several():
     assert texts({"a": "5\n"}, "a") == ("5",)
-    assert texts({"a": ["San Diego", "san diego", "San Diego", ""]}, "a") == (
-        "San Diego",
-        "san diego",
-    )
+    assert texts({"a": ["San Diego", "san diego", "San Diego", ""]}, "a") == ("San Diego", "san diego")
     assert texts({"a": []}, "a") == ()
     for wrong in (3, [3], None, {"x": 1}):
         with pytest.raises(DataError, match="expected a list of texts"):

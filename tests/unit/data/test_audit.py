@@ -4,14 +4,7 @@ import pytest
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.geometry import count_tiles
-from fcotvl.data.audit import (
-    Composition,
-    Tiling,
-    answer_type,
-    distribution,
-    dropped_records,
-    source_summary,
-)
+from fcotvl.data.audit import Composition, Tiling, answer_type, distribution, dropped_records, source_summary
 from fcotvl.data.decoding import Decoded
 from fcotvl.data.dedup import ContaminationFilter, DedupIndex
 from fcotvl.data.lazy_records import Quarantined
@@ -62,21 +55,8 @@ def test_an_empty_split_says_why():
 def test_every_dropped_record_has_its_reason():
     rows = dropped_records([run(good(1), good(1), BAD)], "align")
     assert rows == [
-        {
-            "split": "align",
-            "as": "quarantined",
-            "file": "x.png",
-            "reader": "test",
-            "reason": "damaged",
-        },
-        {
-            "split": "align",
-            "as": "duplicates",
-            "record": "r1",
-            "file": "1.png",
-            "same_as": "r1",
-            "distance": 0,
-        },
+        {"split": "align", "as": "quarantined", "file": "x.png", "reader": "test", "reason": "damaged"},
+        {"split": "align", "as": "duplicates", "record": "r1", "file": "1.png", "same_as": "r1", "distance": 0},
     ]
 
 

@@ -24,11 +24,7 @@ def audit(*seeds, bad=()):
     composition = Composition(Tiling(32, 4, 64))
     list(composition.watch(mix(streams, 100, DedupIndex(0), ContaminationFilter(0))))
     row = {"images_asked": 100, **composition.to_json(), "sources": source_summary(streams)}
-    return {
-        "benchmarks": {"docvqa": row},
-        "corpus": {"align": row},
-        "dropped": dropped_records(streams, "align"),
-    }
+    return {"benchmarks": {"docvqa": row}, "corpus": {"align": row}, "dropped": dropped_records(streams, "align")}
 
 
 def test_the_page_shows_what_was_kept_and_what_was_dropped():
@@ -49,9 +45,7 @@ def test_the_page_states_repeats():
 
 def test_an_absent_source_is_named_apart():
     found = audit(1)
-    missing = dict(
-        found["corpus"]["align"]["sources"]["charts folder=x"], absent="no 'DocVQA' here"
-    )
+    missing = dict(found["corpus"]["align"]["sources"]["charts folder=x"], absent="no 'DocVQA' here")
     found["corpus"]["align"]["sources"]["docvqa"] = missing
     text = page({"tiny": found})
     assert "Missing sources" in text

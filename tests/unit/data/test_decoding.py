@@ -35,9 +35,7 @@ def test_each_record_belongs_to_exactly_one_split():
 
 def test_equal_files_stay_together_whatever_their_names():
     one, two = lazy_record(b"same", name="a.png"), lazy_record(b"same", name="b.png")
-    assert assign_split(one.split_key(), SPLIT_SHARES) == assign_split(
-        two.split_key(), SPLIT_SHARES
-    )
+    assert assign_split(one.split_key(), SPLIT_SHARES) == assign_split(two.split_key(), SPLIT_SHARES)
 
 
 def test_a_source_for_one_split_gives_it_everything():
@@ -46,10 +44,7 @@ def test_a_source_for_one_split_gives_it_everything():
 
 
 def test_a_split_without_this_source_takes_no_part():
-    assert {assign_split(f"{index:012x}", ("align", "val")) for index in range(100)} == {
-        "align",
-        "val",
-    }
+    assert {assign_split(f"{index:012x}", ("align", "val")) for index in range(100)} == {"align", "val"}
 
 
 def test_an_unreadable_row_is_reported_once():
@@ -60,16 +55,11 @@ def test_an_unreadable_row_is_reported_once():
 
 def test_a_damaged_or_missing_picture_is_set_aside(tmp_path):
     good = lazy_record(encoded(picture(1)))
-    bad, missing = (
-        lazy_record(b"nothing", name="bad.png"),
-        lazy_record(tmp_path / "no.png", name="no.png"),
-    )
+    bad, missing = (lazy_record(b"nothing", name="bad.png"), lazy_record(tmp_path / "no.png", name="no.png"))
     first, second, third = decode_all([bad, good, missing])
     assert first == Quarantined("bad.png", "test", "not a readable image: no known format")
     assert isinstance(second, Decoded)
-    assert third == Quarantined(
-        "no.png", "test", "the image cannot be read (No such file or directory)"
-    )
+    assert third == Quarantined("no.png", "test", "the image cannot be read (No such file or directory)")
 
 
 def test_training_needs_an_answer_and_a_benchmark_does_not():
@@ -95,9 +85,7 @@ def test_the_record_says_where_it_is_from():
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_workers_change_nothing_but_the_time(count, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(count))
-    records = [
-        lazy_record(encoded(picture(seed)), name=f"{seed}.png") for seed in range(5 * BATCH + 1)
-    ]
+    records = [lazy_record(encoded(picture(seed)), name=f"{seed}.png") for seed in range(5 * BATCH + 1)]
     records[7] = lazy_record(b"nothing", name="bad.png")
     decoder = Decoder("align", "CC0", 10**6, needs_hash=True)
     with ThreadPoolExecutor(count) as pool:
@@ -105,10 +93,7 @@ def test_workers_change_nothing_but_the_time(count, monkeypatch):
 
 
 def test_lazy_records_travel_to_processes():
-    records = [
-        lazy_record(encoded(picture(1))),
-        *islice(read(request(Path(), "align"), family="chart"), 2),
-    ]
+    records = [lazy_record(encoded(picture(1))), *islice(read(request(Path(), "align"), family="chart"), 2)]
     decoder = Decoder("align", "CC0", 10**6, needs_hash=False)
     assert pickle.loads(pickle.dumps((decoder, records))) == (decoder, records)
 

@@ -8,15 +8,7 @@ import pytest
 from PIL import Image
 
 from fcotvl.core.records import Record
-from fcotvl.data.dedup import (
-    BITS,
-    ContaminationFilter,
-    DedupIndex,
-    HammingIndex,
-    Match,
-    perceptual_hash,
-    question_key,
-)
+from fcotvl.data.dedup import BITS, ContaminationFilter, DedupIndex, HammingIndex, Match, perceptual_hash, question_key
 from fcotvl.toy.render import render
 from tests.support.datasets import encoded, picture, record
 

@@ -26,9 +26,7 @@ def test_plain_pictures_keep_their_bytes(form, mode):
     assert (taken.width, taken.height, taken.pixels.mode) == (64, 48, "RGB")
 
 
-@pytest.mark.parametrize(
-    ("orientation", "size"), [(2, (64, 48)), (3, (64, 48)), (6, (48, 64)), (8, (48, 64))]
-)
+@pytest.mark.parametrize(("orientation", "size"), [(2, (64, 48)), (3, (64, 48)), (6, (48, 64)), (8, (48, 64))])
 def test_a_rotated_photograph_is_turned_upright(orientation, size):
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -6,19 +6,12 @@ from fcotvl.core.config import CorpusParams, SourceParams, load
 from fcotvl.data.plan import name, plan
 from fcotvl.stages.plan import run
 
-CORPUS = CorpusParams(
-    align=1000, instruct=500, val=10, epochs=1, shard_size=10, max_pixels=10, near_duplicate=0
-)
+CORPUS = CorpusParams(align=1000, instruct=500, val=10, epochs=1, shard_size=10, max_pixels=10, near_duplicate=0)
 
 
 def source(weight, images=None, splits=("align",), **options):
     return SourceParams(
-        reader="huggingface",
-        options=options,
-        weight=weight,
-        licence="CC0",
-        splits=splits,
-        images=images,
+        reader="huggingface", options=options, weight=weight, licence="CC0", splits=splits, images=images
     )
 
 
@@ -31,11 +24,7 @@ def test_shares_follow_the_weights():
 
 
 def test_a_dry_source_leaves_its_share_to_the_others():
-    assert taken(source(1, 100), source(1, 450), source(2)) == [
-        {"align": 100},
-        {"align": 300},
-        {"align": 600},
-    ]
+    assert taken(source(1, 100), source(1, 450), source(2)) == [{"align": 100}, {"align": 300}, {"align": 600}]
 
 
 def test_what_is_not_there_is_not_taken():
@@ -45,10 +34,7 @@ def test_what_is_not_there_is_not_taken():
 def test_a_dry_source_is_repeated_to_its_share_but_never_for_val():
     sources = [source(1, 110, ("align", "val")), source(1, splits=("align", "val"))]
     planned = plan(sources, CORPUS.model_copy(update={"epochs": 4, "val": 100}))
-    assert [dict(one.taken) for one in planned] == [
-        {"val": 20, "align": 360},
-        {"val": 80, "align": 640},
-    ]
+    assert [dict(one.taken) for one in planned] == [{"val": 20, "align": 360}, {"val": 80, "align": 640}]
     assert [one.epochs for one in planned] == [4.0, 1.0]
 
 

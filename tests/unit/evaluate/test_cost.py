@@ -70,9 +70,7 @@ def test_the_teachers_flops_are_those_that_torch_counts(llm):
 
 @pytest.mark.parametrize(("name", "ratio"), STUDENTS)
 def test_a_students_flops_are_those_that_torch_counts(name, ratio):
-    student = make_student(
-        models.teacher(), compressor=name, ratio=ratio, options=OPTIONS.get(name, {})
-    )
+    student = make_student(models.teacher(), compressor=name, ratio=ratio, options=OPTIONS.get(name, {}))
     tiles, text, measured = measure(student, processor_for(models.processor(), student.config))
     assert measured == pytest.approx(predicted(student.config, tiles, text), rel=TOLERANCE)
 
@@ -117,9 +115,7 @@ def test_parameters_of_the_paper_compressor_at_its_real_width():
 
 
 def test_a_tied_embedding_counts_once():
-    tied, apart = (
-        sum(p.numel() for p in models.teacher(tied=tied).parameters()) for tied in (True, False)
-    )
+    tied, apart = (sum(p.numel() for p in models.teacher(tied=tied).parameters()) for tied in (True, False))
     assert parameters(models.config(tied=True))["total"] == tied
     assert parameters(models.config(tied=False))["total"] == apart
     assert apart > tied

@@ -37,9 +37,7 @@ def test_one_row_per_reply_and_metric():
 
 def test_a_chain_of_thought_is_scored_by_its_final_answer_and_a_direct_reply_as_it_stands():
     text = "The city is Paris.\nAnswer: Paris"
-    scores = scored(
-        reply("1", text, ["Paris"], prompt="cot"), reply("1", text, ["Paris"], prompt="direct")
-    )
+    scores = scored(reply("1", text, ["Paris"], prompt="cot"), reply("1", text, ["Paris"], prompt="direct"))
     exact = scores[scores["metric"] == "exact_match"].set_index("prompt")["score"]
     assert exact.to_dict() == {"cot": 1, "direct": 0}
 

@@ -17,10 +17,7 @@ def test_every_question_once_by_id_with_the_final_answer():
     table = predictions(("10", "cot", "It says so.\nAnswer: Zürich"), ("9", "direct", "5"))
     text = submission(table, [9, 10])
     assert "Zürich" in text
-    assert json.loads(text) == [
-        {"questionId": 9, "answer": "5"},
-        {"questionId": 10, "answer": "Zürich"},
-    ]
+    assert json.loads(text) == [{"questionId": 9, "answer": "5"}, {"questionId": 10, "answer": "Zürich"}]
 
 
 def test_an_id_that_is_not_a_number_is_refused():
@@ -47,8 +44,7 @@ def test_what_the_server_would_refuse_is_refused(rows, message):
 
 
 @pytest.mark.parametrize(
-    ("question_id", "official"),
-    [("docvqa-test-57344", 57344), ("infographicvqa-test-3", 3), ("12", 12), (12, 12)],
+    ("question_id", "official"), [("docvqa-test-57344", 57344), ("infographicvqa-test-3", 3), ("12", 12), (12, 12)]
 )
 def test_the_official_integer_is_read_from_the_id_of_our_readers(question_id, official):
     assert official_id(question_id) == official

@@ -34,10 +34,7 @@ def test_the_summary_is_in_percent_with_its_interval_and_n():
 def test_the_summary_can_be_split_by_kind():
     scores = scored(reply("1", "a", ["a"]), reply("2", "b", ["a"], kind="reason"))
     table = summarise(scores, by=["kind"])
-    assert table[table["headline"]].set_index("kind")["score"].to_dict() == {
-        "extractive": 100,
-        "reason": 0,
-    }
+    assert table[table["headline"]].set_index("kind")["score"].to_dict() == {"extractive": 100, "reason": 0}
 
 
 def chart(question, prediction, source):
@@ -73,9 +70,5 @@ def test_a_pair_with_an_absent_system_gives_no_row():
 
 def test_retention_is_in_percent_of_the_teacher():
     row = retention(two_systems(), "teacher").set_index("metric").loc["anls"]
-    assert (row["system"], row["baseline"], row["retention"]) == (
-        "student",
-        "teacher",
-        pytest.approx(75),
-    )
+    assert (row["system"], row["baseline"], row["retention"]) == ("student", "teacher", pytest.approx(75))
     assert row["low"] < 75 < row["high"] <= 100

@@ -38,9 +38,7 @@ def one_by_one(model, processor, query, new):
     """The reply that ``model.generate`` gives to a query alone, from pixels."""
     inputs = processor([query.picture()], processor.render(query.prompt))
     end = processor.tokenizer.eos_token_id
-    ids = model.generate(
-        **inputs, max_new_tokens=new, do_sample=False, eos_token_id=end, pad_token_id=end
-    )
+    ids = model.generate(**inputs, max_new_tokens=new, do_sample=False, eos_token_id=end, pad_token_id=end)
     reply = ids[0, inputs["input_ids"].shape[1] :]
     return processor.tokenizer.decode(reply, skip_special_tokens=True).strip()
 
@@ -70,10 +68,7 @@ def test_tiles_of_different_rates_share_a_batch_and_a_pruned_one(teacher):
     assert wide["tile_tokens"] == [2, 2, 8]
     for pruning in (None, FastV(0.5)):
         together = generate(student, processor, queries(), max_new_tokens=4, pruning=pruning)
-        alone = [
-            generate(student, processor, [query], max_new_tokens=4, pruning=pruning)[0]
-            for query in queries()
-        ]
+        alone = [generate(student, processor, [query], max_new_tokens=4, pruning=pruning)[0] for query in queries()]
         assert together == alone
 
 
@@ -111,10 +106,7 @@ def test_rows_that_end_early_do_not_disturb_the_others(teacher):
     model.lm_head = Swapped(model.lm_head)
     replies = generate(model, processor, queries(), max_new_tokens=12)
     assert len({len(reply) for reply in replies}) > 1
-    alone = [
-        generate(model, processor, [query], max_new_tokens=12, batch_size=1)[0]
-        for query in queries()
-    ]
+    alone = [generate(model, processor, [query], max_new_tokens=12, batch_size=1)[0] for query in queries()]
     assert replies == alone
 
 
@@ -128,9 +120,7 @@ def test_samples_do_not_depend_on_the_batch(teacher):
 
 def test_another_seed_gives_other_samples(teacher):
     settings = {"samples": 2, "temperature": 1.0, "max_new_tokens": 8}
-    first, second = (
-        sample(teacher, models.processor(), queries()[:2], seed=seed, **settings) for seed in (0, 1)
-    )
+    first, second = (sample(teacher, models.processor(), queries()[:2], seed=seed, **settings) for seed in (0, 1))
     assert first != second
 
 

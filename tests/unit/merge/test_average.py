@@ -105,11 +105,7 @@ def test_other_metadata_replaces_the_header_and_keeps_the_tensors_byte_for_byte(
     first = tensors(1, torch.bfloat16) | {"signed": torch.tensor([-0.0, 0.0, float("nan")])}
     a, b = saved("a", first, {"base": "teacher"}), saved("b", tensors(2, torch.bfloat16) | first)
     merged = tmp_path / "merged.safetensors"
-    for metadata in (
-        {"stage": "merge"},
-        {"stage": "merge, \u00e0 longer text", "more": "x" * 99},
-        {},
-    ):
+    for metadata in ({"stage": "merge"}, {"stage": "merge, \u00e0 longer text", "more": "x" * 99}, {}):
         average_files([a, b], [1.0, 0.0], merged, metadata=metadata)
         with safe_open(merged, framework="pt") as opened:
             assert (opened.metadata() or {}) == metadata

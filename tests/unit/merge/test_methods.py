@@ -50,9 +50,7 @@ def test_a_coalition_without_score_is_named(name):
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones():
-    with pytest.raises(
-        ParamsError, match="no merge method 'ties'; there are best, greedy, shapley"
-    ):
+    with pytest.raises(ParamsError, match="no merge method 'ties'; there are best, greedy, shapley"):
         methods.get("ties")
 
 

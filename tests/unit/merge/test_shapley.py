@@ -41,10 +41,7 @@ def random_game(n, seed):
 
 
 def test_coalitions_come_by_size_and_then_by_name():
-    assert ["".join(sorted(c)) for c in coalitions("bca")] == [
-        *("", "a", "b", "c"),
-        *("ab", "ac", "bc", "abc"),
-    ]
+    assert ["".join(sorted(c)) for c in coalitions("bca")] == [*("", "a", "b", "c"), *("ab", "ac", "bc", "abc")]
 
 
 def test_glove_game():
@@ -101,10 +98,7 @@ def test_antithetic_pairs_are_exact_where_only_two_interact():
         return float(sum(alone[name] for name in members) + pairs)
 
     found = sampled_values(worth, list(alone), pairs=2)
-    exact = {
-        name: alone[name] + sum(gain for pair, gain in together.items() if name in pair) / 2
-        for name in alone
-    }
+    exact = {name: alone[name] + sum(gain for pair, gain in together.items() if name in pair) / 2 for name in alone}
     assert {name: one.value for name, one in found.items()} == pytest.approx(exact)
     assert all(one.error == pytest.approx(0, abs=1e-12) for one in found.values())
 
@@ -142,9 +136,7 @@ def questions(worth, n=200, seed=5):
     """Right or wrong by question, with the mean of each coalition near its worth."""
     rng = np.random.default_rng(seed)
     luck = rng.random(n)
-    return {
-        members: (luck < worth(members)).astype(float).tolist() for members in coalitions("abc")
-    }
+    return {members: (luck < worth(members)).astype(float).tolist() for members in coalitions("abc")}
 
 
 def test_the_bootstrap_is_centred_on_the_values_of_the_means():
@@ -196,9 +188,7 @@ def test_values_of_more_players_come_from_permutations_with_standard_errors():
     utility = LazyTable("abcdefghij", lambda members: float(np.mean(table[members])))
     values, gaps, errors = bootstrap_values(table, range(50), pairs=6)
     sampled = sampled_values(utility.__getitem__, list("abcdefghij"), pairs=6)
-    assert {p: one.value for p, one in values.items()} == pytest.approx(
-        {p: one.value for p, one in sampled.items()}
-    )
+    assert {p: one.value for p, one in values.items()} == pytest.approx({p: one.value for p, one in sampled.items()})
     assert errors == pytest.approx({p: one.error for p, one in sampled.items()})
     assert len(gaps) == 45
     assert max(errors.values()) > 0

@@ -141,11 +141,7 @@ def example():
         grid=cells,
         grid_differences=gaps,
         methods=pd.DataFrame(
-            {
-                "method": ["shapley", "uniform"],
-                "utility": [71.0, 69.5],
-                "system": ["shapley", "uniform"],
-            }
+            {"method": ["shapley", "uniform"], "utility": [71.0, 69.5], "system": ["shapley", "uniform"]}
         ),
         shapley=pd.DataFrame(
             {

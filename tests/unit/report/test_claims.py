@@ -25,8 +25,7 @@ def moved(table, value, low, high, column):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(0.5, 9.0, HOLDS), (-3.0, -0.5, FAILS), (-1.0, 4.0, UNDECIDED), (0.0, 0.0, FAILS)],
+    ("low", "high", "verdict"), [(0.5, 9.0, HOLDS), (-3.0, -0.5, FAILS), (-1.0, 4.0, UNDECIDED), (0.0, 0.0, FAILS)]
 )
 def test_a_difference_is_judged_by_its_whole_interval(report, low, high, verdict):
     table = moved(report.differences, (low + high) / 2, low, high, "difference")
@@ -35,8 +34,7 @@ def test_a_difference_is_judged_by_its_whole_interval(report, low, high, verdict
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(95.5, 101.0, HOLDS), (80.0, 94.0, FAILS), (90.0, 99.0, UNDECIDED)],
+    ("low", "high", "verdict"), [(95.5, 101.0, HOLDS), (80.0, 94.0, FAILS), (90.0, 99.0, UNDECIDED)]
 )
 def test_a_small_loss_keeps_95_percent(report, low, high, verdict):
     table = moved(report.retention, (low + high) / 2, low, high, "retention")
@@ -47,8 +45,7 @@ def test_a_small_loss_keeps_95_percent(report, low, high, verdict):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(0.40, 0.60, HOLDS), (0.70, 0.90, FAILS), (0.50, 0.80, UNDECIDED)],
+    ("low", "high", "verdict"), [(0.40, 0.60, HOLDS), (0.70, 0.90, FAILS), (0.50, 0.80, UNDECIDED)]
 )
 def test_faster_means_one_and_a_half_times_in_wall_clock_time(report, low, high, verdict):
     table = report.speed.assign(time=(low + high) / 2, low=low, high=high)

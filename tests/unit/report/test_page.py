@@ -128,11 +128,7 @@ def test_a_run_without_a_correct_answer_still_has_a_page(report):
     zeros = report.scores.assign(score=0.0, low=0.0, high=0.0)
     nothing = report.retention.assign(retention=np.nan, low=np.nan, high=np.nan)
     bare = replace(
-        report,
-        scores=zeros,
-        retention=nothing,
-        differences=report.differences.iloc[:0],
-        **dict.fromkeys(OPTIONAL),
+        report, scores=zeros, retention=nothing, differences=report.differences.iloc[:0], **dict.fromkeys(OPTIONAL)
     )
     text = render_page(bare, all_tables(bare))
     assert "Not tested. Run the ablation grid" in text
@@ -144,9 +140,9 @@ def test_metrics_are_those_of_the_headline_student(report):
     found = metrics(report)
     assert list(found) == ["docvqa", "chartqa", "infovqa"]
     assert list(found["chartqa"]) == ["direct", "cot"]
-    table = report.scores.query(
-        "system == 'shapley' and benchmark == 'chartqa' and prompt == 'cot' and headline"
-    ).iloc[0]
+    table = report.scores.query("system == 'shapley' and benchmark == 'chartqa' and prompt == 'cot' and headline").iloc[
+        0
+    ]
     measures = found["chartqa"]["cot"]
     assert list(measures) == ["score", "low", "high", "retention"]
     assert measures["score"] == round(table["score"], 2)

@@ -17,9 +17,7 @@ def column(table, name):
 
 def value(report, name, benchmark, prompt):
     table = report.scores[report.scores["headline"]]
-    row = table[
-        (table["system"] == name) & (table["benchmark"] == benchmark) & (table["prompt"] == prompt)
-    ].iloc[0]
+    row = table[(table["system"] == name) & (table["benchmark"] == benchmark) & (table["prompt"] == prompt)].iloc[0]
     return f"{row['score']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
 
 
@@ -111,10 +109,7 @@ def test_the_speed_table_says_what_was_removed_of_its_images(report):
 
 def test_speed_is_a_ratio_to_the_teacher_beside_the_operations(report):
     row = diagnostics.speed(report).shown.iloc[2]
-    assert row.tolist() == [
-        *("Distilled student", "total", "0.61 [0.58, 0.64]", "1.64x"),
-        *("0.57", "7"),
-    ]
+    assert row.tolist() == [*("Distilled student", "total", "0.61 [0.58, 0.64]", "1.64x"), *("0.57", "7")]
 
 
 def test_the_audit_adds_up(report):
@@ -125,9 +120,7 @@ def test_the_audit_adds_up(report):
 
 
 def test_what_a_run_does_not_have_is_left_out(report):
-    nothing = dict.fromkeys(
-        ["kinds", "grid", "methods", "shapley", "gaps", "speed", "audit", "acceptance"]
-    )
+    nothing = dict.fromkeys(["kinds", "grid", "methods", "shapley", "gaps", "speed", "audit", "acceptance"])
     names = {table.name.rpartition("-")[0] for table in all_tables(replace(report, **nothing))}
     assert names == {"results", "retention", "differences", "modules", "metrics"}
     none = report.differences.iloc[:0]

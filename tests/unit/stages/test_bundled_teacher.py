@@ -37,10 +37,7 @@ def scores(tmp_path_factory) -> dict[tuple[str, str], float]:
     table = tmp_path_factory.mktemp("card") / "card.md"
     card.run(params.load(scale="tiny"), teacher=TEACHER, card=table, pictures="60")
     rows = [line.strip("| ").split("|") for line in table.read_text().splitlines()[2:]]
-    return {
-        (family.strip(), title.strip()): float(exact.split()[0])
-        for family, title, _, exact, _ in rows
-    }
+    return {(family.strip(), title.strip()): float(exact.split()[0]) for family, title, _, exact, _ in rows}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

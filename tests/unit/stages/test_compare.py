@@ -43,12 +43,7 @@ def compared(tmp_path, capsys):
 def test_the_second_minus_the_first_with_n_and_interval(tmp_path, compared):
     one, two = write(tmp_path / "one", 2), write(tmp_path / "two", 6)
     direct, cot = compared(one, two)[2:]
-    assert [cell.strip() for cell in direct.split("|")[1:5]] == [
-        "distilled",
-        "docvqa",
-        "direct",
-        "8",
-    ]
+    assert [cell.strip() for cell in direct.split("|")[1:5]] == ["distilled", "docvqa", "direct", "8"]
     assert "| cot " in cot
     value, low, high = direct.split("|")[5].replace("[", "").replace("]", "").split()
     assert value == "+50.0"

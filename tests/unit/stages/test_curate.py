@@ -129,9 +129,7 @@ def one_process(monkeypatch):
 
 def count_decoded(monkeypatch) -> list[int]:
     original, decoded = Decoder.__call__, []
-    monkeypatch.setattr(
-        Decoder, "__call__", lambda self, entries: decoded.append(1) or original(self, entries)
-    )
+    monkeypatch.setattr(Decoder, "__call__", lambda self, entries: decoded.append(1) or original(self, entries))
     return decoded
 
 

@@ -64,14 +64,10 @@ def test_a_small_pool_is_valued_exactly(run):
     found = run(3)
     assert set(found.table.groupby("coalition").size()) == {QUESTIONS}
     assert found.table["coalition"].nunique() == 8
-    assert list(found.weights) == [
-        *("method", "questions", "empty_coalition", "shapley", "gaps", "methods"),
-    ]
+    assert list(found.weights) == [*("method", "questions", "empty_coalition", "shapley", "gaps", "methods")]
     assert found.weights["empty_coalition"] == 0
     assert {tuple(one) for one in found.weights["shapley"].values()} == {("value", "low", "high")}
-    assert {tuple(one) for one in found.weights["gaps"]} == {
-        ("one", "other", "value", "low", "high")
-    }
+    assert {tuple(one) for one in found.weights["gaps"]} == {("one", "other", "value", "low", "high")}
 
 
 def test_a_large_pool_is_valued_by_permutations_and_scores_few_coalitions(run):

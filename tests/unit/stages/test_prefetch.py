@@ -40,12 +40,7 @@ def decoded(monkeypatch):
 
 def prefetch_part(mix, number, out, study=ROOT / "params.yaml"):
     summary = out / "prefetch" / f"{number}-of-{PARTS}.json"
-    prefetch.run(
-        load(study, mix=mix),
-        raw=Path("raw"),
-        part=f"{number}-of-{PARTS}",
-        summary=summary,
-    )
+    prefetch.run(load(study, mix=mix), raw=Path("raw"), part=f"{number}-of-{PARTS}", summary=summary)
     return json.loads(summary.read_text())
 
 
@@ -145,9 +140,4 @@ def test_chunks_of_other_files_are_not_used(tmp_path, decoded):
 @pytest.mark.parametrize("part", ["3", "0-of-3", "4-of-3", "a-of-b"])
 def test_a_malformed_part_is_one_line(tmp_path, part):
     with pytest.raises(ParamsError, match=r"--part is .*, expected K-of-N"):
-        prefetch.run(
-            load(ROOT / "params.yaml", mix="smoke"),
-            raw=Path("raw"),
-            part=part,
-            summary=tmp_path / "a.json",
-        )
+        prefetch.run(load(ROOT / "params.yaml", mix="smoke"), raw=Path("raw"), part=part, summary=tmp_path / "a.json")

@@ -11,11 +11,7 @@ from fcotvl.evaluate.scoring import score_predictions
 from fcotvl.stages import report
 
 STUDY = config.load(scale="smoke", mix="smoke")
-BASELINES = [
-    f"{name}-r{ratio}"
-    for name in ("fastv", "random", "untrained-pool")
-    for ratio in STUDY.baselines.ratios
-]
+BASELINES = [f"{name}-r{ratio}" for name in ("fastv", "random", "untrained-pool") for ratio in STUDY.baselines.ratios]
 
 
 def write_scores(path, *systems, correct=4):
@@ -51,9 +47,7 @@ def write_variant(folder, correct):
 def data(tmp_path):
     """``data/<scale>``, ``data/<mix>`` and a variant as a finished run leaves them."""
     write_scores(tmp_path / "scale/scores.parquet", "teacher", *BASELINES, correct=7)
-    pd.DataFrame({"dataset": ["chart"], "kept": [3]}).to_csv(
-        tmp_path / "scale/acceptance.csv", index=False
-    )
+    pd.DataFrame({"dataset": ["chart"], "kept": [3]}).to_csv(tmp_path / "scale/acceptance.csv", index=False)
     (tmp_path / "mix").mkdir()
     source = dict.fromkeys(["read", "kept", "duplicates", "contaminated", "quarantined"], 5)
     sources = {"sources": {"rendered": source | {"share_asked": 1.0, "share_kept": 1.0}}}

@@ -103,9 +103,7 @@ def test_a_missing_reply_does_not_become_text(submitted):
         ({"system": "teacher", "prompt": "cot"}, "no prompt 'cot' here; there are direct"),
     ],
 )
-def test_what_the_predictions_do_not_hold_is_answered_with_what_they_hold(
-    submitted, flags, message
-):
+def test_what_the_predictions_do_not_hold_is_answered_with_what_they_hold(submitted, flags, message):
     with pytest.raises(DataError, match=message):
         submitted(REPLIES, [57344, 9], **flags)
 

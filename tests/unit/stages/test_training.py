@@ -34,16 +34,12 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     corpus = corpora.write(folder / "corpus")
     rationales = [
-        SamplingResult(
-            f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, [f"So\nAnswer: {i}"]
-        )
+        SamplingResult(f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, [f"So\nAnswer: {i}"])
         for i in range(6)
     ]
     write_rationales(folder / "rationales.parquet", rationales)
     return SimpleNamespace(
-        corpus=corpus,
-        teacher=corpora.write_teacher(folder / "teacher"),
-        rationales=folder / "rationales.parquet",
+        corpus=corpus, teacher=corpora.write_teacher(folder / "teacher"), rationales=folder / "rationales.parquet"
     )
 
 
@@ -127,9 +123,7 @@ def pool(study, inputs, student, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("sft"))
         run_sft(study, inputs, student, Path.cwd())
-        return SimpleNamespace(
-            student=student, folder=Path.cwd(), checkpoints=Path.cwd() / "checkpoints"
-        )
+        return SimpleNamespace(student=student, folder=Path.cwd(), checkpoints=Path.cwd() / "checkpoints")
 
 
 def test_distill_writes_what_was_trained_and_its_losses(study, student):
@@ -146,9 +140,7 @@ def test_distill_leaves_nothing_in_scratch(student):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_distill_stopped_and_run_again_writes_the_same_bytes(
-    study, inputs, student, tmp_path, steps
-):
+def test_distill_stopped_and_run_again_writes_the_same_bytes(study, inputs, student, tmp_path, steps):
     out = tmp_path / "out"
     with stopped(loop, "_step", steps):
         run_distill(study, inputs, out)
@@ -237,14 +229,10 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     headline = study.recipes[study.recipe].merge
     files = {path.stem for path in merged.iterdir()}
     assert files == {"merged", "best", "greedy", "shapley", "uniform"}
-    assert (merged / "merged.safetensors").read_bytes() == (
-        merged / f"{headline}.safetensors"
-    ).read_bytes()
+    assert (merged / "merged.safetensors").read_bytes() == (merged / f"{headline}.safetensors").read_bytes()
 
 
-def test_merge_stopped_and_run_again_scores_only_what_is_missing(
-    study, inputs, pool, tmp_path, monkeypatch
-):
+def test_merge_stopped_and_run_again_scores_only_what_is_missing(study, inputs, pool, tmp_path, monkeypatch):
     run_merge(study, inputs, pool, tmp_path / "whole")
     with stopped(merge, "generate", 3):
         run_merge(study, inputs, pool, tmp_path / "out")
@@ -271,9 +259,7 @@ def test_a_mean_budget_goes_through_all_stages(study, inputs, tmp_path, caplog):
     run_sft(study, inputs, student, tmp_path)
     pool = SimpleNamespace(student=student, checkpoints=tmp_path / "checkpoints")
     run_merge(study, inputs, pool, tmp_path)
-    assert (
-        read_student_tensors(tmp_path / "merged/merged.safetensors")[1].options == trained.options
-    )
+    assert read_student_tensors(tmp_path / "merged/merged.safetensors")[1].options == trained.options
 
     for name in study.mix_config.benchmarks:
         shutil.copytree(inputs.corpus / "val", tmp_path / "benchmarks" / name)

@@ -92,9 +92,7 @@ def test_density_bounds_the_number_of_values():
 def test_another_size_scales_picture_and_glyphs():
     small, large = (render("chart", "train", 5, seed=0, image_size=size) for size in (224, 448))
     assert large.image.size == (448, 448)
-    assert [(g.char, 2 * g.x, 2 * g.y) for g in small.glyphs] == [
-        (g.char, g.x, g.y) for g in large.glyphs
-    ]
+    assert [(g.char, 2 * g.x, 2 * g.y) for g in small.glyphs] == [(g.char, g.x, g.y) for g in large.glyphs]
 
 
 def test_an_unknown_family_is_refused():

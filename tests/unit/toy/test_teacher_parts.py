@@ -65,14 +65,9 @@ def test_a_word_is_the_content_of_every_visual_token_that_shows_a_part_of_it():
 
 
 def test_the_value_nearest_to_its_key_is_located():
-    glyphs = [
-        Glyph(char, 30.0 * at, 7.0, at) for at, char in enumerate(["3", "O", "3", "R", "4", "5"])
-    ]
+    glyphs = [Glyph(char, 30.0 * at, 7.0, at) for at, char in enumerate(["3", "O", "3", "R", "4", "5"])]
     facts = locate_facts(glyphs, "O=3\nR=4 5")
-    assert facts[0] in (
-        FactLocation("O", "3", (1,), (0,), ((0, 2),)),
-        FactLocation("O", "3", (1,), (2,), ((4, 2),)),
-    )
+    assert facts[0] in (FactLocation("O", "3", (1,), (0,), ((0, 2),)), FactLocation("O", "3", (1,), (2,), ((4, 2),)))
     assert facts[1] == FactLocation("R", "4 5", (3,), (4, 5), ((8, 6), (10, 6)))
     keys = [content.key for content in token_contents(glyphs, facts)]
     assert keys in (["O", "", "", "", "R", "R"], ["", "", "O", "", "R", "R"])
@@ -112,17 +107,11 @@ def test_attention_targets_of_a_reply_are_the_visual_tokens_that_show_it(tokeniz
 
 def test_the_attention_loss_is_the_cross_entropy_of_the_heads_attention(tokenizer, model):
     builder, sample = ChatBuilder(tokenizer), draw_sample(3, 0)
-    batch = pack(
-        [[builder.chat(t, "direct", sample.facts) for t in sample.rendered.turns[1:4]]], builder
-    )
+    batch = pack([[builder.chat(t, "direct", sample.facts) for t in sample.rendered.turns[1:4]]], builder)
     llm = model.model.language_model
     row, query, target = batch.targets[:, :3].unbind(1)
     with torch.no_grad(), probe_attention([llm.layers[VALUE_LAYER].self_attn]) as (probe,):
-        llm(
-            input_ids=batch.input_ids,
-            attention_mask=batch.mask,
-            position_ids=batch.position_ids,
-        )
+        llm(input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.position_ids)
         loss = probe.loss(row, query, target[:, None].expand(-1, 2), batch.mask)
     llm.set_attn_implementation("eager")
     with torch.no_grad():
@@ -155,9 +144,7 @@ def test_words_are_tokens_and_numbers_are_spelled(tokenizer):
     builder = ChatBuilder(tokenizer)
     size = len(tokenizer)
     (token,) = builder.ids("Jan")
-    sample = replace(
-        draw_sample(0, 0), contents=(TokenContent(9, "Jan"), TokenContent(11, "45", "Jan"))
-    )
+    sample = replace(draw_sample(0, 0), contents=(TokenContent(9, "Jan"), TokenContent(11, "45", "Jan")))
     tile, visual_token, row = builder.content_rows([sample])
     assert tile.tolist() == [0] * 4
     assert visual_token.tolist() == [9, 11, 11, 11]
@@ -199,9 +186,7 @@ def test_packed_turns_do_not_see_each_other(tokenizer, model):
 
     def hidden(ids):
         with torch.no_grad():
-            return llm(
-                input_ids=ids, attention_mask=batch.mask, position_ids=batch.position_ids
-            ).last_hidden_state[0]
+            return llm(input_ids=ids, attention_mask=batch.mask, position_ids=batch.position_ids).last_hidden_state[0]
 
     one, other = batch.input_ids, batch.input_ids.clone()
     other[0, start:stop] = 7  # another first turn
@@ -218,9 +203,7 @@ def test_a_packed_turn_has_the_hidden_states_of_a_lone_one(tokenizer, model):
     lone = torch.tensor([builder.image_prefix + turns[1].prompt + turns[1].reply[:-1]])
     with torch.no_grad():
         together = llm(
-            input_ids=batch.input_ids,
-            attention_mask=batch.mask,
-            position_ids=batch.position_ids,
+            input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.position_ids
         ).last_hidden_state[0]
         alone = llm(input_ids=lone).last_hidden_state[0]
     size = len(turns[1].prompt) + len(turns[1].reply) - 1
@@ -229,10 +212,7 @@ def test_a_packed_turn_has_the_hidden_states_of_a_lone_one(tokenizer, model):
 
 def test_a_listing_trains_the_values_and_not_the_order_of_keys(tokenizer):
     builder = ChatBuilder(tokenizer)
-    facts = [
-        FactLocation("Jan", "45", (0,) * 3, (1, 1)),
-        FactLocation("Feb", "52", (8,) * 3, (9, 9)),
-    ]
+    facts = [FactLocation("Jan", "45", (0,) * 3, (1, 1)), FactLocation("Feb", "52", (8,) * 3, (9, 9))]
     chat = builder.listing(facts, Random(0))
     trained = [t for t, w in zip(chat.reply, chat.weights, strict=True) if w]
     assert tokenizer.decode(trained) in ("4552", "5245")
@@ -270,9 +250,7 @@ def test_a_conclusion_is_trained_and_the_quoted_values_are_given(tokenizer):
         given, _, rest = tokenizer.decode(chat.reply).rpartition(trained(tokenizer, chat))
         assert re.fullmatch(r"(\w+ [$]?[\d.]+[%k]?(, |\. ?))+", given)
         assert not rest
-        conclusion_text, _, answer = (
-            trained(tokenizer, chat).removesuffix(TURN_END).partition("\nAnswer: ")
-        )
+        conclusion_text, _, answer = trained(tokenizer, chat).removesuffix(TURN_END).partition("\nAnswer: ")
         reached = tokenizer.decode(chat.reply[chat.answer_position :]).lstrip()
         assert answer
         assert reached.startswith((answer, answer.lstrip("$")))
@@ -280,11 +258,7 @@ def test_a_conclusion_is_trained_and_the_quoted_values_are_given(tokenizer):
         word = next((word for word in best if f" {word} " in conclusion_text), None)
         words = [*chat.prompt, *chat.reply]
         quotes = [quote.rpartition(" ") for quote in given.strip(" .").split(", ")]
-        keys = [
-            tokenizer.decode(words[t.name_position]).strip()
-            for t in chat.targets
-            if t.name_position >= 0
-        ]
+        keys = [tokenizer.decode(words[t.name_position]).strip() for t in chat.targets if t.name_position >= 0]
         for key, begins in zip(sorted(key for key, _, _ in quotes), sorted(keys), strict=True):
             assert key.startswith(begins)
         deciding = [target for target in chat.targets if target.quote_position >= 0]
@@ -305,20 +279,13 @@ def test_text_exercises_hold_both_kinds_in_rows_of_similar_length(tokenizer):
 
 def test_a_quoted_fact_is_named_by_the_question_or_by_the_fact_before(tokenizer):
     builder = ChatBuilder(tokenizer)
-    facts = [
-        FactLocation("Oats", "45", (0,) * 4, (1, 1)),
-        FactLocation("Rice", "52", (8,) * 4, (9, 9)),
-    ]
+    facts = [FactLocation("Oats", "45", (0,) * 4, (1, 1)), FactLocation("Rice", "52", (8,) * 4, (9, 9))]
     listed = Turn("", "Which has the largest value?", ("Rice",), "reason", "Oats 45, Rice 52. The")
     comparison = replace(listed, question="Which is larger, Rice or Oats?")
     for turn, expected in ((listed, [None, "Oats"]), (comparison, ["Oats", "Rice"])):
         chat = builder.chat(turn, "cot", facts)
         words = [*chat.prompt, *chat.reply]
-        keys = [
-            target
-            for target in chat.targets
-            if tokenizer.decode(chat.reply[target.position]) in ("Oats", "Rice")
-        ]
+        keys = [target for target in chat.targets if tokenizer.decode(chat.reply[target.position]) in ("Oats", "Rice")]
         assert [target.visual_token for target in keys] == [0, 8]
         named = [target.name_position for target in keys]
         names = [tokenizer.decode(words[at]).strip() if at >= 0 else None for at in named]

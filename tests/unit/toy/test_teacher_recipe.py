@@ -10,9 +10,7 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.compress.checkpoints import load_processor, load_teacher
 from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
 
-BUDGET = TeacherBudget(
-    vision_steps=2, text_steps=4, joint_steps=2, pages=4, chats=2, sample_pictures=40
-)
+BUDGET = TeacherBudget(vision_steps=2, text_steps=4, joint_steps=2, pages=4, chats=2, sample_pictures=40)
 
 
 @pytest.fixture(scope="module")

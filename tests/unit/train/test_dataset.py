@@ -19,11 +19,7 @@ def test_headers_agree_with_the_records(tmp_path):
     corpus = Corpus(corpora.write(tmp_path) / "align")
     for header in corpus.headers():
         record = corpus[header.ref]
-        assert (header.id, header.source, header.turns) == (
-            record.id,
-            record.source,
-            record.turns,
-        )
+        assert (header.id, header.source, header.turns) == (record.id, record.source, record.turns)
 
 
 def test_only_a_window_of_row_groups_stays_in_memory(tmp_path, monkeypatch):

@@ -29,13 +29,9 @@ def builder(tmp_path):
 
 def make_task(teacher, builder, name, ratio, ce_weight=0.0):
     options = models.OPTIONS if name == "adaptive" else {}
-    student = make_student(
-        teacher, compressor=name, ratio=ratio, options=options.get(name), share_frozen=True
-    )
+    student = make_student(teacher, compressor=name, ratio=ratio, options=options.get(name), share_frozen=True)
     builder = replace(builder, processor=processor_for(builder.processor, student.config))
-    objective = DistillObjective(
-        teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight)
-    )
+    objective = DistillObjective(teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight))
     return DistillTask(objective=objective, builder=builder, batch_size=4, seed=0)
 
 
@@ -60,9 +56,7 @@ def test_the_loss_mixes_both_terms(teacher, builder, share):
 
 
 @pytest.mark.parametrize("name", ["cnn", "qformer", "pool", "adaptive"])
-def test_only_compressor_and_projector_learn_and_the_loss_goes_down(
-    teacher, builder, name, tmp_path
-):
+def test_only_compressor_and_projector_learn_and_the_loss_goes_down(teacher, builder, name, tmp_path):
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     task = make_task(teacher, builder, name, 0.5)
     student = task.objective.student

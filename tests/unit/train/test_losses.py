@@ -1,13 +1,7 @@
 import pytest
 import torch
 
-from fcotvl.train.losses import (
-    answer_positions,
-    cross_entropy,
-    distillation_kl,
-    item_sums,
-    turn_weights,
-)
+from fcotvl.train.losses import answer_positions, cross_entropy, distillation_kl, item_sums, turn_weights
 
 
 def test_an_answer_token_is_predicted_one_position_before_it():

@@ -41,9 +41,7 @@ def alone(model, processor, picture, chat):
     return logits[[i - 1 for i in wanted]], [labels[i] for i in wanted]
 
 
-@pytest.mark.parametrize(
-    ("name", "ratio"), [("identity", 0.0), ("cnn", 0.5), ("adaptive", 0.5), ("adaptive", 0.75)]
-)
+@pytest.mark.parametrize(("name", "ratio"), [("identity", 0.0), ("cnn", 0.5), ("adaptive", 0.5), ("adaptive", 0.75)])
 def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, ratio):
     options = models.OPTIONS.get(name)
     model = make_student(teacher, compressor=name, ratio=ratio, options=options)
@@ -51,14 +49,10 @@ def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, rati
     pictures = [models.picture(*size, seed=i) for i, size in enumerate(PICTURES)]
     output = packed_logits(model, processor, pictures, CHATS)
     expected = [
-        alone(model, processor, picture, chat)
-        for picture, chats in zip(pictures, CHATS, strict=True)
-        for chat in chats
+        alone(model, processor, picture, chat) for picture, chats in zip(pictures, CHATS, strict=True) for chat in chats
     ]
     assert output.targets.tolist() == [token for _, tokens in expected for token in tokens]
-    torch.testing.assert_close(
-        output.logits, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(output.logits, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4)
 
 
 def test_answer_logits_name_their_picture_and_turn(teacher):

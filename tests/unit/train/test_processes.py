@@ -17,9 +17,7 @@ def run(folder, *launcher):
     folder.mkdir()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, *launcher, str(SCRIPT), str(folder)]
-    subprocess.run(
-        command, check=True, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, timeout=500
-    )
+    subprocess.run(command, check=True, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, timeout=500)
     return json.loads((folder / "result.json").read_text())
 
 

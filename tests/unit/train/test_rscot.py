@@ -19,9 +19,7 @@ QUESTION = Question((0, 0), "r1", "noise/a", Turn("q1", "How many?", ("12",), "r
 
 
 def result_of(*replies, max_per_question=2):
-    params = RscotParams(
-        samples=2, temperature=1, top_k=50, max_per_question=max_per_question, min_similarity=0.9
-    )
+    params = RscotParams(samples=2, temperature=1, top_k=50, max_per_question=max_per_question, min_similarity=0.9)
     return keep_correct(QUESTION, replies, params)
 
 
@@ -83,9 +81,7 @@ def test_a_damaged_table_is_named(tmp_path):
 
 def test_acceptance_counts_easy_and_hard_questions():
     right, wrong = "5 + 7\nAnswer: 12", "5\nAnswer: 5"
-    table = acceptance_table(
-        [result_of(right, right), result_of(right, wrong), result_of(wrong, wrong)]
-    )
+    table = acceptance_table([result_of(right, right), result_of(right, wrong), result_of(wrong, wrong)])
     assert table.to_dict("records") == [
         {
             "source": "noise/a",

@@ -23,12 +23,7 @@ def corpus(tmp_path):
 def test_the_recipe_sets_the_share_of_rationales(corpus):
     weights = SftDatasets.from_corpus(corpus, KEPT, cot=0.25, seed=0).initial_weights
     assert weights == pytest.approx(
-        {
-            "noise/a/cot": 0.125,
-            "noise/a/direct": 0.375,
-            "noise/b/cot": 0.125,
-            "noise/b/direct": 0.375,
-        }
+        {"noise/a/cot": 0.125, "noise/a/direct": 0.375, "noise/b/cot": 0.125, "noise/b/direct": 0.375}
     )
 
 
@@ -73,9 +68,7 @@ def test_direct_replies_are_the_answers_and_leave_transcription_out(corpus):
     item = datasets.item("noise/a/direct", 0)
     chats = datasets.chats(item, corpus[item.ref].turns, PROMPTS)
     assert {chat.prompt for chat in chats} == {"Value? Briefly.", "Twice the value? Briefly."}
-    assert {chat.reply for chat in chats} == {
-        answer for turn in corpus[item.ref].turns[1:] for answer in turn.answers
-    }
+    assert {chat.reply for chat in chats} == {answer for turn in corpus[item.ref].turns[1:] for answer in turn.answers}
 
 
 def test_a_picture_without_questions_is_transcribed():
@@ -84,11 +77,7 @@ def test_a_picture_without_questions_is_transcribed():
     assert [turn.kind for turn in questions(turns[:1])] == ["transcribe"]
 
 
-@given(
-    st.lists(st.floats(0.01, 1), min_size=1, max_size=6),
-    st.integers(1, 40),
-    st.floats(0, 1, exclude_max=True),
-)
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), st.integers(1, 40), st.floats(0, 1, exclude_max=True))
 def test_a_batch_is_as_near_to_the_weights_as_whole_numbers_allow(values, count, offset):
     weights = {str(i): value / sum(values) for i, value in enumerate(values)}
     sampled = Counter(systematic_sample(weights, count, offset))

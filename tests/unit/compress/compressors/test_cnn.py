@@ -13,9 +13,7 @@ RATIOS = compressors.ratios("cnn")
 def pair(first, second, ratio):
     torch.manual_seed(0)
     tiles = torch.randn(2, 64, 12)
-    return [
-        compressors.build(name, width=12, tokens=64, ratio=ratio)(tiles) for name in (first, second)
-    ]
+    return [compressors.build(name, width=12, tokens=64, ratio=ratio)(tiles) for name in (first, second)]
 
 
 @pytest.mark.parametrize("ratio", RATIOS)

@@ -133,7 +133,5 @@ def test_names_and_ratios_are_read_without_torch():
         "import sys, fcotvl.compress.compressors as c;"
         "print([c.ratios(n) for n in c.available()], 'torch' in sys.modules)"
     )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.endswith("False\n")

@@ -11,12 +11,7 @@ from fcotvl.compress.compressors._area_weights import area_weights
 
 @pytest.mark.parametrize(
     ("ratio", "expected"),
-    [
-        (0.25, [0.25, 1.5, 2.75, 4.25, 5.5, 6.75]),
-        (0.5, [0.5, 2.5, 4.5, 6.5]),
-        (0.75, [1.5, 5.5]),
-        (0.875, [3.5]),
-    ],
+    [(0.25, [0.25, 1.5, 2.75, 4.25, 5.5, 6.75]), (0.5, [0.5, 2.5, 4.5, 6.5]), (0.75, [1.5, 5.5]), (0.875, [3.5])],
 )
 def test_the_tokens_0_to_7_are_averaged(ratio, expected):
     pool = compressors.build("pool", width=1, tokens=8, ratio=ratio)

@@ -7,13 +7,7 @@ import pytest
 from fcotvl.core.errors import DataError
 from fcotvl.data.lazy_records import FileRecord, Quarantined
 from fcotvl.data.sources.chartqa import read
-from tests.support.datasets import (
-    needs_realdata,
-    realdata,
-    request,
-    write_chartqa,
-    write_json,
-)
+from tests.support.datasets import needs_realdata, realdata, request, write_chartqa, write_json
 
 
 def found(raw, split="test"):
@@ -61,9 +55,7 @@ def test_a_bad_row_is_set_aside_and_the_others_stay(tmp_path, row, reason):
 
 
 def test_a_damaged_file_is_set_aside_and_the_other_half_stays(tmp_path):
-    (write_chartqa(tmp_path, "test", charts=1) / "test_human.json").write_bytes(
-        b'[{"imgname": "\xa3"'
-    )
+    (write_chartqa(tmp_path, "test", charts=1) / "test_human.json").write_bytes(b'[{"imgname": "\xa3"')
     first, second = found(tmp_path)
     assert isinstance(first, Quarantined)
     assert "not UTF-8" in first.reason
@@ -111,8 +103,7 @@ def test_the_real_rationales_belong_to_the_real_questions():
 def test_the_real_sample_has_the_counts_of_its_page():
     records = found(realdata())
     counts = {
-        half: sum(len(d.turns) for d in records if d.source == f"chartqa/{half}")
-        for half in ("human", "augmented")
+        half: sum(len(d.turns) for d in records if d.source == f"chartqa/{half}") for half in ("human", "augmented")
     }
     assert counts == {"human": 158, "augmented": 124}
     assert len({d.image for d in records}) == 153

@@ -41,11 +41,7 @@ def test_linked_answers_are_asked_for_and_the_text_is_read_line_by_line(tmp_path
     text, date = record.turns
     assert text.answers == ("Service request\nDATE: March 27\nNAME:",)
     assert text.kind == "transcribe"
-    assert (date.question, date.answers, date.kind) == (
-        "What is the DATE?",
-        ("March 27",),
-        "extractive",
-    )
+    assert (date.question, date.answers, date.kind) == ("What is the DATE?", ("March 27",), "extractive")
 
 
 def test_notes_of_an_operating_system_are_no_annotations(tmp_path):
@@ -83,9 +79,7 @@ def test_links_to_nothing_are_passed_over(tmp_path):
 
 def test_bytes_that_are_no_text_are_set_aside(tmp_path):
     write(tmp_path, FORM)
-    (tmp_path / PART / "annotations/bad.json").write_bytes(
-        json.dumps({"form": []}).encode("utf-16")
-    )
+    (tmp_path / PART / "annotations/bad.json").write_bytes(json.dumps({"form": []}).encode("utf-16"))
     assert sum(isinstance(item, Quarantined) for item in found(tmp_path)) == 1
 
 

@@ -80,9 +80,7 @@ def test_a_bad_row_is_set_aside(tmp_path):
 
 def test_files_are_read_apart_as_they_are_together(tmp_path):
     for number, rows in enumerate((2, 3, 1)):
-        asked = [
-            {"image": IMAGE, "question": f"{number}:{row}?", "answer": "x"} for row in range(rows)
-        ]
+        asked = [{"image": IMAGE, "question": f"{number}:{row}?", "answer": "x"} for row in range(rows)]
         table = datasets.Dataset.from_list(asked).cast_column("image", datasets.Image())
         table.to_parquet(tmp_path / f"train-{number:05d}-of-00003.parquet")
 
@@ -91,14 +89,7 @@ def test_files_are_read_apart_as_they_are_together(tmp_path):
         return list(sources.read("huggingface", request, {"id": str(tmp_path), "source": "hub"}))
 
     whole = records(0, None)
-    assert [record.turns[0].question for record in whole] == [
-        "0:0?",
-        "0:1?",
-        "1:0?",
-        "1:1?",
-        "1:2?",
-        "2:0?",
-    ]
+    assert [record.turns[0].question for record in whole] == ["0:0?", "0:1?", "1:0?", "1:1?", "1:2?", "2:0?"]
     assert len({record.id for record in whole}) == 6
     assert [*records(0, 1), *records(1, 2), *records(2, None)] == whole
     assert records(1, 9) == whole[2:]

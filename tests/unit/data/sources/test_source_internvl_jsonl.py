@@ -37,19 +37,13 @@ def test_neighbouring_lines_about_one_image_are_one_record(tmp_path):
 
 def test_a_conversation_loses_its_image_mark_and_prompt_tail(tmp_path):
     messages = [
-        {
-            "from": "human",
-            "value": "<image>\nWho?\nAnswer the question using a single word or phrase.",
-        },
+        {"from": "human", "value": "<image>\nWho?\nAnswer the question using a single word or phrase."},
         {"from": "gpt", "value": "Me"},
         {"from": "human", "value": "When?"},
         {"from": "gpt", "value": "Now"},
     ]
     (record,) = found(tmp_path, {"image": "images/a.png", "conversations": messages})
-    assert [(t.question, t.answers) for t in record.turns] == [
-        ("Who?", ("Me",)),
-        ("When?", ("Now",)),
-    ]
+    assert [(t.question, t.answers) for t in record.turns] == [("Who?", ("Me",)), ("When?", ("Now",))]
 
 
 @pytest.mark.parametrize(

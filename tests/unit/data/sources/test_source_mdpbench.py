@@ -52,9 +52,7 @@ def test_the_real_sample_has_the_counts_of_its_page():
     where = {"annotations": "MDPBench_demo.json", "images": "MDPBench_demo"}
     pages = list(read(request(realdata()), **where))
     (long,) = [page for page in pages if isinstance(page, Quarantined)]
-    assert (
-        "too long for a reply" in long.reason
-    )  # a photographed note of more than 2,000 characters
+    assert "too long for a reply" in long.reason  # a photographed note of more than 2,000 characters
     results = list(decode(pages, Decoder("test", "MIT", 10**8, needs_hash=False)))
     sizes = [(r.record.width, r.record.height) for r in results if not isinstance(r, Quarantined)]
     assert sizes == [(2048, 1536), (2067, 2923)]

@@ -53,12 +53,7 @@ def test_the_real_sample_has_the_counts_of_its_page():
     assert [(r.record.width, r.record.height) for r in results if r.file.endswith("31.jpg")]
     assert not any(isinstance(result, Quarantined) for result in results)
     scenes = list(
-        read(
-            request(realdata()),
-            folder="MMOCR_toy/det_icdar2015",
-            annotations="textdet_test.json",
-            images="",
-        )
+        read(request(realdata()), folder="MMOCR_toy/det_icdar2015", annotations="textdet_test.json", images="")
     )
     assert len(scenes) == 5
     assert not any(isinstance(scene, FileRecord) for scene in scenes)  # detection: boxes alone

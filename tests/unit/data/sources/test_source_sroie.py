@@ -69,9 +69,6 @@ def test_what_is_missing_is_named(tmp_path):
 def test_the_real_sample_has_the_counts_of_its_page():
     counts = {
         split: [sum(isinstance(item, kind) for item in found(realdata(), split)) for kind in kinds]
-        for split, kinds in (
-            ("train", (FileRecord, Quarantined)),
-            ("test", (FileRecord, Quarantined)),
-        )
+        for split, kinds in (("train", (FileRecord, Quarantined)), ("test", (FileRecord, Quarantined)))
     }
     assert counts == {"train": [46, 0], "test": [14, 1]}  # X51006619503 is not UTF-8

@@ -46,19 +46,14 @@ def test_answers_are_lists_only_where_they_are(tmp_path, answer, expected):
 
 def test_a_short_image_is_that_of_another_row(tmp_path):
     first, second, third = found(
-        tmp_path,
-        ["0", IMAGE, "Who?", "a", ""],
-        ["1", "0", "When?", "b", ""],
-        ["2", "9", "Where?", "c", ""],
+        tmp_path, ["0", IMAGE, "Who?", "a", ""], ["1", "0", "When?", "b", ""], ["2", "9", "Where?", "c", ""]
     )
     assert first.image == second.image
     assert isinstance(third, Quarantined)
     assert "row '9'" in third.reason
 
 
-@pytest.mark.parametrize(
-    "row", [["0", "*" * 100, "Who?", "a", ""], ["0", IMAGE, "", "a", ""], ["0"], [""]]
-)
+@pytest.mark.parametrize("row", [["0", "*" * 100, "Who?", "a", ""], ["0", IMAGE, "", "a", ""], ["0"], [""]])
 def test_a_bad_row_is_set_aside(tmp_path, row):
     bad, good = found(tmp_path, row, ["1", IMAGE, "Who?", "a", ""])
     assert isinstance(bad, Quarantined)

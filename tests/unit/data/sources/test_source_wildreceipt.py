@@ -69,9 +69,7 @@ def test_a_damaged_list_of_labels_is_one_line(tmp_path):
 
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
-    records = list(
-        read(request(realdata()), folder="MMOCR_toy/wildreceipt", annotations="data.txt")
-    )
+    records = list(read(request(realdata()), folder="MMOCR_toy/wildreceipt", annotations="data.txt"))
     assert len(records) == 1
     assert records[0].turns[0].question == "What is the store name?"
     assert records[0].turns[0].answers[0].startswith("SAFEWAY")

@@ -57,13 +57,8 @@ def test_an_unknown_name_suggests_a_close_one():
 
 
 def test_names_are_sorted_and_read_without_torch():
-    code = (
-        "import sys; from fcotvl.inference import pruning;"
-        "print(*pruning.available(), 'torch' in sys.modules)"
-    )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    code = "import sys; from fcotvl.inference import pruning;print(*pruning.available(), 'torch' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *names, has_torch = printed.stdout.split()
     assert names == sorted(names)
     assert {"fastv", "random", "untrained-pool"} <= set(names)

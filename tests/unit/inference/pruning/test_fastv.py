@@ -39,9 +39,7 @@ def prefill(decoder, model, inputs):
 def test_ratio_0_equals_the_teacher(teacher, inputs, pruning):
     """The mask differs from transformers' own in form, so sums are rounded differently: 1e-5."""
     full, pruned = Decoder(teacher), PrunedDecoder(teacher, pruning, ["a", "b"])
-    torch.testing.assert_close(
-        prefill(pruned, teacher, inputs), prefill(full, teacher, inputs), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(prefill(pruned, teacher, inputs), prefill(full, teacher, inputs), atol=1e-5, rtol=1e-5)
     tokens = torch.tensor([7, 8])
     with torch.no_grad():
         torch.testing.assert_close(pruned.step(tokens), full.step(tokens), atol=1e-5, rtol=1e-5)
@@ -61,17 +59,15 @@ def test_the_kept_tokens_are_those_of_the_reference_rule(inputs, layer):
     prefill(decoder, model, inputs)
     model.set_attn_implementation("eager")
     with torch.no_grad():
-        recorded = model(
-            **inputs, position_ids=positions(inputs["attention_mask"]), output_attentions=True
-        ).attentions[layer - 1]
+        recorded = model(**inputs, position_ids=positions(inputs["attention_mask"]), output_attentions=True).attentions[
+            layer - 1
+        ]
     for row, kept in enumerate(decoder.kept):
         span = (inputs["input_ids"][row] == model.config.image_token_id).nonzero()[:, 0]
         attention = recorded[row].mean(dim=0)[-1, span]
         best = span[attention.topk(round(len(span) * 0.5)).indices].tolist()
         text = [
-            column
-            for column in inputs["attention_mask"][row].nonzero()[:, 0].tolist()
-            if column not in span.tolist()
+            column for column in inputs["attention_mask"][row].nonzero()[:, 0].tolist() if column not in span.tolist()
         ]
         assert kept.tolist() == sorted(text + best)
 
@@ -105,19 +101,14 @@ def test_layers_from_k_on_see_the_kept_tokens_at_their_old_positions(inputs, pru
     visual = int((one["input_ids"] == model.config.image_token_id).sum())
     assert len(columns) == one["input_ids"].shape[1] - visual + pruning.kept(visual)
     lengths = [layer.keys.shape[2] for layer in decoder.cache.layers]
-    assert lengths == [one["input_ids"].shape[1]] * pruning.layer + [len(columns)] * (
-        4 - pruning.layer
-    )
+    assert lengths == [one["input_ids"].shape[1]] * pruning.layer + [len(columns)] * (4 - pruning.layer)
 
 
 @pytest.mark.parametrize("pruning", PRUNINGS)
 def test_a_batch_of_unequal_lengths_equals_one_by_one(teacher, pruning):
     processor = models.processor()
     together = generate(teacher, processor, queries(), max_new_tokens=8, pruning=pruning)
-    alone = [
-        generate(teacher, processor, [query], max_new_tokens=8, pruning=pruning)[0]
-        for query in queries()
-    ]
+    alone = [generate(teacher, processor, [query], max_new_tokens=8, pruning=pruning)[0] for query in queries()]
     assert together == alone
     assert together != generate(teacher, processor, queries(), max_new_tokens=8)
 

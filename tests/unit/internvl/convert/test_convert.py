@@ -1,7 +1,7 @@
 """Converted checkpoints compute what the original formulas say, and come back byte by byte.
 
-The original is evaluated here from its own key layout with plain tensor operations, written from
-its published modelling code (InternVL 2410d1db); nothing of the converter is used for it.
+The original is evaluated here from its own key layout with plain tensor operations, written from its published
+modelling code (InternVL 2410d1db); nothing of the converter is used for it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def attend(q, k, v, mask=None):
 def original_vit(w, pixels):
     """InternViT: fused qkv, layer scale, no final norm; returns tokens after pixel shuffle v2."""
     e = "vision_model.embeddings."
-    x = F.conv2d(
-        pixels, w[e + "patch_embedding.weight"], w[e + "patch_embedding.bias"], stride=models.PATCH
-    )
+    x = F.conv2d(pixels, w[e + "patch_embedding.weight"], w[e + "patch_embedding.bias"], stride=models.PATCH)
     side = x.shape[-1]
     x = rearrange(x, "t d h w -> t (h w) d")
     x = torch.cat([w[e + "class_embedding"].expand(len(x), -1, -1), x], dim=1)
@@ -143,9 +141,7 @@ def test_logits_equal_the_original_formulas(original, converted):
     inputs = processor([models.picture(112, 56)], processor.render("What is it?"))
     with torch.no_grad():
         ours = model(**inputs).logits[0]
-    theirs = original_logits(
-        weights, kind, inputs["input_ids"][0], inputs["pixel_values"], processor.image_token_id
-    )
+    theirs = original_logits(weights, kind, inputs["input_ids"][0], inputs["pixel_values"], processor.image_token_id)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert theirs.std() > 0.1
 
@@ -173,9 +169,7 @@ def test_the_prompt_is_the_originals(original, converted):
     prompt = load_processor(converted).render("Hi")
     start = "<s><|im_start|>system\n你是" if kind == "internlm2" else "<|im_start|>system\n你是"
     assert prompt.startswith(start)
-    assert prompt.endswith(
-        "<|im_end|><|im_start|>user\n<IMG_CONTEXT>\nHi<|im_end|><|im_start|>assistant\n"
-    )
+    assert prompt.endswith("<|im_end|><|im_start|>user\n<IMG_CONTEXT>\nHi<|im_end|><|im_start|>assistant\n")
 
 
 def test_dynamic_rope_and_special_ids_come_along(original, converted):
@@ -212,9 +206,7 @@ def test_an_unknown_tensor_is_named(original, tmp_path):
 
 
 def test_a_wrong_shape_is_named(original, tmp_path):
-    folder = damaged(
-        original, tmp_path, lambda state: state.update({"mlp1.0.bias": torch.zeros(3)})
-    )
+    folder = damaged(original, tmp_path, lambda state: state.update({"mlp1.0.bias": torch.zeros(3)}))
     with pytest.raises(CheckpointError, match=r"mlp1\.0\.bias is \[3\]; its config expects \[64\]"):
         from_original(folder, tmp_path / "out")
 
@@ -225,9 +217,7 @@ def test_a_missing_shard_is_named(original, tmp_path):
     for path in folder.iterdir():
         if path != shards[-1]:
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(
-        CheckpointError, match=f"lacks 1 of {len(shards)} shards.*{shards[-1].name}"
-    ):
+    with pytest.raises(CheckpointError, match=f"lacks 1 of {len(shards)} shards.*{shards[-1].name}"):
         from_original(tmp_path, tmp_path / "out")
 
 

@@ -26,9 +26,7 @@ def pair(folder):
     return read_tokenizer(folder, INTERNLM2), reference
 
 
-TEXTS = st.one_of(
-    st.text(alphabet=TEXT, max_size=40), st.text(max_size=12).filter(lambda t: "▁" not in t)
-)
+TEXTS = st.one_of(st.text(alphabet=TEXT, max_size=40), st.text(max_size=12).filter(lambda t: "▁" not in t))
 
 
 @given(TEXTS)

@@ -48,9 +48,7 @@ def test_many_checkpoints_are_valued_by_permutations():
         asked.append(members)
         return float(len(members) > 2) + 0.1 * ("a" in members)
 
-    found = shapley.weights(
-        LazyTable(names, utility), PARAMS.model_copy(update={"permutations": 4})
-    )
+    found = shapley.weights(LazyTable(names, utility), PARAMS.model_copy(update={"permutations": 4}))
     values = sampled_values(utility, list(names), pairs=4)
     total = sum(one.value for one in values.values())
     assert found == pytest.approx({name: one.value / total for name, one in values.items()})
