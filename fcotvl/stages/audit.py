@@ -1,4 +1,4 @@
-"""Command ``audit``: the audit of a mix as a page, or those of two mixes side by side."""
+"""Show the audit of a mix, or of two, as a page."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Stage ``card``: score a teacher on held-out renders, for its model card."""
+"""Score a teacher on held-out renders, for its model card."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Validate params.yaml, every scale and every mix, before any other stage works.
+"""Validate params.yaml, every scale and every mix.
 
 Its output is constant and a dependency of every stage, so that a run starts with it and nothing reruns because of it.
 """

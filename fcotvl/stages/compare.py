@@ -1,4 +1,4 @@
-"""Command ``compare``: the scores of two runs on the same questions, paired."""
+"""Compare two runs on the same questions."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stage ``convert``: original InternVL2 checkpoints to transformers' layout, and back."""
+"""Convert InternVL2 checkpoints to transformers and back."""
 
 import logging
 from pathlib import Path

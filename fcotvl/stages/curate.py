@@ -1,4 +1,4 @@
-"""Stage ``curate``: from sources to the corpus and the benchmarks, with an audit of both."""
+"""Build corpus and benchmarks from their sources, with an audit."""
 
 import logging
 import shutil

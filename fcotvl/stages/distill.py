@@ -1,4 +1,4 @@
-"""Stage ``distill``: a student whose compressor and projector agree with the teacher."""
+"""Distil a student: its compressor and projector learn."""
 
 import logging
 from dataclasses import replace

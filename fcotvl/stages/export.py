@@ -1,4 +1,4 @@
-"""Stage ``export``: a student as a folder that transformers and its users can load."""
+"""Export a student as a folder for transformers."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stage ``merge``: score coalitions of checkpoints, weigh and average them by every method.
+"""Weigh checkpoints by Shapley values and average them.
 
 A coalition's utility is the share of right answers, under the direct prompt, that the uniform average of its members
 gives to questions of corpus/val. The empty coalition is the distilled student.

@@ -1,4 +1,4 @@
-"""Command ``plan``: the mix as a table, before anything is downloaded."""
+"""Print a mix as a table, before anything is downloaded."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Stage ``predict``: the replies of every system, kept apart from their scores."""
+"""Generate the answers of every system."""
 
 import hashlib
 import logging

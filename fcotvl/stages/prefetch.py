@@ -1,4 +1,4 @@
-"""Command ``prefetch``: decode a part of the corpus' pictures before curate, on any machine."""
+"""Decode a part of the pictures before curate."""
 
 import logging
 import re

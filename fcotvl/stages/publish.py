@@ -1,4 +1,4 @@
-"""Save finished points of the ablation grid as DVC experiments, without running a stage."""
+"""Save points of the ablation grid as DVC experiments."""
 
 import sys
 

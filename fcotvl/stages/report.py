@@ -1,4 +1,4 @@
-"""Stage ``report``: tables, plots, one page and the metrics that experiments are compared by."""
+"""Write tables, plots, the page and the metrics."""
 
 import json
 import re

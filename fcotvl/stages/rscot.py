@@ -1,4 +1,4 @@
-"""Stage ``rscot``: rationales by rejection sampling from the teacher, and how many it took."""
+"""Sample rationales from the teacher and keep the right ones."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Command ``schemas``: write the JSON schemas with which editors check the YAML files."""
+"""Write the JSON schemas of the YAML files."""
 
 from pathlib import Path
 

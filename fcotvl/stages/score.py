@@ -1,4 +1,4 @@
-"""Stage ``score``: from answers to one score per question and metric. Seconds, and no model."""
+"""Score answers by the metrics of their benchmarks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage ``sft``: post-train a student; keep a pool of checkpoints, losses and sampling weights."""
+"""Post-train a student on direct answers and rationales."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Stage ``speed``: times of student and FastV as ratios to the teacher's in the same run."""
+"""Time student and FastV against the teacher."""
 
 from itertools import islice
 from pathlib import Path

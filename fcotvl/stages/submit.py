@@ -1,4 +1,4 @@
-"""Command ``submit``: the answer file of a hidden test split, for the RRC server."""
+"""Write the answer file of a hidden test split."""
 
 import logging
 from pathlib import Path

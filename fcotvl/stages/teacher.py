@@ -1,4 +1,4 @@
-"""Stage ``teacher``: bundled, trained from random weights or fetched from the hub."""
+"""Copy, train or fetch the teacher."""
 
 import logging
 import shutil

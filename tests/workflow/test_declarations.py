@@ -36,7 +36,8 @@ def test_code_deps_cover_what_the_stage_imports_and_nothing_else(name):
     imported = closure(_module(STAGES[name]))
     for folder in registries(imported):
         known = MEMBERS.get((name, str(folder.relative_to(PACKAGE))))
-        imported |= set(folder.glob("*.py")) if known is None else {folder / one for one in known}
+        members = set(folder.glob("*.py")) if known is None else {folder / one for one in known}
+        imported |= set().union(*map(closure, members))
     uncovered = {file for file in imported if not any(_is_in(file, dep) for dep in declared)}
     unused = {dep for dep in declared if not any(_is_in(file, dep) for file in imported)}
     assert (uncovered, unused) == (set(), set())
