@@ -65,7 +65,7 @@ class Stage(click.Command):
             params=[*self.flags, *self.overrides, log_file],
             callback=lambda **values: execute(path.stem, self.flags, values),
             help=re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0].replace("``", "`"),
-            short_help=summary(ast.get_docstring(tree) or ""),
+            short_help=(ast.get_docstring(tree) or "").partition("\n")[0],
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -95,11 +95,6 @@ class Program(click.Group):
             if found:
                 with formatter.section(title):
                     formatter.write_dl([(f"{c.name:{width}}", c.short_help or "") for c in found])
-
-
-def summary(docstring: str) -> str:
-    """What a stage does: the first line of its docstring, without its name."""
-    return _sentence(re.sub(r"^(Stage|Command) ``\w+``: ", "", docstring.partition("\n")[0]))
 
 
 def flag_help(docstring: str) -> dict[str, str]:

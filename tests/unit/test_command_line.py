@@ -13,7 +13,7 @@ import pytest
 import fcotvl
 from fcotvl import __main__ as command_line
 from fcotvl import stages
-from fcotvl.__main__ import GROUPS, flag_help, main, program, summary
+from fcotvl.__main__ import GROUPS, flag_help, main, program
 
 ROOT = Path(__file__).parents[2]
 STAGES = sorted(path.stem for path in (ROOT / "fcotvl/stages").glob("[!_]*.py"))
@@ -130,10 +130,10 @@ def test_every_flag_has_a_help_text(stage):
     assert not missing
 
 
-def test_the_first_line_of_a_docstring_is_the_summary():
-    assert summary("Stage ``x``: from ``a`` to b.\n\nMore.") == "From `a` to b."
-    assert summary("Command ``x``: read a: print it.") == "Read a: print it."
-    assert summary("Check that: all is well.") == "Check that: all is well."
+def test_the_first_line_of_a_docstring_is_the_help_line():
+    commands = {name: command.short_help for name, command in program().commands.items()}
+    assert commands["check"] == "Validate params.yaml, every scale and every mix."
+    assert all(line.endswith(".") and len(line) < 66 for line in commands.values())  # on one line of the terminal
 
 
 def test_flag_help_reads_the_args_of_a_docstring():

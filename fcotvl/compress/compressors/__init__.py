@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 REGISTRY = Registry(__name__, "Compressor", noun="compressor")
-
-
-def available() -> tuple[str, ...]:
-    """Names of all compressors, sorted."""
-    return REGISTRY.available()
+available = REGISTRY.available
 
 
 @cache

@@ -10,21 +10,7 @@ from fcotvl.core.registry import Registry
 Metric = Callable[[str, Sequence[str]], float]
 
 REGISTRY = Registry(__name__, "score", noun="metric", separator="_")
-
-
-def available() -> tuple[str, ...]:
-    """Names of all metrics, sorted."""
-    return REGISTRY.available()
-
-
-def get(name: str) -> Metric:
-    """The metric called ``name``.
-
-    Raises:
-        ParamsError: there is none.
-    """
-    metric: Metric = REGISTRY.get(name)
-    return metric
+available, get = REGISTRY.available, REGISTRY.get
 
 
 def best(score: Callable[[str], float], references: Sequence[str]) -> float:

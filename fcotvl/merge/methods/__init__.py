@@ -16,21 +16,7 @@ Utility = Mapping[Coalition, float]
 Method = Callable[[Utility, MergeParams], dict[str, float]]
 
 REGISTRY = Registry(__name__, "weights", noun="merge method")
-
-
-def available() -> tuple[str, ...]:
-    """Names of all methods, sorted."""
-    return REGISTRY.available()
-
-
-def get(name: str) -> Method:
-    """The method called ``name``.
-
-    Raises:
-        ParamsError: there is none.
-    """
-    method: Method = REGISTRY.get(name)
-    return method
+available, get = REGISTRY.available, REGISTRY.get
 
 
 def score_of(utility: Utility, members: Coalition) -> float:
