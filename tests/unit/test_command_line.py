@@ -20,7 +20,7 @@ STAGES = sorted(path.stem for path in (ROOT / "fcotvl/stages").glob("[!_]*.py"))
 EVERY_STAGE = pytest.mark.parametrize("stage", STAGES)
 
 DEMO = '''
-"""Stage ``demo``: print what it is given."""
+"""Print what it is given."""
 
 from pathlib import Path
 
