@@ -56,8 +56,8 @@ def normalise_image(data: bytes, *, max_pixels: int) -> Picture:
     try:
         with Image.open(io.BytesIO(data)) as source:
             _check_size(source.size, max_pixels)
+            source.load()  # before anything that loads by itself and hides what goes wrong, as getexif() does
             plain = _is_plain(source)
-            source.load()
             pixels = source.convert("RGB") if plain else _flatten(_upright(source))
     except UnidentifiedImageError as error:
         raise DataError("not a readable image: no known format") from error

@@ -118,7 +118,7 @@ def compressors(report: ReportData, prompt: str) -> Plot | None:
 def _by_benchmark(report: ReportData, ratios: list[float], title: str, draw: Callable[[Axes, str], None]) -> Plot:
     """A panel for each benchmark, filled by ``draw``, with one legend for all.
 
-    The legend leaves room for wider fonts than matplotlib knows of.
+    The legend leaves space for wider fonts than matplotlib knows of.
     """
     figure, panels = _panels(len(report.benchmarks), height=3.0)
     for axes, (benchmark, name) in zip(panels, report.benchmarks.items(), strict=True):

@@ -5,6 +5,7 @@ stopped and started again ends in the same bytes as one that is not.
 """
 
 import hashlib
+import logging
 import math
 import os
 import time
@@ -23,7 +24,11 @@ from fcotvl.core.errors import ParamsError
 from fcotvl.train.packing import Batch
 from fcotvl.train.state import Log, load_state, save_state
 
+logger = logging.getLogger(__name__)
+
 MAX_GRAD_NORM = 1.0
+LOG_STEPS = 10
+"""Steps between two lines of the log."""
 SAVE_SECONDS = 30.0
 """Time between two saves: a stopped run loses at most this much work and a step."""
 
@@ -65,6 +70,9 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
         seed: random seed of the run.
         folder: where the state of a stopped run is kept and looked for.
         dtype: ``bfloat16`` computes in mixed precision; trained parameters stay in float32.
+
+    Raises:
+        ParamsError: a loss or a trained weight is not finite.
     """
     accelerator = make_accelerator(dtype)
     trained = {name: p for name, p in task.objective.named_parameters() if p.requires_grad}
@@ -81,11 +89,20 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
     saved = time.monotonic()
     main = accelerator.is_main_process
     steps = range(done + 1, optim.steps + 1)
-    for step in tqdm(steps, desc=task.name, initial=done, total=optim.steps, disable=None if main else True):
+    bar = tqdm(steps, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)
+    for step in bar:
         lr = float(scheduler.get_last_lr()[0])
         torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
         items = task.sample_items(step, log)
         sums = _step(accelerator, objective, prepared, task, items)
+        loss = sum(sums["loss"]) / sum(sums["weight"])
+        if not math.isfinite(loss):
+            raise ParamsError(
+                f"{task.name}: the loss of step {step} is {loss}; lower lr ({optim.lr:g}) in the scale file"
+            )
+        bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        if main and (step in (1, optim.steps) or step % LOG_STEPS == 0):
+            logger.info("%s: step %d of %d, loss %.4g, lr %.3g", task.name, step, optim.steps, loss, lr)
         scheduler.step()
         log += task.record(step, items, sums, lr)
         if main:
@@ -94,6 +111,8 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
                 save_state(folder, trained, optimizer, step, log)
                 saved = time.monotonic()
     accelerator.wait_for_everyone()
+    if not all(parameter.isfinite().all() for parameter in trained.values()):
+        raise ParamsError(f"{task.name}: weights are not finite after step {optim.steps}; lower lr ({optim.lr:g})")
     return log
 
 

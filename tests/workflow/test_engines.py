@@ -320,21 +320,21 @@ def restored(clone: Workspace) -> Iterator[Workspace]:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "wrong", "said"),
+    ("pattern", "wrong", "message"),
     [
         (r"^ratio: 0.5", "ratio: 0.6", "0.6"),
         (r"^seed: 0", "seed: 0\nsead: 0", "sead"),
         (r"^  raw: .*", "  raw: data/nowhere", "data/nowhere"),
     ],
 )
-def test_a_wrong_value_stops_both_engines_with_one_line(restored: Workspace, pattern: str, wrong: str, said: str):
+def test_a_wrong_value_stops_both_engines_with_one_line(restored: Workspace, pattern: str, wrong: str, message: str):
     artifacts = sorted((restored.folder / "data/smoke").rglob("*"))
     restored.edit("params.yaml", pattern, wrong)
     for engine in (["snakemake"], ["dvc", "repro"]):
         ran = restored.run(*engine)
         assert ran.code != 0
         assert set(ran.stages) <= {"check"}
-        assert said in ran.text
+        assert message in ran.text
         assert "Traceback" not in ran.text
     assert sorted((restored.folder / "data/smoke").rglob("*")) == artifacts
 

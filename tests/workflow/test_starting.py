@@ -46,9 +46,9 @@ def refused(*arguments: str, **extra: str) -> str:
 
 def test_an_unreachable_hub_is_one_line_that_names_what_was_wanted(tmp_path):
     made = tmp_path / "teacher"
-    said = refused("teacher", "--scale", "internvl2-1b", "--bundled", "x", "--teacher", str(made))
-    assert "OpenGVLab/InternVL2-1B" in said
-    assert "check the network" in said
+    message = refused("teacher", "--scale", "internvl2-1b", "--bundled", "x", "--teacher", str(made))
+    assert "OpenGVLab/InternVL2-1B" in message
+    assert "check the network" in message
     assert not list(tmp_path.iterdir())
 
 
@@ -57,15 +57,15 @@ def test_curate_without_a_hub_names_the_data_set(tmp_path):
     raw.mkdir()
     paths = ["--raw", raw, "--corpus", made, "--benchmarks", made / "b", "--audit", made / "a.json"]
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}  # without it the library waits 20 s
-    said = refused("curate", "--mix", "public", *map(str, paths), **offline)
-    assert "lmms-lab/DocVQA" in said
-    assert "check its id and the connection" in said
+    message = refused("curate", "--mix", "public", *map(str, paths), **offline)
+    assert "lmms-lab/DocVQA" in message
+    assert "check its id and the connection" in message
     assert not made.exists()
 
 
 def test_a_teacher_that_is_not_there_is_one_line(tmp_path):
     corpus, student = tmp_path / "corpus", tmp_path / "student.safetensors"
     paths = ["--corpus", corpus, "--teacher", tmp_path / "none", "--student", student]
-    said = refused("distill", *map(str, [*paths, "--losses", tmp_path / "losses.csv"]))
-    assert str(tmp_path) in said
+    message = refused("distill", *map(str, [*paths, "--losses", tmp_path / "losses.csv"]))
+    assert str(tmp_path) in message
     assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from functools import cache
 from fcotvl.core.registry import Registry
 
 REGISTRY = Registry(__name__, "BENCHMARK", noun="benchmark")
+available = REGISTRY.available
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,6 @@ class Benchmark:
     def __post_init__(self) -> None:
         if self.headline not in self.metrics:
             raise ValueError(f"{self.title}: headline {self.headline!r} is not computed")
-
-
-def available() -> tuple[str, ...]:
-    """Names of all benchmarks, sorted."""
-    return REGISTRY.available()
 
 
 @cache

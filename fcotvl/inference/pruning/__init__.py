@@ -16,11 +16,7 @@ if TYPE_CHECKING:
     from fcotvl.inference.pruned_decoding import System
 
 REGISTRY = Registry(__name__, "build", noun="training-free baseline")
-
-
-def available() -> tuple[str, ...]:
-    """Names of all training-free baselines, sorted."""
-    return REGISTRY.available()
+available = REGISTRY.available
 
 
 def build(name: str, teacher: InternVLForConditionalGeneration, *, ratio: float, layer: int) -> System:

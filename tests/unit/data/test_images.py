@@ -105,6 +105,23 @@ def test_a_truncated_file_is_one_finding(form):
         take(data[: len(data) // 2])
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA"])
+def test_a_flipped_byte_is_never_a_half_black_picture(mode):
+    """What Pillow cannot decode is refused, also where something else had loaded the file before."""
+    noise = np.random.default_rng(0).integers(256, size=(96, 128, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise).convert(mode), "PNG")
+    broken = 0
+    for place in np.random.default_rng(1).integers(data.index(b"IDAT") + 4, len(data) - 16, size=40):
+        flipped = data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
+        try:
+            Image.open(io.BytesIO(flipped)).load()
+        except (OSError, SyntaxError):
+            broken += 1
+            with pytest.raises(DataError, match="not a readable image"):
+                take(flipped)
+    assert broken > 10
+
+
 @pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
 def test_what_is_no_picture_is_one_finding_without_addresses(data):
     with pytest.raises(DataError) as error:

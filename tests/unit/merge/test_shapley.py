@@ -73,8 +73,8 @@ def test_agrees_with_shapiq(n):
     def worth(matrix):
         return np.array([utility[frozenset(np.array(names)[row])] for row in matrix])
 
-    oracle = shapiq.ExactComputer(worth, n_players=n)("SV", order=1)
-    expected = [oracle[(player,)] for player in range(n)]
+    reference = shapiq.ExactComputer(worth, n_players=n)("SV", order=1)
+    expected = [reference[(player,)] for player in range(n)]
     assert [shapley_values(utility)[name] for name in names] == pytest.approx(expected)
 
 

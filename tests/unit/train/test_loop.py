@@ -122,3 +122,25 @@ def test_processes_that_do_not_find_each_other_are_an_error(tmp_path, monkeypatc
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ParamsError, match="1 processes work together, but WORLD_SIZE is 2"):
         train(Task(), OPTIM, seed=0, folder=tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_one_line(tmp_path):
+    with pytest.raises(ParamsError, match=r"^line: the loss of step \d is (nan|inf); lower lr \(1e\+30\)"):
+        train(Task(), OPTIM.model_copy(update={"lr": 1e30, "warmup": 0.0}), seed=0, folder=tmp_path)
+
+
+def test_weights_that_are_not_finite_are_not_returned(tmp_path):
+    class Overflowing(Task):
+        def on_step_end(self, step):
+            self.objective.line.weight.data.fill_(torch.inf)
+
+    with pytest.raises(ParamsError, match="weights are not finite after step 1"):
+        train(Overflowing(), OPTIM.model_copy(update={"steps": 1}), seed=0, folder=tmp_path)
+
+
+def test_the_log_tells_the_loss(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="fcotvl"):
+        train(Task(), OPTIM, seed=0, folder=tmp_path)
+    lines = [record.message for record in caplog.records]
+    assert [line.partition(",")[0] for line in lines] == ["line: step 1 of 9", "line: step 9 of 9"]
+    assert all("loss" in line and "lr" in line for line in lines)

@@ -1,1 +1,0 @@
-"""Teacher, student, compressors and how they answer; importing the room loads no torch."""
