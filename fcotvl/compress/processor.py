@@ -21,7 +21,7 @@ from fcotvl.compress.config import FcotvlConfig
 from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.compress.tiling import split_into_tiles
 from fcotvl.core.errors import CheckpointError
-from fcotvl.internvl.chat_templates import IMAGE_END, IMAGE_START, IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
+from fcotvl.core.prompts import IMAGE_END, IMAGE_START, IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)

@@ -11,6 +11,14 @@ MODES: tuple[str, ...] = ("direct", "cot")
 MARKER = "Answer:"
 """What a chain-of-thought reply puts before its final answer."""
 
+IMAGE_TOKEN = "<IMG_CONTEXT>"  # noqa: S105 - a token of text
+IMAGE_START = "<img>"
+IMAGE_END = "</img>"
+TURN_START = "<|im_start|>"
+TURN_END = "<|im_end|>"
+SPECIAL_TOKENS = (TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN)
+"""Tokens that every tokenizer of this project has; they are looked up by name, never by id."""
+
 TEMPLATES: dict[str, dict[str, str]] = {
     "tiny": {"direct": "{question} Answer briefly.", "cot": "{question} Reason first."},
     "internvl2": {

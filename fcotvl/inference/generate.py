@@ -13,9 +13,9 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual, encode_tiles, project_visual_tokens
+from fcotvl.core.prompts import TURN_END
 from fcotvl.inference.decoding import Decoder, Logits, seeded
 from fcotvl.inference.pruned_decoding import Pruning, System
-from fcotvl.internvl.chat_templates import TURN_END
 
 WINDOW = 8
 """Number of batches sorted by length together; their pictures are in memory at the same time."""

@@ -10,7 +10,7 @@ from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, PreT
 
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import PATCH_SIZE, SHUFFLE_FACTOR, TILE_SIZES, tokens_per_tile
-from fcotvl.internvl.chat_templates import IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
+from fcotvl.core.prompts import IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
 
 
 def _sizes(*, width: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:

@@ -1,12 +1,6 @@
 """Chat templates: the one of the tiny teacher and the two of InternVL2, all in Jinja."""
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"  # noqa: S105 - a token of text
-IMAGE_START = "<img>"
-IMAGE_END = "</img>"
-TURN_START = "<|im_start|>"
-TURN_END = "<|im_end|>"
-SPECIAL_TOKENS = (TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN)
-"""Tokens that every tokenizer of this project has; they are looked up by name, never by id."""
+from fcotvl.core.prompts import IMAGE_TOKEN
 
 INTERNVL2_SYSTEM = (
     "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "  # noqa: RUF001

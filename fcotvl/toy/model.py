@@ -9,8 +9,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
+from fcotvl.core.prompts import IMAGE_END, IMAGE_START, IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
 from fcotvl.internvl.architectures import tiny_config
-from fcotvl.internvl.chat_templates import CHATML, IMAGE_END, IMAGE_START, IMAGE_TOKEN, SPECIAL_TOKENS, TURN_END
+from fcotvl.internvl.chat_templates import CHATML
 
 PAD = "<|endoftext|>"
 

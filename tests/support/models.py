@@ -12,7 +12,8 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTr
 
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.geometry import tokens_per_tile
-from fcotvl.internvl.chat_templates import CHATML, SPECIAL_TOKENS
+from fcotvl.core.prompts import SPECIAL_TOKENS
+from fcotvl.internvl.chat_templates import CHATML
 
 TILE = 56
 PATCH = 7

@@ -14,7 +14,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-from fcotvl.internvl.chat_templates import SPECIAL_TOKENS
+from fcotvl.core.prompts import SPECIAL_TOKENS
 from tests.support.models import PATCH, TILE, TOKENS
 
 VIT_WIDTH, VIT_HEADS, VIT_LAYERS = 16, 2, 2

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, InternVLConfig, InternVLForConditiona
 from fcotvl.compress.config import head_dim
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
 from fcotvl.core.errors import CheckpointError
-from fcotvl.internvl.chat_templates import IMAGE_TOKEN, TURN_END
+from fcotvl.core.prompts import IMAGE_TOKEN, TURN_END
 from fcotvl.internvl.convert.configs import INTERNLM, TEMPLATES, llm_of, read_original, to_transformers
 from fcotvl.internvl.convert.names import Pair, all_pairs, join, saved_name, split
 from fcotvl.internvl.convert.shards import ShardReader, write_shards

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.convert_slow_tokenizer import generate_merges
 
 from fcotvl.core.errors import CheckpointError
-from fcotvl.internvl.chat_templates import SPECIAL_TOKENS, TURN_END
+from fcotvl.core.prompts import SPECIAL_TOKENS, TURN_END
 
 SPACE = "▁"
 

@@ -11,9 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from fcotvl.core.geometry import tokens_per_tile
-from fcotvl.core.prompts import TEMPLATES, Prompts, reply
+from fcotvl.core.prompts import IMAGE_END, IMAGE_START, IMAGE_TOKEN, TEMPLATES, TURN_END, TURN_START, Prompts, reply
 from fcotvl.core.records import KINDS, Turn
-from fcotvl.internvl.chat_templates import IMAGE_END, IMAGE_START, IMAGE_TOKEN, TURN_END, TURN_START
 from fcotvl.toy.render.canvas import SIDE
 from fcotvl.toy.teacher.samples import CHARACTER_IDS, CLASSES, FactLocation, Sample
 

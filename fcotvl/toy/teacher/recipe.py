@@ -172,7 +172,7 @@ def save_teacher(model: InternVLForConditionalGeneration, tokenizer: PreTrainedT
     """Write weights, config, tokenizer, chat template and processor as one checkpoint."""
     tile_size = model.config.vision_config.image_size[0]
     processor = FcotvlProcessor(
-        FcotvlImageProcessor(tile_size=tile_size), tokenizer, image_seq_length=tokens_per_tile(tile_size)
+        FcotvlImageProcessor(tile_size, max_tiles=1), tokenizer, image_seq_length=tokens_per_tile(tile_size)
     )
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(folder)

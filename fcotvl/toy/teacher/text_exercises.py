@@ -7,9 +7,8 @@ supervised from a value to its key, and from a conclusion to the value that deci
 
 from random import Random
 
-from fcotvl.core.prompts import reply
+from fcotvl.core.prompts import TURN_END, reply
 from fcotvl.core.records import Turn
-from fcotvl.internvl.chat_templates import TURN_END
 from fcotvl.toy.render import MAX_FACTS
 from fcotvl.toy.render.questions import REASONING, add
 from fcotvl.toy.render.table import Fact, Table, Unit, draw_numbers, draw_unit

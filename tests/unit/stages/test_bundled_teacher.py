@@ -19,6 +19,11 @@ def test_it_is_small():
     assert sum(file.stat().st_size for file in TEACHER.iterdir()) < MAX_BYTES
 
 
+def test_it_cuts_pictures_as_it_was_trained():
+    trained = params.load(scale="tiny").scale_config.model.max_tiles
+    assert load_processor(TEACHER).image_processor.max_tiles == trained == 1
+
+
 def test_it_loads_by_name_and_in_stock_transformers_with_the_same_logits():
     by_name = AutoModelForImageTextToText.from_pretrained(TEACHER)
     stock = InternVLForConditionalGeneration.from_pretrained(TEACHER)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcotvl.internvl.chat_templates import IMAGE_TOKEN, SPECIAL_TOKENS
+from fcotvl.core.prompts import IMAGE_TOKEN, SPECIAL_TOKENS
 from fcotvl.toy.model import build_tiny, build_tokenizer, sincos
 
 TEXTS = ["What is the value of Oats? Answer briefly.", "Oats 45, Rice 52. 45 + 52 = 97"] * 20

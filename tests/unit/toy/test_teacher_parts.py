@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
-from fcotvl.core.prompts import reply
+from fcotvl.core.prompts import TURN_END, reply
 from fcotvl.core.records import Turn
-from fcotvl.internvl.chat_templates import TURN_END
 from fcotvl.toy.model import build_tiny, build_tokenizer
 from fcotvl.toy.render import Glyph, render
 from fcotvl.toy.teacher import chats

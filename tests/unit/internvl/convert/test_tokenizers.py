@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcotvl.core.errors import CheckpointError
-from fcotvl.internvl.chat_templates import INTERNLM2, SPECIAL_TOKENS
+from fcotvl.core.prompts import SPECIAL_TOKENS
+from fcotvl.internvl.chat_templates import INTERNLM2
 from fcotvl.internvl.convert.tokenizers import read_tokenizer
 from tests.support.originals import TEXT, sentencepiece_model, write_original
 
