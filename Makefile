@@ -9,9 +9,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= 1
 repro: export OMP_NUM_THREADS = 2  # one stage after the other
 
-.PHONY: repro test check lock clean
+.PHONY: help repro test check lock clean
 
-repro: $(READY)  ## the whole chain at the scale of params.yaml
+help:  ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' $(MAKEFILE_LIST)
+
+repro: in-git $(READY)  ## the whole chain at the scale of params.yaml
 	dvc repro
 	@echo "report: $(abspath reports/index.html)"
 
@@ -26,6 +29,11 @@ check: $(READY)  ## style, types, import directions, workflow lint
 	codespell
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+.PHONY: in-git
+in-git:
+	@git rev-parse --is-inside-work-tree > /dev/null 2>&1 || \
+	  { echo "not a Git repository, which DVC needs: clone the project, or type git init and commit it" >&2; exit 1; }
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
