@@ -39,11 +39,6 @@ class Cost:
         """Compressor and projector; pixel shuffle computes nothing."""
         return self.compressor + self.projector
 
-    @property
-    def first_token(self) -> int:
-        """All FLOPs up to the first new token."""
-        return self.vit + self.connector + self.prefill
-
 
 def cost(
     config: InternVLConfig,
