@@ -36,7 +36,8 @@ in-git:
 	  { echo "not a Git repository, which DVC needs: clone the project, or type git init and commit it" >&2; exit 1; }
 
 $(READY): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --upgrade pip
 	python -m pip install --quiet -r requirements.lock
@@ -47,7 +48,8 @@ lock:  ## write requirements.lock anew from pyproject.toml
 	python -m pip install --quiet pip-tools
 	pip-compile --quiet --strip-extras --extra dev --no-header --no-annotate --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
-	sed -i.bak -E '/^(nvidia-|cuda-|triton|--)/d; s/^(torch==[0-9.]+)\+.*/\1/' requirements.lock && rm requirements.lock.bak
+	sed -i.bak -E '/^(nvidia-|cuda-|triton|--)/d; s/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
+	rm requirements.lock.bak
 
 clean:  ## logs and scratch; keeps results and caches
 	rm -rf logs .scratch

@@ -57,4 +57,5 @@ rule prefetch_part:
         *RULES["curate"].params,
         command=prefetch_command(),
     shell:
-        "{params.command} --part {wildcards.scatteritem} --summary {output} --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1"
+        "{params.command} --part {wildcards.scatteritem} --summary {output}"
+        " --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1"
