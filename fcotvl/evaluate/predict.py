@@ -1,64 +1,82 @@
-"""Ask a system every question of a benchmark, under both prompts, and keep its raw replies."""
+"""Ask systems every question of a benchmark, under both prompts, and keep their raw replies."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
+from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.core.prompts import MODES, Prompts
 from fcotvl.core.records import Record
-from fcotvl.inference.generate import Query, generate
+from fcotvl.inference.generate import WINDOW, Query, generate
+from fcotvl.inference.pictures import PictureEncoder
 from fcotvl.inference.pruned_decoding import System
 
 
 def predict(
-    system: System,
+    systems: Mapping[str, Callable[[], System]],
     processor: FcotvlProcessor,
     records: Sequence[Record],
     *,
-    name: str,
     benchmark: str,
     prompts: Prompts,
     max_tiles: int,
     batch_size: int,
 ) -> pd.DataFrame:
-    """Return one row per question and prompt, with the columns that ``evaluate.scoring`` documents.
+    """Return one row per system, prompt and question, with the columns that ``evaluate.scoring`` documents.
+
+    Every system answers a window of questions before the next window begins, so that a picture passes the ViT once for
+    all of them, and only the pictures of a window are in memory.
 
     Args:
-        system: teacher, student or training-free baseline.
-        processor: the teacher's; it is adapted to the system's number of visual tokens.
+        systems: teacher, students or training-free baselines by name, each with a function that makes it ready. They
+            have the teacher's ViT.
+        processor: the teacher's; it is adapted to each system's number of visual tokens.
         records: the benchmark's images and questions.
-        name: name of the system, for the rows.
         benchmark: name of the benchmark, for the rows.
         prompts: prompt templates and the lengths of replies.
         max_tiles: largest number of tiles per picture, thumbnail not counted.
         batch_size: replies decoded together.
     """
-    adapted = processor_for(processor, system.model.config)
     questions = [(record, turn) for record in records for turn in record.turns]
-    tables = []
-    for mode in MODES:
-        replies = generate(
-            system.model,
-            adapted,
-            [Query(record.decode, record.id, prompts.ask(turn, mode)) for record, turn in questions],
-            max_new_tokens=prompts.max_new_tokens(mode),
-            batch_size=batch_size,
-            max_tiles=max_tiles,
-            pruning=system.pruning,
-            label=f"{name} {benchmark} {mode}",
+    replies: dict[tuple[str, str], list[str]] = defaultdict(list)
+    size = batch_size * WINDOW
+    with tqdm(total=len(questions) * len(systems) * len(MODES), desc=benchmark, disable=None) as bar:
+        for start in range(0, len(questions), size):
+            window, encoder = questions[start : start + size], PictureEncoder()
+            for name, ready in systems.items():
+                system = ready()
+                adapted = processor_for(processor, system.model.config)
+                for mode in MODES:
+                    bar.set_postfix_str(f"{name}, {mode}")
+                    replies[name, mode] += generate(
+                        system.model,
+                        adapted,
+                        [Query(record.decode, record.id, prompts.ask(turn, mode)) for record, turn in window],
+                        max_new_tokens=prompts.max_new_tokens(mode),
+                        batch_size=batch_size,
+                        max_tiles=max_tiles,
+                        pruning=system.pruning,
+                        encoder=encoder,
+                        label=None,
+                    )
+                    bar.update(len(window))
+    rows = {
+        "kind": [turn.kind for _, turn in questions],
+        "source": [record.source for record, _ in questions],
+        "image_id": [record.id for record, _ in questions],
+        "question_id": [turn.id for _, turn in questions],
+    }
+    references = [list(turn.answers) for _, turn in questions]
+    tables = [
+        pd.DataFrame(
+            {"system": name, "benchmark": benchmark, "prompt": mode}
+            | rows
+            | {"prediction": replies[name, mode], "references": references}
         )
-        columns = {
-            "system": name,
-            "benchmark": benchmark,
-            "prompt": mode,
-            "kind": [turn.kind for _, turn in questions],
-            "source": [record.source for record, _ in questions],
-            "image_id": [record.id for record, _ in questions],
-            "question_id": [turn.id for _, turn in questions],
-            "prediction": replies,
-            "references": [list(turn.answers) for _, turn in questions],
-        }
-        tables.append(pd.DataFrame(columns))
+        for name in systems
+        for mode in MODES
+    ]
     return pd.concat(tables, ignore_index=True)

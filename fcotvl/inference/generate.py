@@ -12,17 +12,16 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.student import Visual, encode_tiles, project_visual_tokens
+from fcotvl.compress.student import Visual, project_visual_tokens
 from fcotvl.core.prompts import TURN_END
 from fcotvl.inference.decoding import Decoder, Logits, seeded
+from fcotvl.inference.pictures import TILE_BATCH, Encoded, PictureEncoder
 from fcotvl.inference.pruned_decoding import Pruning, System
 
 WINDOW = 8
 """Number of batches sorted by length together; their pictures are in memory at the same time."""
 PICTURE_BATCH = 16
 """Number of pictures split into tiles together."""
-TILE_BATCH = 32
-"""Number of tiles that pass through the ViT together."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def generate(
     batch_size: int = 32,
     max_tiles: int | None = None,
     pruning: Pruning | None = None,
-    label: str = "generate",
+    encoder: PictureEncoder | None = None,
+    label: str | None = "generate",
 ) -> list[str]:
     """Return the greedy reply to each query, in the order of the queries.
 
@@ -75,10 +75,13 @@ def generate(
         batch_size: rows decoded together.
         max_tiles: largest number of tiles per picture; by default the processor's.
         pruning: how to drop visual tokens at prefill, if at all.
-        label: label of the progress bar.
+        encoder: keeps encoded pictures between calls for models with the same ViT; by default, pictures are encoded
+            for this call alone.
+        label: label of the progress bar; None for no bar.
     """
     decoding = Decoding(max_new_tokens)
-    run = _Run(model, processor, decoding, batch_size, max_tiles, pruning, label)
+    encoder = encoder or PictureEncoder(max_bytes=0)
+    run = _Run(model, processor, decoding, batch_size, max_tiles, pruning, encoder, label)
     return [first for first, *_ in run.replies(queries)]
 
 
@@ -104,7 +107,7 @@ def sample(
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} does not sample; use generate for greedy")
     decoding = Decoding(max_new_tokens, temperature, top_k, samples, seed)
-    run = _Run(model, processor, decoding, batch_size, max_tiles, None, label)
+    run = _Run(model, processor, decoding, batch_size, max_tiles, None, PictureEncoder(max_bytes=0), label)
     return run.replies(queries)
 
 
@@ -133,7 +136,8 @@ class _Run:
     batch_size: int
     max_tiles: int | None
     pruning: Pruning | None
-    label: str
+    encoder: PictureEncoder
+    label: str | None
 
     def replies(self, queries: Sequence[Query]) -> list[list[str]]:
         """Return all replies to each query, in the order of the queries."""
@@ -141,7 +145,7 @@ class _Run:
         was_training = self.model.training
         self.model.eval()
         try:
-            bar = tqdm(total=len(queries), desc=self.label, disable=None)
+            bar = tqdm(total=len(queries), desc=self.label, disable=True if self.label is None else None)
             with torch.inference_mode(), bar:
                 for window in _windows(queries, self._queries_per_batch * WINDOW):
                     for i, texts in self._window([queries[i] for i in window]):
@@ -176,24 +180,21 @@ class _Run:
         features: dict[str, list[Tensor]] = {}
         for start in range(0, len(ids), PICTURE_BATCH):
             names = ids[start : start + PICTURE_BATCH]
-            vision = self.processor.image_processor(
-                [pictures[name]() for name in names], max_tiles=self.max_tiles, return_tensors="pt"
+            encoded = self.encoder.encode(
+                self.model, self.processor.image_processor, {name: pictures[name] for name in names}, self.max_tiles
             )
-            tiles = iter(self._encode(vision["pixel_values"], vision.get("tile_tokens")))
-            for name, count in zip(names, vision["num_tiles"], strict=True):
-                features[name] = list(islice(tiles, count))
+            tiles = iter(self._project(encoded))
+            for name, picture in zip(names, encoded, strict=True):
+                features[name] = list(islice(tiles, len(picture.tokens)))
         return features
 
-    def _encode(
-        self, pixels: Float[Tensor, "tile 3 h w"], tile_tokens: Int[Tensor, " tile"] | None
-    ) -> Iterator[Float[Tensor, "k hidden"]]:
+    def _project(self, pictures: Sequence[Encoded]) -> Iterator[Float[Tensor, "k hidden"]]:
         """Yield the projected visual tokens of each tile."""
-        model = self.model.model
-        for start in range(0, len(pixels), TILE_BATCH):
+        tokens = torch.cat([picture.tokens for picture in pictures])
+        chosen = [count for picture in pictures for count in picture.tile_tokens or ()]
+        for start in range(0, len(tokens), TILE_BATCH):
             part = slice(start, start + TILE_BATCH)
-            tokens = encode_tiles(model, pixels[part].to(self.model.device))
-            counts = None if tile_tokens is None else tile_tokens[part].tolist()
-            yield from project_visual_tokens(model, tokens, counts)
+            yield from project_visual_tokens(self.model.model, tokens[part], chosen[part] or None)
 
     def _decode(self, queries: Sequence[Query], chats: Sequence[str], features: Visual) -> list[list[str]]:
         """Return the replies to a batch of queries with rendered chats."""

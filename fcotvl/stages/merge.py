@@ -35,6 +35,7 @@ from fcotvl.core.records import Record, Turn, balanced
 from fcotvl.core.resume import resumable
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import Query, generate
+from fcotvl.inference.pictures import PictureEncoder
 from fcotvl.merge import methods, shapley
 from fcotvl.merge.average import average_files
 from fcotvl.merge.shapley import Coalition, LazyTable
@@ -152,6 +153,7 @@ def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Qu
     model = load_student(load_teacher(teacher, dtype=dtype).to(PartialState().device), [student])
     processor = processor_for(load_processor(teacher), model.config)
     queries = [Query(record.decode, record.id, scale.prompts.ask(turn, "direct")) for record, turn in questions]
+    encoder = PictureEncoder()
 
     def score(file: Path | None) -> Utilities:
         if file is not None:
@@ -163,6 +165,8 @@ def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Qu
             max_new_tokens=scale.prompts.max_new_tokens("direct"),
             batch_size=scale.evaluate.batch_size,
             max_tiles=scale.model.max_tiles,
+            encoder=encoder,
+            label=None,
         )
         return [
             float(is_correct(final_answer(reply), turn.answers))

@@ -2,7 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +12,8 @@ import torch
 from accelerate import PartialState
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher
-from fcotvl.compress.processor import FcotvlProcessor
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, load_tensors, read_student_tensors
+from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
@@ -22,8 +24,8 @@ from fcotvl.inference.pruned_decoding import System
 
 log = logging.getLogger(__name__)
 
-Named = tuple[str, str, System]
-"""A system's name, a key that systems with equal replies share, and the system."""
+Systems = dict[str, Callable[[], System]]
+"""Systems by name, each with a function that makes it ready."""
 
 
 def run(
@@ -50,25 +52,12 @@ def run(
     processor = load_processor(teacher)
     full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
     full = full.to(PartialState().device)
-    systems = _students(full, student, system) if student else _training_free(params, full)
-    by_key: dict[str, pd.DataFrame] = {}
-    tables = []
-    for name, key, asked in systems:
-        if key not in by_key:
-            by_key[key] = _ask(params, asked, name, processor, benchmarks)
-        tables.append(by_key[key].assign(system=name))
-        log.info("asked %s: %d replies", name, len(tables[-1]))
-    with atomic(predictions) as scratch:
-        pd.concat(tables, ignore_index=True).to_parquet(scratch, index=False)
-
-
-def _ask(params: Params, system: System, name: str, processor: FcotvlProcessor, benchmarks: Path) -> pd.DataFrame:
+    systems, asked_as = _students(full, student, system) if student else _training_free(params, full)
     tables = [
         predict(
-            system,
+            systems,
             processor,
             list(read_records(benchmarks / benchmark)),
-            name=name,
             benchmark=benchmark,
             prompts=params.scale_config.prompts,
             max_tiles=settings.max_tiles,
@@ -76,25 +65,63 @@ def _ask(params: Params, system: System, name: str, processor: FcotvlProcessor, 
         )
         for benchmark, settings in params.mix_config.benchmarks.items()
     ]
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    replies = [table[table.system == asked].assign(system=name) for name, asked in asked_as.items()]
+    log.info("asked %s: %d replies", ", ".join(systems), len(table))
+    with atomic(predictions) as scratch:
+        pd.concat(replies, ignore_index=True).to_parquet(scratch, index=False)
 
 
-def _training_free(params: Params, teacher: InternVLForConditionalGeneration) -> Iterator[Named]:
-    """Yield the teacher, and every training-free baseline at every ratio."""
-    yield "teacher", "teacher", System(teacher)
+def _training_free(params: Params, teacher: InternVLForConditionalGeneration) -> tuple[Systems, dict[str, str]]:
+    """The teacher, and every training-free baseline at every ratio."""
+    systems = {"teacher": System(teacher)}
     for ratio in params.baselines.ratios:
-        for baseline in pruning.available():
-            name, layer = f"{baseline}-r{ratio}", params.baselines.fastv_layer
-            yield name, name, pruning.build(baseline, teacher, ratio=ratio, layer=layer)
+        for name in pruning.available():
+            built = pruning.build(name, teacher, ratio=ratio, layer=params.baselines.fastv_layer)
+            systems[f"{name}-r{ratio}"] = built
+    return {name: partial(_same, system) for name, system in systems.items()}, {name: name for name in systems}
 
 
-def _students(teacher: InternVLForConditionalGeneration, student: Path, system: str | None) -> Iterator[Named]:
-    """Yield the student of a file, or those of a folder; equal files have the same key."""
+def _same(system: System) -> System:
+    return system
+
+
+def _students(
+    teacher: InternVLForConditionalGeneration, student: Path, system: str | None
+) -> tuple[Systems, dict[str, str]]:
+    """The student of a file, or those of a folder; and under which name each is asked, once for equal files."""
     files = sorted(student.glob("*.safetensors")) if student.is_dir() else [student]
     if not files:
         raise CheckpointError(f"{student} holds no safetensors; run the stage that writes it")
+    load, first, asked_as = _StudentLoader(teacher), dict[str, str](), dict[str, str]()
+    systems: Systems = {}
     for file in files[-1:] if system else files:
-        yield system or file.stem, _digest(file), System(load_student(teacher, [file]))
+        name = system or file.stem
+        asked_as[name] = first.setdefault(_digest(file), name)
+        if asked_as[name] == name:
+            systems[name] = partial(load, file)
+    return systems, asked_as
+
+
+class _StudentLoader:
+    """One student in memory: files of the same student replace its tensors, others replace it."""
+
+    def __init__(self, teacher: InternVLForConditionalGeneration) -> None:
+        self._teacher = teacher
+        self._student: FcotvlForConditionalGeneration | None = None
+        self._file: Path | None = None
+        self._kind: object = None
+
+    def __call__(self, file: Path) -> System:
+        if file != self._file:
+            tensors, header = read_student_tensors(file)
+            kind = (replace(header, stage=""), tensors.keys())
+            if self._student is not None and kind == self._kind:
+                load_tensors(self._student, tensors, source=str(file))
+            else:
+                self._student = load_student(self._teacher, [file])
+            self._file, self._kind = file, kind
+        return System(self._student)
 
 
 def _digest(file: Path) -> str:

@@ -88,7 +88,7 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
         module.float()
     student_model.lm_head.float()
     return SftTask(
-        objective=SftObjective(student_model),
+        objective=SftObjective(student_model, teacher_model, recipe.ce_weight),
         builder=replace(builder, processor=processor_for(processor, student_model.config)),
         datasets=datasets,
         reference=reference,
@@ -113,4 +113,4 @@ def due_steps(steps: int, count: int) -> tuple[int, ...]:
 def _cache_key(params: Params) -> list[object]:
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
     sections = (params.resampling, scale_config.sft, scale_config.model, scale_config.prompts)
-    return [params.seed, recipe.cot, recipe.resampling, *(s.model_dump() for s in sections)]
+    return [params.seed, recipe.cot, recipe.ce_weight, recipe.resampling, *(s.model_dump() for s in sections)]

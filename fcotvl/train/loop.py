@@ -21,6 +21,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
+from fcotvl.train.optim import Muon
 from fcotvl.train.packing import Batch
 from fcotvl.train.state import Log, load_state, save_state
 
@@ -66,7 +67,7 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
 
     Args:
         task: objective and data.
-        optim: steps, images per step over all processes, and parameters of AdamW.
+        optim: steps, images per step over all processes, and parameters of the optimizer.
         seed: random seed of the run.
         folder: where the state of a stopped run is kept and looked for.
         dtype: ``bfloat16`` computes in mixed precision; trained parameters stay in float32.
@@ -78,7 +79,7 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
     trained = {name: p for name, p in task.objective.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError("nothing to train: no parameter of the objective requires a gradient")
-    optimizer = torch.optim.AdamW(_param_groups(trained, optim), lr=optim.lr)
+    optimizer = _optimizer(trained, optim)
     objective, prepared = accelerator.prepare(task.objective, optimizer)
     done, log = load_state(folder, trained, optimizer)
     # Steps count from 1, so the rate reaches 0 one step after the last. Not prepared by accelerate,
@@ -167,14 +168,19 @@ def _gather(accelerator: Accelerator, sums: Mapping[str, Tensor], own: range, co
     return dict(zip(sums, table.unbind(), strict=True))
 
 
-def _param_groups(trained: Mapping[str, nn.Parameter], optim: OptimParams) -> list[dict[str, Any]]:
-    """Weight decay for matrices, none for biases and norms; a scheduler asks for ``initial_lr``."""
-    matrices = [parameter for parameter in trained.values() if parameter.ndim > 1]
-    vectors = [parameter for parameter in trained.values() if parameter.ndim <= 1]
-    return [
-        {"params": matrices, "weight_decay": optim.weight_decay, "initial_lr": optim.lr},
-        {"params": vectors, "weight_decay": 0.0, "initial_lr": optim.lr},
-    ]
+def _optimizer(trained: Mapping[str, nn.Parameter], optim: OptimParams) -> torch.optim.Optimizer:
+    """The optimizer of ``optim``: weight decay for matrices, none for biases and norms."""
+    optimizer: torch.optim.Optimizer
+    if optim.optimizer == "muon":
+        optimizer = Muon(trained, lr=optim.lr, weight_decay=optim.weight_decay)
+    else:
+        matrices = [parameter for parameter in trained.values() if parameter.ndim > 1]
+        vectors = [parameter for parameter in trained.values() if parameter.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": optim.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = optim.lr  # a scheduler that resumes asks for it
+    return optimizer
 
 
 def _seed(name: str) -> int:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import FcotvlForConditionalGeneration, encode_tiles, project_visual_tokens
+from fcotvl.compress.student import FcotvlForConditionalGeneration, Features, encode_tiles, project_visual_tokens
 from fcotvl.core.config import ResamplingParams
-from fcotvl.train.losses import cross_entropy, item_sums, turn_weights
-from fcotvl.train.packing import Batch, BatchBuilder, answer_logits
+from fcotvl.train.losses import cross_entropy, distillation_kl, item_sums, turn_weights
+from fcotvl.train.packing import AnswerLogits, Batch, BatchBuilder, answer_logits
 from fcotvl.train.resampling import LossRow, Rule, Weights, windows
 from fcotvl.train.sft_datasets import SftDatasets, SftItem, systematic_sample
 from fcotvl.train.state import Log
@@ -25,27 +25,40 @@ REFERENCE_ITEMS = 16
 
 
 class SftObjective(nn.Module):
-    """Cross-entropy of each item, summed over its answer tokens, for a student that learns."""
+    """ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student), summed per item.
 
-    def __init__(self, student: FcotvlForConditionalGeneration) -> None:
+    The paper fine-tunes by cross-entropy alone, which is ``ce_weight`` 1. The KL to the teacher, which reads all visual
+    tokens of the same chats, is an extension of ours.
+    """
+
+    def __init__(
+        self, student: FcotvlForConditionalGeneration, teacher: InternVLForConditionalGeneration, ce_weight: float = 1.0
+    ) -> None:
         super().__init__()
         self.student = student.train()
+        self.teacher = teacher.eval().requires_grad_(False) if ce_weight < 1 else None
+        self.ce_weight = ce_weight
         student.requires_grad_(True)
         student.model.vision_tower.eval().requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` and ``weight`` of each item."""
-        return answer_losses(self.student, batch)
+        """``loss``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
+        with torch.no_grad():
+            tokens = encode_tiles(self.student.model, batch.pixel_values)
+        output = _read(self.student, batch, tokens)
+        weight = turn_weights(output.turns)
+        loss = ce = weight * cross_entropy(output.logits, output.targets)
+        if self.teacher is not None:
+            with torch.no_grad():
+                target = _read(self.teacher, batch, tokens)
+            kl = weight * distillation_kl(output.logits, target.logits)
+            loss = self.ce_weight * ce + (1 - self.ce_weight) * kl
+        return item_sums({"loss": loss, "ce": ce, "weight": weight}, output.items, len(batch))
 
 
-def answer_losses(model: InternVLForConditionalGeneration, batch: Batch) -> dict[str, Tensor]:
-    """``loss`` and ``weight`` of each item, summed over its answer tokens."""
-    with torch.no_grad():
-        tokens = encode_tiles(model.model, batch.pixel_values)
-    output = answer_logits(model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens))
-    weight = turn_weights(output.turns)
-    terms = {"loss": weight * cross_entropy(output.logits, output.targets), "weight": weight}
-    return item_sums(terms, output.items, len(batch))
+def _read(model: InternVLForConditionalGeneration, batch: Batch, tokens: Features) -> AnswerLogits:
+    """Logits of ``model`` at the answer tokens, given the ViT's visual tokens."""
+    return answer_logits(model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens))
 
 
 @dataclass
@@ -91,12 +104,12 @@ class SftTask:
         return self.datasets.batch(items, self.builder)
 
     def record(self, step: int, items: Sequence[SftItem], sums: Mapping[str, list[float]], lr: float) -> Log:
-        """One row per data set of this step."""
+        """One row per data set of this step, with its cross-entropy, which the teacher's loss is comparable to."""
         _ = lr
         rows = []
         for dataset in sorted({item.dataset for item in items}):
             own = [i for i, item in enumerate(items) if item.dataset == dataset]
-            loss = sum(sums["loss"][i] for i in own) / sum(sums["weight"][i] for i in own)
+            loss = sum(sums["ce"][i] for i in own) / sum(sums["weight"][i] for i in own)
             row = {"step": step, "dataset": dataset, "loss": round(loss, 6), "n": len(own)}
             rows.append(row | {"reference": self.reference[dataset]})
         return rows
@@ -117,7 +130,10 @@ def teacher_reference(
     reference = {}
     for dataset in datasets.initial_weights:
         items = [datasets.item(dataset, i) for i in range(REFERENCE_ITEMS)]
+        batch = datasets.batch(items, builder).to(teacher.device)
         with torch.inference_mode():
-            sums = answer_losses(teacher, datasets.batch(items, builder).to(teacher.device))
-        reference[dataset] = round(float(sums["loss"].sum() / sums["weight"].sum()), 6)
+            output = _read(teacher, batch, encode_tiles(teacher.model, batch.pixel_values))
+            weight = turn_weights(output.turns)
+            ce = weight * cross_entropy(output.logits, output.targets)
+        reference[dataset] = round(float(ce.sum() / weight.sum()), 6)
     return reference

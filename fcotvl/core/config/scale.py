@@ -30,6 +30,8 @@ class OptimParams(Section):
     steps: PositiveInt
     batch_size: PositiveInt = 128
     """Images per step, over all processes."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """InternVL2 was trained with AdamW. Muon orthogonalises the updates of matrices; the same rates fit both."""
     lr: PositiveFloat
     """Peak learning rate."""
     warmup: Share = 0.03

@@ -31,6 +31,8 @@ class RecipeParams(Section):
 
     cot: Share
     """Share of fine-tuning samples that are rationales; the rest are direct answers."""
+    ce_weight: Share = 1.0
+    """Loss = ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student). The paper: cross-entropy alone."""
     resampling: Name
     """A rule of ``fcotvl.train.resampling``."""
     merge: Name

@@ -11,8 +11,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fcotvl.toy.teacher.optim import MuonAdamW, warmup_stable_decay
 from fcotvl.toy.teacher.samples import Sample
+from fcotvl.train.optim import Muon
 from fcotvl.train.state import load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def train_phase(phase: Phase, model: nn.Module, folder: Path, *, save_seconds: f
         for module_name, module in phase.modules.items()
         for name, parameter in module.named_parameters()
     }
-    optimizer = MuonAdamW(parameters)
+    optimizer = Muon(parameters, betas=(0.9, 0.98), adamw_names=("conv", "embed", "head"))
     done, history = load_state(folder, parameters, optimizer)
     seconds = history[-1]["seconds"] if history else 0.0
     accuracy = RunningAccuracy()
@@ -108,10 +108,18 @@ def train_phase(phase: Phase, model: nn.Module, folder: Path, *, save_seconds: f
     return accuracy
 
 
-def _update(optimizer: MuonAdamW, lr: float) -> None:
+def _update(optimizer: Muon, lr: float) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     nn.utils.clip_grad_norm_(parameters, 1.0)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+
+
+def warmup_stable_decay(step: int, steps: int, peak: float, *, warmup: int = 100) -> float:
+    """Learning rate that rises, stays, and falls to a twentieth over the last fifth."""
+    decay = max(1, steps // 5)
+    rise = min(1.0, (step + 1) / warmup)
+    fall = min(1.0, max(0.05, (steps - step) / decay))
+    return peak * min(rise, fall)

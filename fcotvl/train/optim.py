@@ -1,0 +1,96 @@
+"""Muon for matrices and AdamW for other parameters, as one optimizer in float32."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_STACKED = 2**24
+"""Elements of the matrices that are orthogonalised together, which bounds the memory of a step."""
+
+
+def orthogonalise(update: Float[Tensor, "many rows columns"], steps: int = 5) -> Float[Tensor, "many rows columns"]:
+    """Each matrix with its singular values pushed to about one.
+
+    Source: Keller Jordan, Muon (2024), https://kellerjordan.github.io/posts/muon/: Newton-Schulz iterations of a
+    quintic. ``torch.optim.Muon`` iterates in bfloat16, which this does not, so that small models lose nothing by it.
+    """
+    a, b, c = _QUINTIC
+    tall = update.size(1) > update.size(2)
+    x = update.mT if tall else update
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (orthogonalised momentum, scaled to the size of an AdamW update) beside AdamW.
+
+    Muon updates matrices, and the kernels of convolutions as matrices ``[out, in * kernel]``. The update is scaled by
+    0.2 * sqrt(larger side), so that the learning rates of AdamW fit (Moonlight, arXiv 2502.16982, section 2.2). The
+    first parameter group is Muon's. Both keep their moments in ``state``.
+
+    Args:
+        parameters: what is trained, by name.
+        lr: learning rate of all groups; a scheduler may set others.
+        momentum: decay of Muon's momentum.
+        betas: decays of AdamW's moments.
+        weight_decay: decoupled weight decay of matrices; vectors have none.
+        adamw_names: matrices whose name contains one of these are left to AdamW.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        lr: float = 0.0,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.0,
+        adamw_names: Sequence[str] = ("embed", "lm_head"),
+    ) -> None:
+        matrices: list[nn.Parameter] = []
+        tables: list[nn.Parameter] = []
+        vectors: list[nn.Parameter] = []
+        for name, parameter in parameters.items():
+            by_adamw = any(part in name for part in adamw_names)
+            (vectors if parameter.ndim < 2 else tables if by_adamw else matrices).append(parameter)  # noqa: PLR2004
+        super().__init__([{"params": matrices}], {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        groups = [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.adamw = torch.optim.AdamW(groups, lr=lr, betas=betas)
+        self.adamw.state = self.state
+        self.param_groups += self.adamw.param_groups
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Take one step; matrices of one shape are orthogonalised together."""
+        muon = self.param_groups[0]
+        shapes: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+        for parameter in muon["params"]:
+            if parameter.grad is not None:
+                shapes[len(parameter), parameter[0].numel()].append(parameter)
+        for shape, parameters in shapes.items():
+            count = max(1, _STACKED // (shape[0] * shape[1]))
+            for start in range(0, len(parameters), count):
+                self._update(parameters[start : start + count], shape)
+        self.adamw.step()
+
+    def _update(self, parameters: Sequence[nn.Parameter], shape: tuple[int, int]) -> None:
+        """Update matrices of one shape."""
+        muon, updates = self.param_groups[0], []
+        for parameter in parameters:
+            state, gradient = self.state[parameter], cast("Tensor", parameter.grad)
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            velocity = state["momentum"].lerp_(gradient, 1 - muon["momentum"])
+            updates.append(gradient.lerp(velocity, muon["momentum"]).reshape(shape))
+        scale = -muon["lr"] * 0.2 * max(shape) ** 0.5
+        for parameter, update in zip(parameters, orthogonalise(torch.stack(updates)), strict=True):
+            parameter.mul_(1 - muon["lr"] * muon["weight_decay"])
+            parameter.add_(update.view_as(parameter), alpha=scale)
