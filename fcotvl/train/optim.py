@@ -64,7 +64,6 @@ class Muon(torch.optim.Optimizer):
         super().__init__([{"params": matrices}], {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         groups = [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.adamw = torch.optim.AdamW(groups, lr=lr, betas=betas)
-        self.adamw.state = self.state
         self.param_groups += self.adamw.param_groups
 
     @torch.no_grad()
@@ -79,6 +78,8 @@ class Muon(torch.optim.Optimizer):
             count = max(1, _STACKED // (shape[0] * shape[1]))
             for start in range(0, len(parameters), count):
                 self._update(parameters[start : start + count], shape)
+        # Set here, because load_state_dict, which accelerate calls too, replaces both.
+        self.adamw.state, self.adamw.param_groups = self.state, self.param_groups[1:]
         self.adamw.step()
 
     def _update(self, parameters: Sequence[nn.Parameter], shape: tuple[int, int]) -> None:

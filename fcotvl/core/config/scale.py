@@ -22,6 +22,9 @@ class ModelParams(TileParams):
     """Commit or tag on the hub; none: the newest."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Number type of the frozen weights (tiny: float32)."""
+    threads: PositiveInt | None = None
+    """CPU threads of a stage, whatever ``OMP_NUM_THREADS`` says: how sums are rounded depends on their number. None
+    leaves it to the environment, where an accelerator computes."""
 
 
 class OptimParams(Section):
@@ -47,6 +50,8 @@ class DistillBudget(OptimParams):
 
     steps: PositiveInt = 15625
     lr: PositiveFloat = 2e-4
+    lr_by_compressor: dict[str, PositiveFloat] = {}
+    """Peak rates of the compressors that learn best at another than ``lr``."""
 
 
 class SftBudget(OptimParams):

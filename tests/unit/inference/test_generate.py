@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.compress.student import encode_tiles
 from fcotvl.inference.generate import Decoding, Query, choose, generate, sample
+from fcotvl.inference.pictures import PictureEncoder
 from fcotvl.inference.pruning.fastv import FastV
 from tests.support import models
 
@@ -49,6 +51,31 @@ def test_a_batch_gives_the_replies_of_one_by_one(teacher, batch_size):
     replies = generate(teacher, processor, queries(), max_new_tokens=12, batch_size=batch_size)
     assert replies == [one_by_one(teacher, processor, query, 12) for query in queries()]
     assert len(set(replies)) > 3
+
+
+@pytest.mark.parametrize("max_bytes", [0, 5000, 2**20])
+@pytest.mark.parametrize("name", ["cnn", "adaptive"])
+def test_a_picture_passes_the_vit_once_for_all_models_while_it_fits(teacher, name, max_bytes, monkeypatch):
+    seen = []
+
+    def count(model, pixel_values):
+        seen.append(len(pixel_values))
+        return encode_tiles(model, pixel_values)
+
+    monkeypatch.setattr("fcotvl.inference.pictures.encode_tiles", count)
+    student = make_student(teacher, compressor=name, ratio=0.5, options=models.OPTIONS.get(name))
+    processors = [models.processor(), processor_for(models.processor(), student.config)]
+    plain = [generate(m, p, queries(), max_new_tokens=6) for m, p in zip([teacher, student], processors, strict=True)]
+    tiles, encoder = sum(seen) // 2, PictureEncoder(max_bytes)
+    seen.clear()
+    for _ in range(2):
+        for model, processor, replies in zip([teacher, student], processors, plain, strict=True):
+            assert generate(model, processor, queries(), max_new_tokens=6, encoder=encoder) == replies
+    # Of 5,000 bytes, the picture of one tile takes 4,096; an adaptive student's tiles are chosen anew.
+    encoded = {0: 4 * tiles, 5000: 4 * tiles - 3, 2**20: tiles}
+    if name == "adaptive":
+        encoded |= {5000: 4 * tiles - 1, 2**20: 2 * tiles}
+    assert sum(seen) == encoded[max_bytes]
 
 
 @pytest.mark.parametrize("name", ["cnn", "adaptive"])

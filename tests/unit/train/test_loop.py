@@ -72,15 +72,16 @@ def test_the_loss_goes_down_and_only_what_may_learn_does(tmp_path):
     assert task.seen == list(range(1, 10))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("stop_at", [1, 2, 6, 9])
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at, monkeypatch):
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path, stop_at, optimizer, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-    whole = Task()
-    log = train(whole, OPTIM, seed=3, folder=tmp_path / "whole")
+    whole, optim = Task(), OPTIM.model_copy(update={"optimizer": optimizer})
+    log = train(whole, optim, seed=3, folder=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(Task(stop_at), OPTIM, seed=3, folder=tmp_path / "parts")
+        train(Task(stop_at), optim, seed=3, folder=tmp_path / "parts")
     rest = Task()
-    assert train(rest, OPTIM, seed=3, folder=tmp_path / "parts") == log
+    assert train(rest, optim, seed=3, folder=tmp_path / "parts") == log
     assert state(rest) == state(whole)
     assert rest.seen == list(range(stop_at, 10))
 
