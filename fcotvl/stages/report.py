@@ -18,6 +18,7 @@ from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
 from fcotvl.report.metrics import metrics
 from fcotvl.report.page import render_page
+from fcotvl.report.plots import all_plots
 from fcotvl.report.report_data import TRAINING_FREE, ReportData, system
 from fcotvl.report.table import render
 from fcotvl.report.tables import all_tables
@@ -36,17 +37,21 @@ def run(
         shared: folder of what all variants share (``data/<scale>``).
         curated: folder of the curated data (``data/<mix>``).
         variant: folder of the experiment's variant.
-        output: gets ``index.html``, ``metrics.json``, ``tables/`` and ``plots/*.csv``.
+        output: gets ``index.html``, ``metrics.json``, ``tables/``, ``figures/`` and ``plots/*.csv``.
         variants: folders of finished grid points (``<variant>/<recipe>``), for the ablation tables.
     """
     report = _read(params, shared, curated, variant, variants)
-    tables = all_tables(report)
-    write_text(output / "index.html", render_page(report, tables))
+    tables, plots = all_tables(report), all_plots(report)
+    write_text(output / "index.html", render_page(report, tables, plots))
     with atomic(output / "tables") as scratch:
         scratch.mkdir()
         for table in tables:
             for suffix, text in render(table).items():
                 (scratch / f"{table.name}.{suffix}").write_text(text, encoding="utf-8")
+    with atomic(output / "figures") as scratch:
+        scratch.mkdir()
+        for name, plot in plots.items():
+            (scratch / f"{name}.svg").write_text(plot.file, encoding="utf-8")
     for name in ("distill", "sft", "sampling"):
         data: pd.DataFrame = getattr(report, name)
         write_text(output / f"plots/{name}.csv", data.to_csv(index=False, float_format="%.6g"))
