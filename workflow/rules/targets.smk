@@ -6,8 +6,12 @@ rule ablation:
         scores=grid_files("score_distilled", "score_merged"),
     output:
         shown(
-            ["reports/ablation/index.html", directory("reports/ablation/tables")],
-            "ablation",
+            [
+                "reports/ablation/index.html",
+                directory("reports/ablation/figures"),
+                directory("reports/ablation/tables"),
+            ],
+            "Ablation grid",
         ),
     log:
         "logs/snakemake/ablation.log",
