@@ -141,7 +141,7 @@ def _in_bands(report: ReportData, title: str, data: pd.DataFrame, names: list[st
             axes.set_xticks(range(len(ratios)), [percent(ratio) for ratio in ratios])
             axes.tick_params(axis="x", length=0)
             axes.set(title=heading, xlabel="visual tokens removed", ylabel="score, %")
-            axes.set(xlim=(-0.5, len(ratios) - 0.5), ylim=(0, top))
+            axes.set(xlim=(-0.5, len(ratios) - 0.5), ylim=(-0.03 * top, top))  # a marker at 0 is whole
 
         return draw
 

@@ -73,7 +73,7 @@ def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: 
     known = {name: benchmarks.get(name) for name in params.mix_config.benchmarks}
     grid, grid_differences = _grid(variants, bootstrap)
     return ReportData(
-        facts=_facts(params, scores),
+        facts=_facts(params, scores) | _extent(grid),
         params=STUDY.read_text(encoding="utf-8"),
         benchmarks={name: benchmark.title for name, benchmark in known.items()},
         metrics={name: b.headline.replace("_", " ") for name, b in known.items()},
@@ -114,6 +114,14 @@ def _facts(params: Params, scores: pd.DataFrame) -> dict[str, Any]:
         "questions": ", ".join(f"{name} {n}" for name, n in asked.items()),
         "commit": _commit(),
     }
+
+
+def _extent(grid: pd.DataFrame | None) -> dict[str, str]:
+    """What the grid spans, for the top of its page."""
+    if grid is None:
+        return {}
+    keys = ("compressor", "ratio", "seed")
+    return {"grid": "; ".join(f"{key} {', '.join(map(str, sorted(grid[key].unique())))}" for key in keys)}
 
 
 def _commit() -> str:

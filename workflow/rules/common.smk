@@ -60,14 +60,13 @@ def entry(path, category, patterns):
 
 
 def labels(wildcards):
-    """What an entry is: `results-direct` is about `results`, under the prompt `direct`."""
+    """What an entry is about, and under which prompt: files end in `-direct` or `-cot` where it matters."""
     name = wildcards.get("name", "the whole page")
+    prompts = {"direct": "direct answers", "cot": "chain of thought"}
     stem, _, prompt = name.rpartition("-")
-    return (
-        {"about": stem, "prompt": prompt}
-        if prompt in ("direct", "cot")
-        else {"about": name, "prompt": "any"}
-    )
+    if prompt not in prompts:
+        return {"about": name, "prompt": "any"}
+    return {"about": stem, "prompt": prompts[prompt]}
 
 
 def beside(stage, folder, suffix):

@@ -23,6 +23,8 @@ rule ablation:
         *RULES["report"].params,
         command=PIPELINE.jobs()["report"].cmd,
         variants=PIPELINE.grid_folders(),
+    message:
+        "{rule}, log in {log}"
     shell:
         # of two --output the last one counts
         "{params.command} --variants {params.variants} --output reports/ablation > {log} 2>&1"
@@ -60,6 +62,8 @@ rule prefetch_part:
     params:
         *RULES["curate"].params,
         command=prefetch_command(),
+    message:
+        "{rule}, log in {log}"
     shell:
         "{params.command} --part {wildcards.scatteritem} --summary {output}"
         " --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1"
