@@ -118,7 +118,7 @@ def test_grid_points_are_named_by_their_folders_and_compared_in_pairs(data):
     page = (output / "index.html").read_text(encoding="utf-8")
     assert "<dt>grid</dt><dd>compressor cnn, qformer; ratio 0.5; seed 0</dd>" in page
     assert re.search(
-        r"compressor cnn, ratio 0.5, stage full, seed 0</th>\s*<td [^>]*><span .*?</span> \+50\.0 \[", page
+        r"compressor cnn, ratio 0.5, stage full, seed 0</th>\s*<td [^>]*><span .*?</span>\s+\+50\.0 \[", page
     )
 
 
