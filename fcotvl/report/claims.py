@@ -2,7 +2,7 @@
 
 Each piece of evidence ``holds`` or ``does not hold`` where its whole 95 % interval lies on that side of the criterion,
 and is ``undecided`` where the interval contains the criterion. A claim fails with any of its evidence, and holds only
-with all of it.
+with all of it. It is judged under one prompt at a time: the same claim can hold for one and fail for another.
 """
 
 import math
@@ -24,8 +24,8 @@ RETAINED = 95.0
 """Percent of the teacher's score from which on a loss counts as small: our reading."""
 SPEED_UP = 1.5
 """The lower end of the speed-ups that the paper reports."""
-PROMPT = "direct"
-"""The prompt of the published benchmarks, so the one that claims are judged by."""
+DIRECT = "direct"
+"""The prompt of the published benchmarks, so the one that is judged first."""
 _RUN_THE_CHAIN = "Run the chain to the merged student."
 
 
@@ -50,6 +50,8 @@ class Claim:
     evidence: tuple[Evidence, ...]
     remedy: str
     """How to test it, where there is no evidence."""
+    prompt: str = ""
+    """The prompt that it is judged under; empty where the answers play no part."""
 
     @property
     def verdict(self) -> str:
@@ -58,24 +60,24 @@ class Claim:
         return next((v for v in (FAILS, UNDECIDED, HOLDS) if v in found), UNTESTED)
 
 
-def claims(report: ReportData) -> list[Claim]:
-    """Every claim that this project can test, with its verdict."""
+def claims(report: ReportData, prompt: str = DIRECT) -> list[Claim]:
+    """Every claim that this project can test, with its verdict under ``prompt``."""
     return [
-        cnn_beats_qformer(report),
-        loss_is_small(report),
+        cnn_beats_qformer(report, prompt),
+        loss_is_small(report, prompt),
         is_faster(report),
-        post_training_recovers(report),
-        beats_training_free(report),
-        merging_helps(report),
+        post_training_recovers(report, prompt),
+        beats_training_free(report, prompt),
+        merging_helps(report, prompt),
     ]
 
 
-def cnn_beats_qformer(report: ReportData) -> Claim:
+def cnn_beats_qformer(report: ReportData, prompt: str = DIRECT) -> Claim:
     """Table 3: a convolution compresses better than a Q-Former."""
     rows: list[Row] = []
     if (table := report.grid_differences) is not None:
         chosen = table["compressor"].isin(["cnn", "cnn-default"]) & (table["baseline"] == "qformer")
-        chosen &= (table["prompt"] == PROMPT) & (table["benchmark"] == "chartqa")
+        chosen &= (table["prompt"] == prompt) & (table["benchmark"] == "chartqa")
         rows = table[chosen].to_dict("records")
     keys = ("compressor", "ratio", "stage", "seed")
     return Claim(
@@ -84,11 +86,12 @@ def cnn_beats_qformer(report: ReportData) -> Claim:
         "The CNN scores higher on ChartQA at every ratio with either initialisation (an average of "
         "the tokens it merges, or PyTorch's default).",
         tuple(_difference(row, ", ".join(f"{key} {row[key]}" for key in keys)) for row in rows),
-        "Run the ablation grid: snakemake --cores all ablation.",
+        "Run the ablation grid: snakemake ablation. It writes a page of its own, reports/ablation/index.html.",
+        prompt,
     )
 
 
-def loss_is_small(report: ReportData) -> Claim:
+def loss_is_small(report: ReportData, prompt: str = DIRECT) -> Claim:
     """Little is lost at the ratio of this run."""
     return Claim(
         f"The loss is small with {100 * _ratio(report, report.student):g} % of the visual tokens removed",
@@ -97,9 +100,10 @@ def loss_is_small(report: ReportData) -> Claim:
         "benchmark (the threshold is ours).",
         tuple(
             Evidence(report.benchmarks[row["benchmark"]], _retained(row), _verdict(row["low"], row["high"], RETAINED))
-            for row in _of(headline(report.retention, PROMPT), report.student)
+            for row in _of(headline(report.retention, prompt), report.student)
         ),
         _RUN_THE_CHAIN,
+        prompt,
     )
 
 
@@ -124,30 +128,32 @@ def is_faster(report: ReportData) -> Claim:
     )
 
 
-def post_training_recovers(report: ReportData) -> Claim:
+def post_training_recovers(report: ReportData, prompt: str = DIRECT) -> Claim:
     """Fine-tuning after distillation recovers accuracy."""
     return Claim(
         "Post-training recovers accuracy",
         "Fine-tuning with chain-of-thought data, resampling and merging recovers what compression lost.",
         "The post-trained student scores higher than the distilled one on every benchmark.",
-        _beats(report, report.role("distilled")),
+        _beats(report, report.role("distilled"), prompt),
         _RUN_THE_CHAIN,
+        prompt,
     )
 
 
-def beats_training_free(report: ReportData) -> Claim:
+def beats_training_free(report: ReportData, prompt: str = DIRECT) -> Claim:
     """Training pays off against FastV."""
     ratio = _ratio(report, report.student)
     return Claim(
         "Learned compression beats training-free pruning",
         "The paper compares with FastV; its numbers for FastV are not known to us.",
         "The post-trained student scores higher than FastV at the same ratio on every benchmark.",
-        _beats(report, [name for name in report.role("fastv") if _ratio(report, name) == ratio]),
+        _beats(report, [name for name in report.role("fastv") if _ratio(report, name) == ratio], prompt),
         "Add the student's ratio to baselines.ratios.",
+        prompt,
     )
 
 
-def merging_helps(report: ReportData) -> Claim:
+def merging_helps(report: ReportData, prompt: str = DIRECT) -> Claim:
     """A merge of checkpoints is better than the last of them."""
     methods = [] if report.methods is None else report.methods["system"].tolist()
     rivals = dict.fromkeys([*report.role("sft", "merged"), *methods])
@@ -156,14 +162,15 @@ def merging_helps(report: ReportData) -> Claim:
         "Merging checkpoints by Shapley values helps",
         "Checkpoints are merged with weights from Shapley values.",
         "The merged student scores higher than the checkpoints and soups it is compared with, on every benchmark.",
-        _beats(report, rivals if report.student in report.role("merged") else []),
+        _beats(report, rivals if report.student in report.role("merged") else [], prompt),
         _RUN_THE_CHAIN,
+        prompt,
     )
 
 
-def _beats(report: ReportData, rivals: Iterable[str]) -> tuple[Evidence, ...]:
+def _beats(report: ReportData, rivals: Iterable[str], prompt: str) -> tuple[Evidence, ...]:
     """The student's paired differences from each rival, by benchmark."""
-    table = headline(report.differences, PROMPT)
+    table = headline(report.differences, prompt)
     return tuple(
         _difference(row, f"{report.benchmarks[row['benchmark']]}, against {report.label(rival)}")
         for rival in rivals
@@ -180,7 +187,7 @@ def _difference(row: Row, subject: str) -> Evidence:
 def _retained(row: Row) -> str:
     if math.isnan(row["retention"]):
         return "the teacher scores 0"
-    return f"{interval(row['retention'], row['low'], row['high'])} % of the teacher's score"
+    return f"{interval(row['retention'], row['low'], row['high'])} % retained"
 
 
 def _verdict(low: float, high: float, criterion: float) -> str:

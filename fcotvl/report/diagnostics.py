@@ -5,7 +5,7 @@ from typing import Any, cast
 import pandas as pd
 
 from fcotvl.report.formatting import INTERVALS, cells, headline, percent
-from fcotvl.report.report_data import ReportData
+from fcotvl.report.report_data import METHODS, ReportData
 from fcotvl.report.table import Table, interval, make_table, number
 
 _COUNTS = ("read", "kept", "duplicates", "contaminated", "quarantined")
@@ -18,7 +18,7 @@ def methods(report: ReportData, prompt: str) -> Table | None:
     for method in _records(report.methods):
         scored = scores[scores["system"] == method["system"]]
         utility = number(method["utility"])
-        row = {"Method": method["method"], "Validation utility": utility}
+        row = {"Method": METHODS.get(method["method"], method["method"]), "Validation utility": utility}
         rows.append(row | cells(report, scored, "score"))
         data.append(scored.assign(method=method["method"], utility=method["utility"]))
     note = (

@@ -42,5 +42,5 @@ def metric_words(report: ReportData) -> str:
 
 
 def percent(share: Any) -> str:
-    """``0.5`` as ``50 %``."""
-    return f"{100 * share:g} %"
+    """``0.5`` as ``50 %``, ``0.875`` as ``87.5 %``."""
+    return f"{100 * share:.3g} %"

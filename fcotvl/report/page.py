@@ -1,25 +1,21 @@
 """The report as one HTML page that needs no other file and no network."""
 
 import math
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, select_autoescape
-from markupsafe import Markup, escape
-
-from fcotvl.report.claims import claims
+from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, claims
 from fcotvl.report.formatting import headline
-from fcotvl.report.plots import Plot, all_plots
+from fcotvl.report.plots import Plot
 from fcotvl.report.report_data import ReportData
-from fcotvl.report.table import Table
+from fcotvl.report.table import PROMPTS, Table
+from fcotvl.report.templates import render_template
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("results", "Results", ("ratio",), ("results", "retention", "differences", "metrics", "kinds")),
-    ("ablations", "Ablations", ("compressors",), ("modules", "ablation")),
+    ("ablations", "Ablations", ("compressors",), ("ablation", "modules")),
     ("merging", "Merging", ("shapley",), ("shapley", "merge")),
     ("speed", "Speed", (), ("speed",)),
     ("training", "Training", ("distill", "sft", "sampling"), ("acceptance",)),
@@ -27,7 +23,6 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 """Each section's id, title, stems of its plots, stems of its tables."""
 _OPEN = {"results", "differences", "modules", "ablation", "merge", "shapley", "speed", "acceptance"}
-_INTERVAL = re.compile(r"^(.+?) (\[.+\])$")
 
 
 @dataclass(frozen=True)
@@ -40,26 +35,48 @@ class Section:
     tables: Sequence[Table]
 
 
-def render_page(report: ReportData, tables: Sequence[Table]) -> str:
-    """The whole page as text; ``tables`` as ``all_tables`` makes them."""
-    environment = Environment(
-        autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = _cell
-    judged = claims(report)
-    source = files("fcotvl.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+def render_page(report: ReportData, tables: Sequence[Table], plots: Mapping[str, Plot]) -> str:
+    """The whole page as text; ``tables`` and ``plots`` as ``all_tables`` and ``all_plots`` make them."""
+    sections = _sections(report, plots, tables)
+    contents = [("run", "What was run"), ("claims", "Claims of the paper")]
+    contents += [(section.id, section.title) for section in sections]
+    return render_template(
+        "page.html.j2",
+        is_ablation=report.grid is not None,
+        contents=[*contents, ("params", "Params"), ("reading", "How to read this")],
         facts=report.facts,
         params=report.params,
         cards=_cards(report),
-        claims=judged,
-        verdicts=Counter(claim.verdict for claim in judged),
-        sections=_sections(all_plots(report), tables),
+        claims=_judged(report),
+        tally={PROMPTS.get(prompt, prompt): _tally(report, prompt) for prompt in report.prompts},
+        sections=sections,
         is_open=lambda table: _stem(table.name) in _OPEN,
     )
 
 
-def _sections(plots: dict[str, Plot], tables: Sequence[Table]) -> list[Section]:
+def _tally(report: ReportData, prompt: str) -> dict[str, int]:
+    found = Counter(claim.verdict for claim in claims(report, prompt))
+    return {verdict: found[verdict] for verdict in (HOLDS, UNDECIDED, FAILS, UNTESTED) if found[verdict]}
+
+
+def _judged(report: ReportData) -> list[dict[str, Any]]:
+    """Each claim with its verdict under every prompt, and its evidence by subject, the prompts side by side."""
+    judged = []
+    for group in zip(*(claims(report, prompt) for prompt in report.prompts), strict=True):
+        by_prompt = {PROMPTS.get(claim.prompt, claim.prompt): claim for claim in group}
+        subjects = dict.fromkeys(item.subject for claim in group for item in claim.evidence)
+        found = {name: {item.subject: item for item in claim.evidence} for name, claim in by_prompt.items()}
+        judged.append(
+            {
+                "claim": group[0],
+                "verdicts": {name: claim.verdict for name, claim in by_prompt.items()},
+                "rows": {subject: [items.get(subject) for items in found.values()] for subject in subjects},
+            }
+        )
+    return judged
+
+
+def _sections(report: ReportData, plots: Mapping[str, Plot], tables: Sequence[Table]) -> list[Section]:
     sections = [
         Section(
             name,
@@ -69,38 +86,25 @@ def _sections(plots: dict[str, Plot], tables: Sequence[Table]) -> list[Section]:
         )
         for name, title, plot_stems, table_stems in _SECTIONS
     ]
+    if report.grid is not None:  # a page of its own, which opens with what it is about
+        sections.sort(key=lambda section: section.id != "ablations")
     return [section for section in sections if section.plots or section.tables]
 
 
-def _cards(report: ReportData) -> list[dict[str, Any]]:
-    """The headline of each benchmark and prompt: student, teacher, and what is retained."""
-    cards = []
+def _cards(report: ReportData) -> dict[str, list[dict[str, Any]]]:
+    """By prompt, the headline of each benchmark: student, teacher, and what is retained."""
+    cards: dict[str, list[dict[str, Any]]] = {}
     for prompt in report.prompts:
         scores, retained = (headline(t, prompt) for t in (report.scores, report.retention))
         for name, title in report.benchmarks.items():
             rows = scores[scores["benchmark"] == name].set_index("system").to_dict("index")
             kept = retained[retained["benchmark"] == name].set_index("system")["retention"]
             if {report.student, "teacher"} <= set(rows):
-                cards.append(
-                    {
-                        "title": title,
-                        "prompt": prompt,
-                        "metric": report.metrics[name],
-                        "student": rows[report.student],
-                        "teacher": rows["teacher"],
-                        "retention": kept.get(report.student, math.nan),
-                    }
-                )
+                card = {"title": title, "metric": report.metrics[name], "retention": kept.get(report.student, math.nan)}
+                card |= {"student": rows[report.student], "teacher": rows["teacher"]}
+                cards.setdefault(PROMPTS.get(prompt, prompt), []).append(card)
     return cards
 
 
 def _stem(name: str) -> str:
     return name.removesuffix("-direct").removesuffix("-cot")
-
-
-def _cell(text: object) -> Markup:
-    """The text with its interval, if any, in a fainter style."""
-    found = _INTERVAL.match(str(text))
-    if not found:
-        return escape(text)
-    return Markup('{} <span class="interval">{}</span>').format(*found.groups())

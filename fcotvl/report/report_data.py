@@ -26,6 +26,13 @@ LABELS = {
     "random": "Random pruning",
     "untrained-pool": "Pooling, untrained",
 }
+METHODS = {
+    "shapley": "Shapley-weighted merge",
+    "uniform": "Uniform soup of all checkpoints",
+    "greedy": "Greedy soup of checkpoints",
+    "best": "Best single checkpoint",
+}
+"""Merge methods in words; one without an entry goes by its name."""
 
 
 def system(name: str, role: str, *, ratio: float, tokens: int, detail: str = "") -> dict[str, Any]:
@@ -110,6 +117,6 @@ class ReportData:
         return [name for role in roles for name in table.loc[table["role"] == role, "system"]]
 
     def label(self, name: str) -> str:
-        """What tables call a system: its own name where ``systems`` has none."""
-        labels = dict(zip(self.systems["system"], self.systems["label"], strict=True))
+        """What tables call a system: its own name where neither ``systems`` nor ``METHODS`` has one."""
+        labels = METHODS | dict(zip(self.systems["system"], self.systems["label"], strict=True))
         return str(labels.get(name, name))

@@ -8,7 +8,7 @@ from typing import Any
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
 from fcotvl.core.io import write_text
-from fcotvl.data import audit_page
+from fcotvl.report import audit_page
 
 
 def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) -> None:

@@ -18,6 +18,7 @@ from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
 from fcotvl.report.metrics import metrics
 from fcotvl.report.page import render_page
+from fcotvl.report.plots import all_plots
 from fcotvl.report.report_data import TRAINING_FREE, ReportData, system
 from fcotvl.report.table import render
 from fcotvl.report.tables import all_tables
@@ -36,17 +37,21 @@ def run(
         shared: folder of what all variants share (``data/<scale>``).
         curated: folder of the curated data (``data/<mix>``).
         variant: folder of the experiment's variant.
-        output: gets ``index.html``, ``metrics.json``, ``tables/`` and ``plots/*.csv``.
+        output: gets ``index.html``, ``metrics.json``, ``tables/``, ``figures/`` and ``plots/*.csv``.
         variants: folders of finished grid points (``<variant>/<recipe>``), for the ablation tables.
     """
     report = _read(params, shared, curated, variant, variants)
-    tables = all_tables(report)
-    write_text(output / "index.html", render_page(report, tables))
+    tables, plots = all_tables(report), all_plots(report)
+    write_text(output / "index.html", render_page(report, tables, plots))
     with atomic(output / "tables") as scratch:
         scratch.mkdir()
         for table in tables:
             for suffix, text in render(table).items():
                 (scratch / f"{table.name}.{suffix}").write_text(text, encoding="utf-8")
+    with atomic(output / "figures") as scratch:
+        scratch.mkdir()
+        for name, plot in plots.items():
+            (scratch / f"{name}.svg").write_text(plot.file, encoding="utf-8")
     for name in ("distill", "sft", "sampling"):
         data: pd.DataFrame = getattr(report, name)
         write_text(output / f"plots/{name}.csv", data.to_csv(index=False, float_format="%.6g"))
@@ -68,7 +73,7 @@ def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: 
     known = {name: benchmarks.get(name) for name in params.mix_config.benchmarks}
     grid, grid_differences = _grid(variants, bootstrap)
     return ReportData(
-        facts=_facts(params, scores),
+        facts=_facts(params, scores) | _extent(grid),
         params=STUDY.read_text(encoding="utf-8"),
         benchmarks={name: benchmark.title for name, benchmark in known.items()},
         metrics={name: b.headline.replace("_", " ") for name, b in known.items()},
@@ -109,6 +114,14 @@ def _facts(params: Params, scores: pd.DataFrame) -> dict[str, Any]:
         "questions": ", ".join(f"{name} {n}" for name, n in asked.items()),
         "commit": _commit(),
     }
+
+
+def _extent(grid: pd.DataFrame | None) -> dict[str, str]:
+    """What the grid spans, for the top of its page."""
+    if grid is None:
+        return {}
+    keys = ("compressor", "ratio", "seed")
+    return {"grid": "; ".join(f"{key} {', '.join(map(str, sorted(grid[key].unique())))}" for key in keys)}
 
 
 def _commit() -> str:

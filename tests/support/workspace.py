@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.imports import ROOT
 
-STAGE = re.compile(r"^Running stage '([^']+)'|^(?:local)?rule (\w+):", re.MULTILINE)
+STAGE = re.compile(r"^Running stage '([^']+)'|^(?:local)?rule (\w+):|^Job \d+: (\w+), log in", re.MULTILINE)
 COLLECT = {"all", "prefetch", "variants"}
 
 

@@ -350,7 +350,15 @@ def test_values_on_snakemakes_command_line_are_refused(clone: Workspace):
     assert "change params.yaml" in ran.text
 
 
+def test_a_job_names_its_log_and_not_its_code(clone: Workspace):
+    ran = clone.ok("snakemake", "--dry-run", "--forcerun", "report")
+    assert ran.stages == ["report"]
+    assert "report, log in logs/snakemake/report.log\nReason:" in ran.text
+    assert "fcotvl/core" not in ran.text
+
+
 def test_the_snakemake_report_and_lint(clone: Workspace):
     clone.ok("snakemake", "--report", "report.html")
-    assert (clone.folder / "report.html").stat().st_size > 10_000
+    text = (clone.folder / "report.html").read_text()
+    assert all(f'"{name}"' in text for name in ("Experiment", "Figures", "Tables", "Page", "chain of thought"))
     assert "Congratulations" in clone.ok("snakemake", "--lint").text

@@ -36,13 +36,37 @@ def outputs(stage):
     paths = [
         path if Path(path).suffix else directory(path) for path in RULES[stage].output
     ]
-    return shown(paths, "experiment") if stage == "report" else paths
+    return shown(paths, "Experiment") if stage == "report" else paths
 
 
-def shown(paths, caption):
-    """The outputs as entries of `snakemake --report`, with a caption of workflow/report."""
-    caption = f"../report/{caption}.rst"
-    return [report(path, caption=caption, patterns=["{name}.md"]) for path in paths]
+def shown(paths, category):
+    """Page, figures and tables among the outputs as entries of `snakemake --report`, captioned by workflow/report."""
+    patterns = {"index.html": [], "figures": ["{name}.svg"], "tables": ["{name}.md"]}
+    return [
+        path if Path(path).name not in patterns else entry(path, category, patterns)
+        for path in paths
+    ]
+
+
+def entry(path, category, patterns):
+    """One output, or each file of a folder, in its category and with its labels."""
+    stem = Path(path).stem
+    settings = {
+        "caption": f"../report/{stem}.rst",
+        "category": category,
+        "subcategory": "Page" if stem == "index" else stem.capitalize(),
+    }
+    return report(path, labels=labels, patterns=patterns[Path(path).name], **settings)
+
+
+def labels(wildcards):
+    """What an entry is about, and under which prompt: files end in `-direct` or `-cot` where it matters."""
+    name = wildcards.get("name", "the whole page")
+    prompts = {"direct": "direct answers", "cot": "chain of thought"}
+    stem, _, prompt = name.rpartition("-")
+    if prompt not in prompts:
+        return {"about": name, "prompt": "any"}
+    return {"about": stem, "prompt": prompts[prompt]}
 
 
 def beside(stage, folder, suffix):

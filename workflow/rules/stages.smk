@@ -19,6 +19,9 @@ for stage in PIPELINE.stages:
         params:
             *RULES[stage].params,
             command=RULES[stage].command,
+        # In place of all inputs, code among them. `--quiet rules` would hide what runs, and what a dry run would do.
+        message:
+            "{rule}, log in {log}"
         # The same text for every rule: a shell directive is evaluated when it runs, after the loop.
         shell:
             "{params.command} > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"

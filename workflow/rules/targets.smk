@@ -6,8 +6,12 @@ rule ablation:
         scores=grid_files("score_distilled", "score_merged"),
     output:
         shown(
-            ["reports/ablation/index.html", directory("reports/ablation/tables")],
-            "ablation",
+            [
+                "reports/ablation/index.html",
+                directory("reports/ablation/figures"),
+                directory("reports/ablation/tables"),
+            ],
+            "Ablation grid",
         ),
     log:
         "logs/snakemake/ablation.log",
@@ -19,6 +23,8 @@ rule ablation:
         *RULES["report"].params,
         command=PIPELINE.jobs()["report"].cmd,
         variants=PIPELINE.grid_folders(),
+    message:
+        "{rule}, log in {log}"
     shell:
         # of two --output the last one counts
         "{params.command} --variants {params.variants} --output reports/ablation > {log} 2>&1"
@@ -56,6 +62,8 @@ rule prefetch_part:
     params:
         *RULES["curate"].params,
         command=prefetch_command(),
+    message:
+        "{rule}, log in {log}"
     shell:
         "{params.command} --part {wildcards.scatteritem} --summary {output}"
         " --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1"

@@ -86,7 +86,7 @@ def test_fastv_at_another_ratio_is_not_compared(report):
 def test_merge_methods_are_rivals_too(report):
     systems = report.systems[report.systems["system"] != "uniform"]
     found = merging_helps(replace(report, systems=systems))
-    assert sum(item.subject.endswith(", against uniform") for item in found.evidence) == 3
+    assert sum(item.subject.endswith(", against Uniform soup of all checkpoints") for item in found.evidence) == 3
 
 
 def test_claims_without_data_are_not_tested_and_say_how_to(report):
@@ -103,12 +103,17 @@ def test_claims_without_data_are_not_tested_and_say_how_to(report):
     assert all(claim.remedy for claim in found)
 
 
-def test_claims_are_judged_under_direct_prompting_by_headline_metrics(report):
+def test_claims_are_judged_under_one_prompt_by_headline_metrics(report):
     table = report.retention.copy()
     other = (table["prompt"] == "cot") | ~table["headline"]
     table.loc[other, ["retention", "low", "high"]] = [1.0, 0.0, 2.0]
     table.loc[~other, ["retention", "low", "high"]] = [99.0, 98.0, 100.0]
-    assert loss_is_small(replace(report, retention=table)).verdict == HOLDS
+    judged = replace(report, retention=table)
+    assert loss_is_small(judged).verdict == HOLDS
+    assert loss_is_small(judged, "cot").verdict == FAILS
+    prompts = {claim.title: claim.prompt for claim in claims(judged, "cot")}
+    assert prompts.pop("The compressed model is faster") == ""
+    assert set(prompts.values()) == {"cot"}
 
 
 def test_retention_of_a_teacher_that_scores_zero_is_undecided(report):

@@ -1,6 +1,7 @@
 """One table as Markdown, CSV and LaTeX."""
 
 import io
+import re
 from math import nan
 
 import pandas as pd
@@ -57,3 +58,24 @@ def test_latex_is_booktabs_with_special_characters_escaped():
     assert r"Speed \& cost. 50 \% of x\_y." in text
     assert r"C\_1 & -- \\" in text
     assert r"\label{tab:speed}" in text
+
+
+def test_latex_says_what_it_needs_and_sets_intervals_narrow():
+    text = render(TABLE)["tex"]
+    assert text.startswith("% Needs \\usepackage{booktabs}.\n")
+    assert "A|B & $0.51_{0.49}^{0.53}$ \\\\" in text
+
+
+def test_a_latex_table_wider_than_the_text_is_cut_and_each_part_names_its_rows():
+    cells = {f"Benchmark {number}": ["50.0 [40.0, 60.0]"] * 2 for number in range(12)}
+    shown = pd.DataFrame({"System": ["Student", "Student"], "Kind": ["a", "b"]} | cells)
+    text = render(Table("wide", "Wide", "", shown, shown))["tex"]
+    parts = text.split(r"\begin{table}")[1:]
+    assert len(parts) > 1
+    assert sum(part.count("Benchmark") for part in parts) == 12
+    for place, part in enumerate(parts, start=1):
+        assert rf"\caption{{Wide ({place} of {len(parts)})." in part
+        assert "Student & a & " in part
+        columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", part)[1]
+        assert len(columns) <= 8
+    assert len(set(re.findall(r"\\label\{.*\}", text))) == len(parts)

@@ -89,8 +89,9 @@ def test_a_benchmark_without_a_score_is_a_dash(report):
 
 def test_merge_methods_have_utility_and_benchmark_scores(report):
     table = diagnostics.methods(report, "direct")
-    assert column(table, "Validation utility") == {"shapley": "71.0", "uniform": "69.5"}
-    assert column(table, "DocVQA")["uniform"] == value(report, "uniform", "docvqa", "direct")
+    labels = ["Shapley-weighted merge", "Uniform soup of all checkpoints"]
+    assert column(table, "Validation utility") == dict(zip(labels, ["71.0", "69.5"], strict=True))
+    assert column(table, "DocVQA")[labels[1]] == value(report, "uniform", "docvqa", "direct")
 
 
 def test_shapley_values_say_how_many_differences_are_noise(report):
@@ -133,7 +134,8 @@ def test_an_unknown_role_is_refused():
 
 
 def test_a_system_without_label_keeps_its_name(report):
-    assert report.label("greedy") == "greedy"
+    assert report.label("greedy") == "Greedy soup of checkpoints"
+    assert report.label("top-two") == "top-two"
     assert report.label("fastv-r0.75") == "FastV, 75 % removed"
 
 

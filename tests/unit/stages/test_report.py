@@ -1,6 +1,7 @@
 """The report of one experiment, and of the ablation grid, from the files that stages write."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -89,6 +90,10 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     assert metrics["docvqa"]["direct"]["retention"] == pytest.approx(100 * 6 / 7, abs=0.01)
     plots = {path.name for path in (output / "plots").iterdir()}
     assert plots == {"distill.csv", "sft.csv", "sampling.csv"}
+    figures = {path.name for path in (output / "figures").iterdir()}
+    assert figures == {
+        f"{name}.svg" for name in (*("ratio-direct", "ratio-cot"), "distill", "sft", "sampling", "shapley")
+    }
     results = pd.read_csv(output / "tables/results-direct.csv")
     sft = [f"sft-{name}" for name in STUDY.ablation_recipes]
     expected = {"teacher", *BASELINES, "distilled", *sft, "merged", "uniform"}
@@ -111,7 +116,10 @@ def test_grid_points_are_named_by_their_folders_and_compared_in_pairs(data):
         ["qformer", 0.5, 0, "full", 25],
     ]
     page = (output / "index.html").read_text(encoding="utf-8")
-    assert "compressor cnn, ratio 0.5, stage full, seed 0</span><span>+50.0 [" in page
+    assert "<dt>grid</dt><dd>compressor cnn, qformer; ratio 0.5; seed 0</dd>" in page
+    assert re.search(
+        r"compressor cnn, ratio 0.5, stage full, seed 0</th>\s*<td [^>]*><span .*?</span>\s+\+50\.0 \[", page
+    )
 
 
 def test_a_folder_that_is_not_a_grid_point_is_named(data):

@@ -1,13 +1,11 @@
 """The audit as an HTML page: one mix, or several side by side."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from fcotvl.report.templates import render_template
 
 Cell = str | int | float
 Audits = Mapping[str, Mapping[str, Any]]
@@ -22,7 +20,6 @@ COMPOSITION = {
 }
 MAX_LISTED = 200
 """Dropped records that the page lists; the JSON lists all."""
-_SHARE = re.compile(r"^\d+\.\d %$")
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,11 @@ class Section:
 
 def page(audits: Audits) -> str:
     """The page as HTML, without references to other files."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.tests["share"] = lambda cell: isinstance(cell, str) and bool(_SHARE.match(cell))
-    source = files("fcotvl.data").joinpath("audit.html.j2").read_text(encoding="utf-8")
     sections = [Section("sources", "Sources", list(_sources(audits)))]
     sections += [_split(audits, group, name) for group, name in _splits(audits)]
     sections.append(Section("dropped", "Dropped", [_reasons(audits), *_listed(audits)]))
-    return environment.from_string(source).render(mixes=list(audits), sections=sections)
+    contents = [(section.id, section.title) for section in sections]
+    return render_template("audit.html.j2", mixes=list(audits), contents=contents, sections=sections)
 
 
 def _splits(audits: Audits) -> Iterator[tuple[str, str]]:
@@ -67,17 +62,19 @@ def _sources(audits: Audits) -> Iterator[Table]:
     for mix, audit in audits.items():
         for group, split in _splits({mix: audit}):
             for source, row in audit[group][split]["sources"].items():
+                place = (source, *_if_several(audits, mix), split)
                 if row["absent"]:
-                    missing.append((mix, split, source, row["absent"]))
+                    missing.append((*place, row["absent"]))
                     continue
                 repeated = ("yes" if row["ran_dry"] else "no", row["repeats"], row["epochs"])
                 shares = (_percent(row["share_asked"]), _percent(row["share_kept"]))
                 counts = [int(row[column]) for column in columns]
-                rows.append((mix, split, source, *counts, *repeated, *shares))
+                rows.append((*place, *counts, *repeated, *shares))
     last = ("ran dry", "repeats", "epochs", "share requested", "share of split")
-    yield Table("Records of each source", ("mix", "split", "source", *columns, *last), rows)
+    first = ("source", *_if_several(audits, "mix"), "split")
+    yield Table("Records of each source", (*first, *columns, *last), rows)
     if missing:
-        yield Table("Missing sources", ("mix", "split", "source", "why"), missing)
+        yield Table("Missing sources", (*first, "why"), missing)
 
 
 def _split(audits: Audits, group: str, name: str) -> Section:
@@ -98,7 +95,7 @@ def _counts(title: str, key: str, held: Audits) -> Table:
             count = audit[key].get(name, 0)
             cells += [count, _percent(count / totals[mix])]
         rows.append(tuple(cells))
-    header = ["", *(column for mix in held for column in (mix, "share"))]
+    header = ["", *(column for mix in held for column in (mix if len(held) > 1 else "count", "share"))]
     return Table(title, tuple(header), rows)
 
 
@@ -109,27 +106,35 @@ def _tokens(held: Audits) -> Table:
         found = {"tiles": audit["tiles"], "answer, characters": audit["answer_characters"]}
         tokens = audit["visual_tokens"].items()
         found |= {f"visual tokens at ratio {ratio}": values for ratio, values in tokens}
-        rows += [(mix, what, *map(values.get, columns)) for what, values in found.items() if values]
-    return Table("Visual tokens of an image, characters of an answer", ("mix", "", *columns), rows)
+        name = _if_several(held, mix)
+        rows += [(what, *name, *map(values.get, columns)) for what, values in found.items() if values]
+    title = "Visual tokens of an image, characters of an answer"
+    return Table(title, ("of", *_if_several(held, "mix"), *columns), rows)
 
 
 def _reasons(audits: Audits) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for mix, audit in audits.items():
         found = Counter((row["split"], row["as"]) for row in audit["dropped"])
-        rows += [(mix, split, kind, count) for (split, kind), count in sorted(found.items())]
-    return Table("Dropped images by reason", ("mix", "split", "as", "images"), rows)
+        name = _if_several(audits, mix)
+        rows += [(split, *name, kind, count) for (split, kind), count in sorted(found.items())]
+    return Table("Dropped images by reason", ("split", *_if_several(audits, "mix"), "as", "images"), rows)
 
 
 def _listed(audits: Audits) -> Iterator[Table]:
     for mix, audit in audits.items():
         rows: list[tuple[Cell, ...]] = [
-            (row["split"], row["as"], row["file"], row.get("reason") or _same(row))
+            (row["file"], row["split"], row["as"], row.get("reason") or _same(row))
             for row in audit["dropped"][:MAX_LISTED]
         ]
         more = len(audit["dropped"]) - len(rows)
         title = f"Dropped images of {mix}" + (f" (and {more:,} more in the JSON)" if more else "")
-        yield Table(title, ("split", "as", "file", "why"), rows)
+        yield Table(title, ("file", "split", "as", "why"), rows)
+
+
+def _if_several(audits: Audits, cell: str) -> tuple[str, ...]:
+    """``cell`` of the column ``mix``, which only a page of several mixes has."""
+    return (cell,) if len(audits) > 1 else ()
 
 
 def _same(row: Mapping[str, Any]) -> str:

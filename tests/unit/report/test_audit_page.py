@@ -1,17 +1,19 @@
 """The audit page: all is on it, nothing from a data set is markup, two mixes are side by side."""
 
 import json
+import re
 
 import pytest
 
 from fcotvl.core.config import load
 from fcotvl.core.errors import DataError
 from fcotvl.data.audit import Composition, Tiling, dropped_records, source_summary
-from fcotvl.data.audit_page import MAX_LISTED, page
 from fcotvl.data.decoding import Decoded
 from fcotvl.data.dedup import ContaminationFilter, DedupIndex
 from fcotvl.data.lazy_records import Quarantined
 from fcotvl.data.mixing import Stream, mix
+from fcotvl.report.audit_page import MAX_LISTED, page
+from fcotvl.report.templates import render_template
 from fcotvl.stages.audit import run
 from tests.support.datasets import record
 
@@ -58,7 +60,7 @@ def test_a_share_is_drawn_as_a_length():
 
 def test_names_from_data_sets_are_no_markup():
     text = page({"tiny": audit(1, bad=[EVIL])})
-    assert "<script>" not in text
+    assert "<script>alert" not in text
     assert "&lt;script&gt;" in text
 
 
@@ -71,7 +73,18 @@ def test_a_page_needs_no_other_file():
 def test_two_mixes_stand_side_by_side():
     text = page({"tiny": audit(1, 2), "other": audit(3)})
     assert "tiny beside other" in text
-    assert text.count('<th scope="col">share</th>') >= 4
+    assert len(re.findall(r'<th scope="col"[^>]*>share</th>', text)) >= 4
+    assert '<td class="text" data-label="mix">tiny</td>' in text
+    assert 'data-label="mix"' not in page({"tiny": audit(1, 2)})
+
+
+def test_the_page_has_the_look_of_the_report():
+    look = re.search(r"<style>(.*?)@media print", page({"tiny": audit(1)}), flags=re.DOTALL)[1]
+    assert look in render_template("base.html.j2", contents=[])
+
+
+def test_a_table_without_rows_says_so():
+    assert page({"tiny": audit(1)}).count('<p class="note">None.</p>') == 2
 
 
 def test_a_long_list_says_how_much_more_there_is():
