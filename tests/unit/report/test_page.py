@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fcotvl.report.metrics import metrics
+from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots, shapley
 from fcotvl.report.tables import all_tables
@@ -137,13 +137,18 @@ def test_a_run_without_a_correct_answer_still_has_a_page(report):
 
 
 def test_metrics_are_those_of_the_headline_student(report):
-    found = metrics(report)
-    assert list(found) == ["docvqa", "chartqa", "infovqa"]
-    assert list(found["chartqa"]) == ["direct", "cot"]
+    found, every = metrics(report), scores(report)
+    assert len(found) == 13  # three benchmarks by two prompts by score and retention, and the speed-up
+    assert set(every) == set(report.scores["system"])
+    assert list(every["shapley"]) == ["docvqa", "chartqa", "infovqa"]
     table = report.scores.query("system == 'shapley' and benchmark == 'chartqa' and prompt == 'cot' and headline").iloc[
         0
     ]
-    measures = found["chartqa"]["cot"]
+    measures = every["shapley"]["chartqa"]["cot"]
     assert list(measures) == ["score", "low", "high", "retention"]
+    assert found["chartqa_cot"] == measures["score"]
+    assert found["chartqa_cot_retention"] == measures["retention"]
+    fastest = report.speed.query("system == 'distilled' and part == 'total'").iloc[0]
+    assert found["speedup"] == round(1 / fastest["time"], 2)
     assert measures["score"] == round(table["score"], 2)
     assert measures["low"] <= measures["score"] <= measures["high"]
