@@ -24,7 +24,8 @@ def metrics(report: ReportData) -> dict[str, float]:
     if report.speed is not None:
         students = report.speed["system"].isin(report.role("distilled", "merged"))
         times = report.speed.loc[students & (report.speed["part"] == "total"), "time"]
-        found |= {"speedup": round(1 / float(time), 2) for time in times[:1]}
+        if len(times):
+            found["speedup"] = round(1 / float(times.iloc[0]), 2)
     return found
 
 

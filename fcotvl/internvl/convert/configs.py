@@ -39,8 +39,8 @@ def read_original(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a config of InternVL2: {error}; download it again") from error
     if (layout := original.get("model_type")) in TRANSFORMERS:
         raise CheckpointError(
-            f"{folder} is in transformers' layout already ({layout}) and was not converted from an original, so there is "
-            "none to go back to; give a downloaded OpenGVLab/InternVL2 folder, or one that convert wrote"
+            f"{folder} is in transformers' layout already ({layout}) and was not converted from an original, so there "
+            "is none to go back to; give a downloaded OpenGVLab/InternVL2 folder, or one that convert wrote"
         )
     for key, expected in (("ps_version", "v2"), ("select_layer", -1)):
         if original.get(key) != expected:
