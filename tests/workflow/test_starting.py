@@ -83,10 +83,10 @@ def unpacked(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stopped(folder: Path, *arguments: str, **environment: str) -> list[str]:
-    """What ``make repro`` prints when it stops, without its own last word."""
+def stopped(folder: Path, *arguments: str, target: str = "repro", **environment: str) -> list[str]:
+    """What ``make`` prints when it stops, without its own last word."""
     done = subprocess.run(
-        ["make", "--silent", "repro", *arguments],
+        ["make", "--silent", target, *arguments],
         cwd=folder,
         env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent), **environment},
         check=False,
@@ -133,3 +133,12 @@ def test_make_without_a_package_index_is_one_line(unpacked):
 def test_a_missing_bundled_teacher_is_one_line_that_says_how_to_get_it(tmp_path):
     message = refused("teacher", "--scale", "tiny", "--bundled", "gone", "--teacher", str(tmp_path / "teacher"))
     assert "gone holds no model.safetensors: restore it with `git checkout HEAD -- gone`" in message
+
+
+def test_make_results_before_a_run_keeps_the_committed_pages(unpacked):
+    page = unpacked / "docs/results/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("committed")
+    (line,) = stopped(unpacked, target="results")
+    assert line == "reports/index.html is missing: run make repro first"
+    assert page.read_text() == "committed"
