@@ -32,9 +32,10 @@ check: $(READY)  ## style, types, import directions, workflow lint
 
 results:  ## the pages of the last run as the committed ones: docs/results, with the ablation grid if it was run
 	@test -f reports/index.html || { echo "reports/index.html is missing: run make repro first" >&2; exit 1; }
-	@for page in . $$(test ! -f reports/ablation/index.html || echo ablation); do \
-	  rm -rf docs/results/$$page/tables docs/results/$$page/plots && mkdir -p docs/results/$$page && \
-	  (cd reports/$$page && cp -R index.html *.json tables plots "$(CURDIR)/docs/results/$$page") || exit; done
+	@mkdir -p docs/results
+	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation -exec rm -r {} +
+	@test ! -f reports/ablation/index.html || rm -rf docs/results/ablation
+	@cp -R reports/. docs/results
 	@find docs/results -name .snakemake_timestamp -delete
 
 in-git:
