@@ -9,12 +9,12 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= 1
 repro: export OMP_NUM_THREADS = 2  # one stage after the other
 
-.PHONY: help repro test check lock clean
+.PHONY: help repro test check results lock clean in-git teacher
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' $(MAKEFILE_LIST)
 
-repro: in-git $(READY)  ## the whole chain at the scale of params.yaml
+repro: in-git teacher $(READY)  ## the whole chain at the scale of params.yaml
 	dvc repro
 	@echo "report: $(abspath reports/index.html)"
 
@@ -30,15 +30,30 @@ check: $(READY)  ## style, types, import directions, workflow lint
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-.PHONY: in-git
+results:  ## the pages of the last run as the committed ones: docs/results, with the ablation grid if it was run
+	@test -f reports/index.html || { echo "reports/index.html is missing: run make repro first" >&2; exit 1; }
+	@mkdir -p docs/results
+	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation -exec rm -r {} +
+	@test ! -f reports/ablation/index.html || rm -rf docs/results/ablation
+	@cp -R reports/. docs/results
+	@find docs/results -name .snakemake_timestamp -delete
+
 in-git:
 	@git rev-parse --is-inside-work-tree > /dev/null 2>&1 || \
 	  { echo "not a Git repository, which DVC needs: clone the project, or type git init and commit it" >&2; exit 1; }
 
+teacher:
+	@test -f teachers/tiny/model.safetensors || \
+	  { echo "teachers/tiny is missing or incomplete: restore it with git checkout HEAD -- teachers/tiny" >&2; exit 1; }
+
+# One small package is fetched first: without an index, pip would try for minutes and fill the screen.
 $(READY): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-	  "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
+	  { echo "$(PYTHON) is not Python 3.11 or newer: name one, as in make repro PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@python -m pip download --quiet --no-deps --retries 0 --timeout 15 --dest $(VENV)/probe "$$(head -n 1 $(word 2,$^))" \
+	  > /dev/null 2>&1 && rm -r $(VENV)/probe || \
+	  { echo "no package index answers: check the network, or set PIP_INDEX_URL to a mirror" >&2; exit 1; }
 	python -m pip install --quiet --upgrade pip
 	python -m pip install --quiet -r requirements.lock
 	python -m pip install --quiet --no-deps -e .

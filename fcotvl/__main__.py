@@ -138,7 +138,8 @@ def execute(stage: str, flags: Sequence[click.Option], values: dict[str, Any]) -
     given = {flag.name: values[flag.name] for flag in flags if flag.name}
     run = import_module(f"fcotvl.stages.{stage}").run
     try:
-        _log_to(values["log"] or _log_path(stage, given))
+        # Outside the project's folder there are no params: the command is refused and leaves nothing there.
+        _log_to(values["log"] or (_log_path(stage, given) if config.STUDY.exists() else None))
         run(config.load(**{name: values[name] for name in OVERRIDES}), **given)
     except FcotvlError as error:
         log.error("%s: %s", stage, error)  # noqa: TRY400 - one line, without a traceback
@@ -157,16 +158,19 @@ def _log_path(stage: str, given: dict[str, Any]) -> Path:
     return Path("logs") / place / f"{stage}.log"
 
 
-def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _log_to(path: Path | None) -> None:
+    """Log to the screen, and to the file ``path`` if there is one."""
     screen = logging.StreamHandler()
     screen.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(path, mode="w", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("fcotvl")
-    root.handlers = [screen, file]
+    root.handlers = [screen]
     root.setLevel(logging.INFO)
     root.propagate = False
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(file)
 
 
 def program() -> click.Command:

@@ -16,7 +16,7 @@ from fcotvl.dag.exchange import STAMP, is_built, sync
 from fcotvl.dag.pipeline import Job, Pipeline
 from fcotvl.dag.subprocesses import EngineError, run
 
-WORKING = ("params.yaml", "dvc.lock", "reports/")
+WORKING = ("params.yaml", "dvc.lock")
 """What an experiment takes from the working folder or makes anew; all else must be committed."""
 
 

@@ -7,6 +7,7 @@ from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import FcotvlForConditionalGeneration
+from fcotvl.core.prompts import Prompts
 from fcotvl.evaluate.cost import cost, parameters
 
 TEXT_TOKENS = 50
@@ -14,7 +15,13 @@ TEXT_TOKENS = 50
 
 
 def export_student(
-    model: FcotvlForConditionalGeneration, processor: FcotvlProcessor, folder: Path, *, name: str, stage: str
+    model: FcotvlForConditionalGeneration,
+    processor: FcotvlProcessor,
+    folder: Path,
+    *,
+    name: str,
+    stage: str,
+    prompts: Prompts,
 ) -> None:
     """Write ``model`` with everything needed to use it to ``folder``.
 
@@ -24,15 +31,18 @@ def export_student(
         folder: made if it does not exist.
         name: heading of the card.
         stage: the stage that made the weights.
+        prompts: what the student was trained with.
     """
     model.save_pretrained(folder)
     processor_for(processor, model.config).save_pretrained(folder)
-    text = model_card(model, processor, name=name, stage=stage)
+    text = model_card(model, processor, name=name, stage=stage, prompts=prompts)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def model_card(model: FcotvlForConditionalGeneration, processor: FcotvlProcessor, *, name: str, stage: str) -> str:
-    """Fill in ``card.md``: what the model is, how to load it, what it costs."""
+def model_card(
+    model: FcotvlForConditionalGeneration, processor: FcotvlProcessor, *, name: str, stage: str, prompts: Prompts
+) -> str:
+    """Fill in ``card.md``: what the model is, how to load and ask it, what it costs."""
     config = model.config
     counts, kept = parameters(config), tile_tokens(config)
     max_tiles = processor.image_processor.max_tiles
@@ -49,6 +59,10 @@ def model_card(model: FcotvlForConditionalGeneration, processor: FcotvlProcessor
         full=full_tokens(config),
         parameters=counts["total"],
         added=counts["compressor"],
+        direct=prompts.direct,
+        cot=prompts.cot,
+        tokens=prompts.direct_tokens,
+        cot_tokens=prompts.cot_tokens,
         tiles=max_tiles,
         worst=all_tiles,
         text=TEXT_TOKENS,

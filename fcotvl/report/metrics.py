@@ -1,20 +1,44 @@
-"""The numbers that experiments are compared by (DVC's metrics)."""
+"""The numbers of a run as JSON: a few that experiments are compared by (DVC's metrics), and all scores."""
 
 import pandas as pd
 
 from fcotvl.report.formatting import headline
 from fcotvl.report.report_data import ReportData
 
+Scores = dict[str, dict[str, dict[str, dict[str, float]]]]
 
-def metrics(report: ReportData) -> dict[str, dict[str, dict[str, float]]]:
-    """The headline student's: benchmark -> prompt -> score, low, high, retention, in percent."""
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in report.benchmarks}
-    columns = {"score": report.scores, "low": report.scores, "high": report.scores}
+
+def metrics(report: ReportData) -> dict[str, float]:
+    """The headline student on one level, so that each is one column of ``dvc exp show``.
+
+    ``docvqa_cot`` is a score in percent, ``docvqa_cot_retention`` its share of the teacher's in percent, ``speedup``
+    how many times as fast as the teacher a whole answer is.
+    """
+    found = {
+        f"{benchmark}_{prompt}{suffix}": values[key]
+        for benchmark, prompts in scores(report)[report.student].items()
+        for prompt, values in prompts.items()
+        for key, suffix in (("score", ""), ("retention", "_retention"))
+        if key in values
+    }
+    if report.speed is not None:
+        students = report.speed["system"].isin(report.role("distilled", "merged"))
+        times = report.speed.loc[students & (report.speed["part"] == "total"), "time"]
+        if len(times):
+            found["speedup"] = round(1 / float(times.iloc[0]), 2)
+    return found
+
+
+def scores(report: ReportData) -> Scores:
+    """System -> benchmark -> prompt -> score, low, high, retention, in percent, by the headline metrics."""
+    found: Scores = {}
+    columns = {"score": report.scores, "low": report.scores, "high": report.scores, "retention": report.retention}
     for prompt in report.prompts:
-        for column, table in (columns | {"retention": report.retention}).items():
+        for column, table in columns.items():
             rows = headline(table, prompt)
-            rows = rows[(rows["system"] == report.student) & rows["benchmark"].isin(found)]
-            for name, value in zip(rows["benchmark"], rows[column], strict=True):
-                if pd.notna(value):  # a retention is undefined where the teacher scores 0
-                    found[name].setdefault(prompt, {})[column] = round(float(value), 2)
+            for row in rows[rows["benchmark"].isin(report.benchmarks)].to_dict("records"):
+                if pd.notna(row[column]):  # a retention is undefined where the teacher scores 0
+                    of_system = found.setdefault(row["system"], {})
+                    values = of_system.setdefault(row["benchmark"], {}).setdefault(prompt, {})
+                    values[column] = round(float(row[column]), 2)
     return found

@@ -1,6 +1,7 @@
 """Show the audit of a mix, or of two, as a page."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
 from fcotvl.core.io import write_text
 from fcotvl.report import audit_page
+
+log = logging.getLogger(__name__)
 
 
 def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) -> None:
@@ -23,6 +26,7 @@ def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) 
     del params  # all commands have params
     audits = {_name(path): _read(path) for path in (audit, beside) if path}
     write_text(page, audit_page.page(audits))
+    log.info("wrote %s, a page on %s", page, " and ".join(audits))
 
 
 def _name(path: Path) -> str:

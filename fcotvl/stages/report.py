@@ -16,7 +16,7 @@ from fcotvl.core.geometry import compressed
 from fcotvl.core.io import atomic, write_json, write_text
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
-from fcotvl.report.metrics import metrics
+from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
 from fcotvl.report.report_data import TRAINING_FREE, ReportData, system
@@ -37,7 +37,7 @@ def run(
         shared: folder of what all variants share (``data/<scale>``).
         curated: folder of the curated data (``data/<mix>``).
         variant: folder of the experiment's variant.
-        output: gets ``index.html``, ``metrics.json``, ``tables/``, ``figures/`` and ``plots/*.csv``.
+        output: gets ``index.html``, ``metrics.json``, ``scores.json``, ``tables/``, ``figures/`` and ``plots/*.csv``.
         variants: folders of finished grid points (``<variant>/<recipe>``), for the ablation tables.
     """
     report = _read(params, shared, curated, variant, variants)
@@ -56,6 +56,7 @@ def run(
         data: pd.DataFrame = getattr(report, name)
         write_text(output / f"plots/{name}.csv", data.to_csv(index=False, float_format="%.6g"))
     write_json(output / "metrics.json", metrics(report))
+    write_json(output / "scores.json", scores(report))
 
 
 def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: tuple[Path, ...]) -> ReportData:

@@ -45,7 +45,8 @@ def run(params: Params, *, bundled: Path, teacher: Path) -> None:
 def _copy(bundled: Path, teacher: Path) -> None:
     if not (bundled / "model.safetensors").is_file():
         raise CheckpointError(
-            f"{bundled} holds no model.safetensors; restore it from Git, or run with -S teacher.source=train"
+            f"{bundled} holds no model.safetensors: restore it with `git checkout HEAD -- {bundled}`, or train it anew "
+            "with -S teacher.source=train"
         )
     with atomic(teacher) as folder:
         shutil.copytree(bundled, folder, ignore=shutil.ignore_patterns(MODEL_CARD))

@@ -50,7 +50,6 @@ class Workspace:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target, follow_symlinks=False)
         (folder / "dvc.lock").unlink(missing_ok=True)
-        shutil.rmtree(folder / "reports", ignore_errors=True)
         self.edit("params.yaml", r"^scale: \w+", "scale: smoke")
         self.edit("params.yaml", r"^mix: \w+", "mix: smoke")
         one = "ablation_recipes:\n- full\n"

@@ -215,6 +215,15 @@ def test_what_the_user_can_correct_is_one_line(demo, capsys):
         assert message in (demo / "logs/demo.log").read_text()
 
 
+def test_outside_the_project_a_command_says_so_and_leaves_nothing(demo, capsys, monkeypatch):
+    folder = demo / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert main(["demo", "--output", "out"]) == 2
+    assert capsys.readouterr().err == "demo: params.yaml not found; run in the project's folder\n"
+    assert not list(folder.iterdir())
+
+
 def test_a_bug_keeps_its_traceback(demo, capsys):
     assert main(["demo", "--output", "out", "--name", "broken"]) == 1
     text = capsys.readouterr().err

@@ -7,6 +7,7 @@ one. They share one clone, so a distribution over processes keeps files whole.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -41,6 +42,11 @@ AFTER_A_COMPRESSOR = sorted([*STUDENT, *RECIPE, "check", "report"])
 VARIANT = "data/smoke/cnn-r0.5-s0"
 
 
+def changed_in_git(clone: Workspace) -> list[str]:
+    """What ``git status`` lists, in its short form."""
+    return clone.ok("git", "status", "--porcelain").text.splitlines()
+
+
 def names(stages: list[str]) -> list[str]:
     """DVC's ``sft@full`` as Snakemake's ``sft``."""
     return sorted(stage.partition("@")[0] for stage in stages)
@@ -67,6 +73,7 @@ def test_snakemake_runs_every_stage_once(clone: Workspace):
     assert ran.stages == sorted(set(EVERY) - {"teacher"})
     assert "prefetched" in (clone.folder / "logs/snakemake/smoke/curate.log").read_text()
     assert not (clone.folder / "data/smoke/prefetch").exists()
+    assert changed_in_git(clone) == ["?? dvc.lock"]
     clone.commit()
 
 
@@ -173,10 +180,20 @@ def test_another_ratio_keeps_what_variants_share(clone: Workspace):
     after = yaml.safe_load((clone.folder / "reports/metrics.json").read_text())
     assert set(after) == set(before)
     assert "0.75" in (clone.folder / "reports/index.html").read_text()
-    shown = clone.ok("dvc", "exp", "show", "--csv").text
-    assert "three-quarters" in shown
-    assert "docvqa" in clone.ok("dvc", "metrics", "diff", "--all").text
+    assert changed_in_git(clone) == [" M dvc.lock", " M params.yaml"]
+    compared = clone.ok("dvc", "metrics", "diff", "--all", "--json")
+    assert set(json.loads(compared.text)["reports/metrics.json"]) == set(after)
     assert "file://" in clone.ok("dvc", "plots", "show").text
+
+
+def test_the_documented_table_of_experiments_is_narrow(clone: Workspace):
+    (command,) = re.findall(r"`(dvc exp show --only.*?)`", (clone.folder / "README.md").read_text())
+    shown = clone.ok(*shlex.split(command.replace("\\|", "|")), "--csv").text
+    header, *rows = csv.reader(shown.splitlines())
+    assert [row[header.index("Experiment")] for row in rows][-1] == "three-quarters"
+    told = set(header) - {"Experiment", "rev", "typ", "Created", "parent", "State", "Executor"}
+    assert told - set(json.loads((clone.folder / "reports/metrics.json").read_text())) == {"ratio"}
+    assert "speedup" in told
 
 
 def test_going_back_runs_nothing(clone: Workspace):
@@ -212,6 +229,18 @@ def test_the_ablation_computes_what_variants_share_once(clone: Workspace):
     table = (clone.folder / "reports/ablation/index.html").read_text()
     assert "pool" in table
     assert "Nothing to be done" in clone.ok("snakemake", "--dry-run", "ablation").text
+    clone.is_idle()
+
+
+def test_pages_get_into_git_only_when_they_are_asked_for(clone: Workspace):
+    assert changed_in_git(clone) == []
+    clone.ok("make", "results")
+    for name in ("index.html", "metrics.json", "tables/results-cot.csv", "ablation/tables/ablation-cot.csv"):
+        assert (clone.folder / "docs/results" / name).read_bytes() == (clone.folder / "reports" / name).read_bytes()
+    assert {line[3:].split("/")[:2] == ["docs", "results"] for line in changed_in_git(clone)} == {True}
+    assert not list((clone.folder / "docs/results").rglob(".snakemake_timestamp"))
+    clone.ok("git", "checkout", "--quiet", ".")
+    clone.ok("git", "clean", "--quiet", "--force", "docs/results")
     clone.is_idle()
 
 

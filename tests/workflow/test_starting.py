@@ -1,8 +1,10 @@
 """Stages as commands: what starts often starts fast, and what cannot be had is one line."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +71,74 @@ def test_a_teacher_that_is_not_there_is_one_line(tmp_path):
     message = refused("distill", *map(str, [*paths, "--losses", tmp_path / "losses.csv"]))
     assert str(tmp_path) in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """What ``make repro`` reads before it installs anything, as from an archive: without Git."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "teachers").mkdir()
+    (tmp_path / "teachers/tiny").symlink_to(ROOT / "teachers/tiny")
+    return tmp_path
+
+
+def stopped(folder: Path, *arguments: str, target: str = "repro", **environment: str) -> list[str]:
+    """What ``make`` prints when it stops, without its own last word."""
+    done = subprocess.run(
+        ["make", "--silent", target, *arguments],
+        cwd=folder,
+        env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent), **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stdout
+    assert not done.stdout
+    assert not (folder / ".venv/.ready").exists()
+    return [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+
+
+def test_make_outside_git_is_one_line(unpacked):
+    (line,) = stopped(unpacked)
+    assert line.startswith("not a Git repository")
+    assert not (unpacked / ".venv").exists()
+
+
+@pytest.mark.parametrize("python", ["false", "no-such-python"])
+def test_make_without_a_recent_python_is_one_line(unpacked, python):
+    subprocess.run(["git", "init", "--quiet", unpacked], check=True)
+    (line,) = stopped(unpacked, f"PYTHON={python}")
+    assert line == f"{python} is not Python 3.11 or newer: name one, as in make repro PYTHON=python3.12"
+    assert not (unpacked / ".venv").exists()
+
+
+def test_make_without_the_bundled_teacher_says_how_to_get_it(unpacked):
+    subprocess.run(["git", "init", "--quiet", unpacked], check=True)
+    (unpacked / "teachers/tiny").unlink()
+    (line,) = stopped(unpacked)
+    assert line.endswith("restore it with git checkout HEAD -- teachers/tiny")
+    assert not (unpacked / ".venv").exists()
+
+
+def test_make_without_a_package_index_is_one_line(unpacked):
+    subprocess.run(["git", "init", "--quiet", unpacked], check=True)
+    closed = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
+    none = dict.fromkeys(["PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"], "")
+    (line,) = stopped(unpacked, f"PYTHON={sys.executable}", **closed, **none)
+    assert line.startswith("no package index answers: check the network")
+    assert not list((unpacked / ".venv").rglob("accelerate*"))
+
+
+def test_a_missing_bundled_teacher_is_one_line_that_says_how_to_get_it(tmp_path):
+    message = refused("teacher", "--scale", "tiny", "--bundled", "gone", "--teacher", str(tmp_path / "teacher"))
+    assert "gone holds no model.safetensors: restore it with `git checkout HEAD -- gone`" in message
+
+
+def test_make_results_before_a_run_keeps_the_committed_pages(unpacked):
+    page = unpacked / "docs/results/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("committed")
+    (line,) = stopped(unpacked, target="results")
+    assert line == "reports/index.html is missing: run make repro first"
+    assert page.read_text() == "committed"

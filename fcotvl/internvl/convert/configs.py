@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import InternVLConfig, InternVLVisionConfig, LlamaConfig, PreTrainedConfig, Qwen2Config
 
-from fcotvl.compress.config import full_tokens
+from fcotvl.compress.config import FcotvlConfig, full_tokens
 from fcotvl.core.errors import CheckpointError
 from fcotvl.internvl.chat_templates import HERMES2, INTERNLM2
 
@@ -15,6 +15,8 @@ TEMPLATES = {"Hermes-2": HERMES2, "internlm2-chat": INTERNLM2}
 """Chat templates by their names in the original's config."""
 INTERNLM = "InternLM2ForCausalLM"
 LLMS: dict[str, type[PreTrainedConfig]] = {"Qwen2ForCausalLM": Qwen2Config, INTERNLM: LlamaConfig}
+TRANSFORMERS = (InternVLConfig.model_type, FcotvlConfig.model_type)
+"""Model types of teachers and students in transformers' layout; the original's is ``internvl_chat``."""
 _SHARED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act")
 _VISION = {name: name for name in (*_SHARED, "layer_norm_eps", "patch_size", "norm_type")} | {
     "attention_bias": "qkv_bias",
@@ -28,13 +30,18 @@ def read_original(folder: Path) -> dict[str, Any]:
     """Read the original's ``config.json``.
 
     Raises:
-        CheckpointError: it is missing, or its model is not a supported InternVL2.
+        CheckpointError: it is missing, its model is not a supported InternVL2, or it is in transformers' layout.
     """
     path = folder / "config.json"
     try:
         original: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a config of InternVL2: {error}; download it again") from error
+    if (layout := original.get("model_type")) in TRANSFORMERS:
+        raise CheckpointError(
+            f"{folder} is in transformers' layout already ({layout}) and was not converted from an original, so there "
+            "is none to go back to; give a downloaded OpenGVLab/InternVL2 folder, or one that convert wrote"
+        )
     for key, expected in (("ps_version", "v2"), ("select_layer", -1)):
         if original.get(key) != expected:
             found = original.get(key)

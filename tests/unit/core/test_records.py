@@ -1,6 +1,7 @@
 """Records go to Parquet and back without loss, and a damaged shard is one clear line."""
 
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -8,8 +9,9 @@ from PIL import Image
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Record, Turn, pixel_digest
-from fcotvl.core.shards import read_records, shards, write_shards
+from fcotvl.core.shards import SCHEMA, read_records, shards, write_shards
 from tests.support.datasets import encoded, picture, record
+from tests.support.imports import ROOT
 
 RECORDS = [record(seed) for seed in range(5)]
 
@@ -27,6 +29,14 @@ def test_records_survive_the_round_trip(tmp_path):
     assert write_shards(tmp_path, [*RECORDS, odd], shard_size=2) == 6
     assert list(read_records(tmp_path)) == [*RECORDS, odd]
     assert [path.name for path in shards(tmp_path)] == [f"{n:05d}.parquet" for n in range(3)]
+
+
+def test_the_layout_on_disk_is_the_documented_one():
+    section = (ROOT / "docs/design.md").read_text(encoding="utf-8").split("\n## Records on disk\n")[1].split("\n## ")[0]
+    told = {name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)}
+    nested = {"turns": SCHEMA.field("turns").type.value_type, "image": SCHEMA.field("image").type}
+    inner = {f"{column}.{field.name}" for column, struct in nested.items() for field in struct}
+    assert told == {*SCHEMA.names, *inner} - {"image"}
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path):

@@ -59,8 +59,8 @@ def test_a_missing_output_is_neither_foreign_nor_built(job):
     assert not exchange.is_built(job)
 
 
-def test_reports_of_a_fresh_clone_are_not_foreign(job):
-    """They are in Git, what they were made from is not."""
+def test_an_output_without_its_inputs_is_not_foreign(job):
+    """Such as a report that `dvc pull` fetched alone."""
     os.utime("out.bin", (300, 300))
     Path("code.py").unlink()
     assert not exchange._is_foreign(job)

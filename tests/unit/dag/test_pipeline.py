@@ -38,7 +38,7 @@ stages:
     - params.yaml:
     metrics:
     - reports/metrics.json:
-        cache: false
+        persist: true
 """
 PARAMS = """
 scale: tiny

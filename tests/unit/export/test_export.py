@@ -6,16 +6,23 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.compress.checkpoints import make_student, processor_for, save_student_tensors
+from fcotvl.core import config
+from fcotvl.core.errors import CheckpointError
+from fcotvl.core.prompts import TEMPLATES, Prompts
 from fcotvl.export.export import export_student, model_card
+from fcotvl.stages import export
 from tests.support import models
+from tests.support.documents import code_blocks
+
+PROMPTS = Prompts(direct="{question} In a word.", cot="{question} Why?", direct_tokens=5)
 
 
 @pytest.mark.parametrize("name", ["cnn", "adaptive"])
 def test_the_folder_is_enough_to_ask_the_student(tmp_path, name):
     options = models.OPTIONS.get(name)
     student = make_student(models.teacher(), compressor=name, ratio=0.75, options=options)
-    export_student(student, models.processor(), tmp_path, name="small", stage="distill")
+    export_student(student, models.processor(), tmp_path, name="small", stage="distill", prompts=PROMPTS)
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
     inputs = processor([models.picture(112, 56)], processor.render("What?"), return_tensors="pt")
@@ -28,7 +35,7 @@ def test_the_folder_is_enough_to_ask_the_student(tmp_path, name):
 
 def test_the_card_states_tokens_and_costs():
     student = make_student(models.teacher(), compressor="pool", ratio=0.75)
-    text = model_card(student, models.processor(max_tiles=4), name="small", stage="sft")
+    text = model_card(student, models.processor(max_tiles=4), name="small", stage="sft", prompts=PROMPTS)
     assert text.startswith("---\nlibrary_name: transformers\n")
     assert "Made by stage\n`sft` of [fcotvl]" in text
     assert "reads 4 instead of 16 visual tokens per tile: 75.0% of them" in text
@@ -39,6 +46,60 @@ def test_the_card_states_tokens_and_costs():
 
 def test_the_card_of_a_mean_budget_says_so():
     student = make_student(models.teacher(), compressor="adaptive", ratio=0.75)
-    text = model_card(student, models.processor(max_tiles=4), name="small", stage="sft")
+    text = model_card(student, models.processor(max_tiles=4), name="small", stage="sft", prompts=PROMPTS)
     assert "reads 8 or 2 instead of 16 visual tokens per tile: on average 75.0% of them" in text
     assert f"| KV cache against no compression | {70 / 130:.0%} |" in text
+
+
+def test_the_cards_code_asks_as_the_student_was_trained(tmp_path, monkeypatch, capsys):
+    student = make_student(models.teacher(), compressor="pool", ratio=0.75)
+    export_student(student, models.processor(), tmp_path, name="small", stage="sft", prompts=PROMPTS)
+    picture = models.picture(112, 56)
+    picture.save(tmp_path / "page.png")
+    monkeypatch.chdir(tmp_path)
+    (code,) = code_blocks((tmp_path / "README.md").read_text(), "python")
+    exec(code, {})
+    ours = processor_for(models.processor(), student.config)
+    asked = ours([picture], ours.render("What is the total? In a word."))
+    reply = student.generate(**asked, max_new_tokens=5, do_sample=False)
+    expected = ours.decode(reply[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+@pytest.fixture
+def student_file(tmp_path):
+    """A teacher's folder and, in a folder beside it, a student's tensors."""
+    teacher = models.teacher()
+    teacher.save_pretrained(tmp_path / "teacher")
+    models.processor().save_pretrained(tmp_path / "teacher")
+    student = make_student(teacher, compressor="cnn", ratio=0.5)
+    file = tmp_path / "merged/merged.safetensors"
+    save_student_tensors(student, file, stage="merge")
+    return file
+
+
+def run(student):
+    home = student.parent if student.is_dir() else student.parents[1]
+    export.run(config.load(scale="tiny"), teacher=home / "teacher", student=(student,), folder=home / "out")
+    return home / "out"
+
+
+def test_a_folder_with_one_student_is_exported_like_its_file(student_file):
+    by_file = {path.name: path.read_bytes() for path in run(student_file).iterdir()}
+    assert {path.name: path.read_bytes() for path in run(student_file.parent).iterdir()} == by_file
+    card = by_file["README.md"].decode()
+    assert all(f"`{TEMPLATES['tiny'][prompt]}`" in card for prompt in ("direct", "cot"))
+
+
+def test_of_a_folder_of_students_one_has_to_be_named(student_file):
+    (student_file.parent / "uniform.safetensors").write_bytes(student_file.read_bytes())
+    with pytest.raises(CheckpointError, match=r"holds 2 students \(merged, uniform\); .*such as .*merged.safetensors"):
+        run(student_file.parent)
+    student_file.rename(student_file.with_stem("average"))
+    with pytest.raises(CheckpointError, match=r"\(average, uniform\); .*such as .*uniform.safetensors"):
+        run(student_file.parent)
+
+
+def test_a_folder_without_students_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no safetensors; run the stage that writes it"):
+        run(tmp_path)

@@ -92,13 +92,15 @@ def test_a_long_list_says_how_much_more_there_is():
     assert "and 7 more in the JSON" in page({"tiny": audit(1, bad=bad)})
 
 
-def test_the_command_reads_one_or_two_audits(tmp_path):
+def test_the_command_reads_one_or_two_audits_and_says_what_it_wrote(tmp_path, caplog):
+    caplog.set_level("INFO")
     for name in ("tiny", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "audit.json").write_text(json.dumps(audit(1)))
     first, second = (tmp_path / name / "audit.json" for name in ("tiny", "other"))
     run(load(scale="tiny"), audit=first, page=tmp_path / "a.html", beside=second)
     assert "tiny beside other" in (tmp_path / "a.html").read_text()
+    assert caplog.messages == [f"wrote {tmp_path / 'a.html'}, a page on tiny and other"]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fcotvl.report import scores
-from fcotvl.report.metrics import metrics
+from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots, compressors, score_by_ratio, shapley, side_by_side
+from fcotvl.report.scores import results
 from fcotvl.report.tables import all_tables
 
 OPTIONAL = (
@@ -102,7 +102,7 @@ def test_every_table_and_plot_is_on_the_page(report, page, plots):
 
 def test_a_cell_is_read_without_the_head_of_its_column(report, page):
     """On a narrow screen a table is a list, and each cell shows this label."""
-    row = scores.results(report, "direct").shown.iloc[0]
+    row = results(report, "direct").shown.iloc[0]
     for name, text in row.iloc[1:].items():
         assert f'<td data-label="{name}">{text.partition(" ")[0]}' in page
 
@@ -218,13 +218,18 @@ def test_a_run_without_a_correct_answer_still_has_a_page(report):
 
 
 def test_metrics_are_those_of_the_headline_student(report):
-    found = metrics(report)
-    assert list(found) == ["docvqa", "chartqa", "infovqa"]
-    assert list(found["chartqa"]) == ["direct", "cot"]
+    found, every = metrics(report), scores(report)
+    assert len(found) == 13  # three benchmarks by two prompts by score and retention, and the speed-up
+    assert set(every) == set(report.scores["system"])
+    assert list(every["shapley"]) == ["docvqa", "chartqa", "infovqa"]
     table = report.scores.query("system == 'shapley' and benchmark == 'chartqa' and prompt == 'cot' and headline").iloc[
         0
     ]
-    measures = found["chartqa"]["cot"]
+    measures = every["shapley"]["chartqa"]["cot"]
     assert list(measures) == ["score", "low", "high", "retention"]
+    assert found["chartqa_cot"] == measures["score"]
+    assert found["chartqa_cot_retention"] == measures["retention"]
+    fastest = report.speed.query("system == 'distilled' and part == 'total'").iloc[0]
+    assert found["speedup"] == round(1 / fastest["time"], 2)
     assert measures["score"] == round(table["score"], 2)
     assert measures["low"] <= measures["score"] <= measures["high"]

@@ -86,8 +86,13 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     page = (output / "index.html").read_text(encoding="utf-8")
     assert "<dt>mix</dt><dd>smoke (a handful of renders)</dd>" in page
     metrics = json.loads((output / "metrics.json").read_text())
-    assert metrics["docvqa"]["direct"]["score"] == 75
-    assert metrics["docvqa"]["direct"]["retention"] == pytest.approx(100 * 6 / 7, abs=0.01)
+    assert metrics["docvqa_direct"] == 75
+    assert metrics["docvqa_direct_retention"] == pytest.approx(100 * 6 / 7, abs=0.01)
+    assert metrics["speedup"] == pytest.approx(1 / 0.6, abs=0.01)
+    assert len(metrics) == 2 * 2 * len(STUDY.mix_config.benchmarks) + 1  # few enough for the columns of a table
+    scores = json.loads((output / "scores.json").read_text())
+    assert scores["merged"]["docvqa"]["direct"]["score"] == 75
+    assert scores["teacher"]["docvqa"]["cot"]["low"] <= scores["teacher"]["docvqa"]["cot"]["score"] == 87.5
     plots = {path.name for path in (output / "plots").iterdir()}
     assert plots == {"distill.csv", "sft.csv", "sampling.csv"}
     figures = {path.name for path in (output / "figures").iterdir()}

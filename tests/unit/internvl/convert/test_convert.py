@@ -245,6 +245,13 @@ def test_another_kind_of_model_is_refused(original, tmp_path, key, value, messag
         from_original(folder, tmp_path / "out")
 
 
+def test_a_teacher_that_was_never_an_original_is_refused_in_words(tmp_path):
+    models.teacher().save_pretrained(tmp_path / "teacher")
+    message = r"teacher is in transformers' layout already \(internvl\).*; give a downloaded OpenGVLab/InternVL2 folder"
+    with pytest.raises(CheckpointError, match=message):
+        from_original(tmp_path / "teacher", tmp_path / "made")
+
+
 def test_the_stage_converts_there_and_back(original, tmp_path):
     _, folder, weights = original
     convert.run(Params.model_construct(), source=folder, target=tmp_path / "ours")
