@@ -58,7 +58,7 @@ class Record:
         """Return the picture in RGB."""
         from PIL import Image  # noqa: PLC0415 - keeps the Snakefile's imports light
 
-        with Image.open(io.BytesIO(self.image)) as picture:
+        with Image.open(io.BytesIO(self.image), formats=("PNG", "JPEG")) as picture:
             return picture.convert("RGB")
 
 

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from PIL.Image import Image
 
 from fcotvl.core.errors import DataError
+from fcotvl.core.io import read_bytes
 from fcotvl.core.records import Record, Turn
 from fcotvl.data.images import normalise_image
 
@@ -93,7 +94,7 @@ class FileRecord:
         if isinstance(self.image, bytes):
             return self.image
         try:
-            return self.image.read_bytes()
+            return read_bytes(self.image)
         except OSError as error:
             raise DataError(f"the image cannot be read ({error.strerror})") from error
 
