@@ -66,7 +66,7 @@ def normalise_image(data: bytes, *, max_pixels: int) -> Picture:
             plain = _is_plain(source)
             pixels = source.convert("RGB") if plain else _flatten(_upright(source))
     except UnidentifiedImageError as error:
-        raise DataError(f"not a readable image: no known format (of {', '.join(FORMATS)})") from error
+        raise DataError("not a readable image: no known format") from error
     except DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"not a readable image: {reason}") from error
