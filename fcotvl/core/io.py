@@ -1,9 +1,5 @@
-"""Files: read if they are files, published by rename.
+"""Publish by rename: a stage killed at any moment leaves its old output or its new one."""
 
-A stage killed at any moment leaves its old output or its new one.
-"""
-
-import errno
 import json
 import shutil
 import tempfile
@@ -40,17 +36,6 @@ def _share(made: Path) -> None:
     for file in made.rglob("*") if made.is_dir() else (made,):
         if file.is_file():
             file.chmod(mode)
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of ``path``.
-
-    Raises:
-        OSError: it is missing, or no file: a named pipe would keep its reader waiting for ever.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a file")
-    return path.read_bytes()
 
 
 def write_text(path: Path, text: str) -> None:

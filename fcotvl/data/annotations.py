@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.io import read_bytes
 from fcotvl.core.records import Turn
 from fcotvl.data import fields
-from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, read_bytes
 
 T = TypeVar("T")
 Parse = Callable[[int, Any], T | None]

@@ -1,5 +1,6 @@
 """What readers yield: records that are cheap to list and whose pictures are loaded later."""
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Protocol, runtime_checkable
 from PIL.Image import Image
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.io import read_bytes
 from fcotvl.core.records import Record, Turn
 from fcotvl.data.images import normalise_image
 
@@ -63,6 +63,17 @@ class LazyRecord(Protocol):
         Raises:
             DataError: its picture cannot be read.
         """
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of ``path``.
+
+    Raises:
+        OSError: it is missing, or no file: a named pipe would keep its reader waiting for ever.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    return path.read_bytes()
 
 
 @dataclass(frozen=True)

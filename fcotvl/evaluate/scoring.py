@@ -37,38 +37,13 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises:
         DataError: there is no such file, or it is not a Parquet file.
     """
-    return _read(path, "predictions", "predict")
-
-
-def read_scores(path: Path) -> pd.DataFrame:
-    """The scores in a Parquet file.
-
-    Raises:
-        DataError: there is no such file, or it is not a table of scores.
-    """
-    table = _read(path, "scores", "score")
-    if missing := set(SCORE_COLUMNS) - set(table.columns):
-        raise DataError(f"{path} is not a table of scores: it has no {', '.join(sorted(missing))}")
-    try:
-        _require_text(table, [*KEYS, "metric"])
-        if not pd.to_numeric(table["score"]).between(0, 1).all():
-            raise DataError("a score is missing or not in [0, 1]")
-    except (DataError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is not a table of scores ({_line(error)}); run score again") from error
-    return table
-
-
-def _read(path: Path, content: str, stage: str) -> pd.DataFrame:
     try:
         if path.exists() and not path.is_file():
-            raise OSError("not a file")  # noqa: TRY301 - pandas would read a folder, and wait for a pipe
+            raise OSError("not a file")  # pandas would read a folder, and wait for a pipe
         return pd.read_parquet(path)
     except DAMAGED as error:
-        raise DataError(f"{path} is not a table of {content} ({_line(error)}); run {stage} first") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path} is not a table of predictions ({reason}); run predict first") from error
 
 
 def _require_text(table: pd.DataFrame, columns: Sequence[str]) -> None:

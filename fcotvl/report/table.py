@@ -1,6 +1,7 @@
 """A table, and its Markdown, CSV and LaTeX."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ def render(table: Table) -> dict[str, str]:
     """The table as text by file suffix: ``md``, ``csv`` (tidy numbers) and ``tex`` (booktabs)."""
     latex = table.shown.map(_tex).rename(columns=_tex)
     return {
-        "md": f"**{table.title}.** {table.note}\n\n{_markdown(table.shown)}\n",
+        "md": f"**{_escape(table.title)}.** {_escape(table.note)}\n\n{_markdown(table.shown)}\n",
         "csv": table.data.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "tex": latex.style.hide(axis="index").to_latex(
             hrules=True,
@@ -83,9 +84,18 @@ def count(values: Sequence[int]) -> str:
 
 
 def _markdown(shown: pd.DataFrame) -> str:
-    cells = shown.map(lambda text: str(text).replace("|", "\\|"))
+    cells = shown.map(_cell).rename(columns=_cell)
     align = ["left"] + ["right"] * (len(shown.columns) - 1)
     return cells.to_markdown(index=False, disable_numparse=True, colalign=align) or ""
+
+
+def _cell(text: object) -> str:
+    return _escape(str(text)).replace("|", "\\|")
+
+
+def _escape(text: str) -> str:
+    """Names of data sets are text in Markdown too, not HTML."""
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
 
 
 _TEX = str.maketrans(

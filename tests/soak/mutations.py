@@ -213,7 +213,23 @@ def write_text(path: Path, text: str) -> None:
 # --- pictures ------------------------------------------------------------------------------------
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
-FORMS = ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "JPEG2000", "DDS", "AVIF", "ICO", "TGA", "PCX", "SGI", "BLP")
+FORMS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "TIFF",
+    "WEBP",
+    "BMP",
+    "PPM",
+    "JPEG2000",
+    "DDS",
+    "AVIF",
+    "ICO",
+    "TGA",
+    "PCX",
+    "SGI",
+    "BLP",
+)
 MODES = ("RGB", "L", "P", "RGBA", "LA", "1", "CMYK", "I;16", "LAB", "F")
 
 
@@ -275,7 +291,7 @@ class Layout:
     """Its rows, each about one question or one picture."""
     pictures: Sequence[str]
     options: Mapping[str, Any] = field(default_factory=dict)
-    wrap: Callable[[list[Any]], str] = lambda rows: json_text(rows)
+    wrap: Callable[[list[Any]], str] = json_text
     """The rows as the text of the file."""
     others: Mapping[str, str] = field(default_factory=dict)
     """Further files."""
@@ -311,9 +327,7 @@ def _docvqa() -> Layout:
         for i in range(5)
     ]
     pictures = [f"DocVQA/spdocvqa_images/{name}" for name in NAMES]
-    return Layout(
-        "docvqa", "DocVQA/val_v1.0.json", rows, pictures, {"split": "val"}, wrap=_data, rows_of=_questions
-    )
+    return Layout("docvqa", "DocVQA/val_v1.0.json", rows, pictures, {"split": "val"}, wrap=_data, rows_of=_questions)
 
 
 def _docvqa_text() -> Layout:
@@ -416,9 +430,11 @@ def _pubtabnet() -> Layout:
         rows,
         [f"PubTabNet/{name}" for name in NAMES],
         wrap=_lines,
-        is_passed=lambda row: isinstance(row.get("split"), str) and row["split"].strip() not in ("train", "")
-        if isinstance(row, dict)
-        else False,
+        is_passed=lambda row: (
+            isinstance(row.get("split"), str) and row["split"].strip() not in ("train", "")
+            if isinstance(row, dict)
+            else False
+        ),
     )
 
 
@@ -465,12 +481,16 @@ def _internvl_jsonl() -> Layout:
 def _vlmevalkit() -> Layout:
     image = base64.b64encode(support.encoded(support.picture(1))).decode()
     rows = [
-        {"index": str(i), "image": image if i != 2 else "0", "question": "How?", "answer": answer, "split": "test_human"}
+        {
+            "index": str(i),
+            "image": image if i != 2 else "0",
+            "question": "How?",
+            "answer": answer,
+            "split": "test_human",
+        }
         for i, answer in enumerate(["14", "['0.28', '.28']", "x", ""])
     ]
-    return Layout(
-        "vlmevalkit", "b.tsv", rows, [], {"file": "b.tsv", "source": "chartqa"}, wrap=_tsv
-    )
+    return Layout("vlmevalkit", "b.tsv", rows, [], {"file": "b.tsv", "source": "chartqa"}, wrap=_tsv)
 
 
 def _tsv(rows: list[Any]) -> str:
@@ -531,7 +551,7 @@ def read_layout(make: Callable[[], Layout], rng: random.Random, raw: Path) -> Ou
         path.unlink()
         rng.choice([path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to(path), lambda: None])()
     passed = sum(map(layout.is_passed, layout.rows))
-    return read_source(layout.reader, raw, layout.options, given, layout.rows_of, passed)
+    return read_source(layout.reader, raw, layout.options, given, rows_of=layout.rows_of, passed=passed)
 
 
 def _outside(raw: Path) -> Path:
@@ -547,6 +567,7 @@ def read_source(
     raw: Path,
     options: Mapping[str, Any],
     given: int | None,
+    *,
     rows_of: Callable[[FileRecord], int] = lambda record: 1,
     passed: int = 0,
 ) -> Outcome:
