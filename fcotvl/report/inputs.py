@@ -139,7 +139,7 @@ def read_table(
             raise OSError("not a file")  # pandas would read a folder, and wait for a pipe
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
         if missing := [name for name in (*texts, *numbers) if name not in table]:
-            raise ValueError(f"no column {missing[0]!r}")
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
         for name in texts:
             if path.suffix != ".csv" and not table[name].map(lambda value: isinstance(value, str)).all():
                 raise ValueError(f"column {name!r} holds something else than text")
