@@ -57,3 +57,12 @@ def test_latex_is_booktabs_with_special_characters_escaped():
     assert r"Speed \& cost. 50 \% of x\_y." in text
     assert r"C\_1 & -- \\" in text
     assert r"\label{tab:speed}" in text
+
+
+def test_a_name_is_text_in_markdown_too():
+    shown = pd.DataFrame({"<i>set</i>": ["<img src=x>&lt;|"], "n": ["5 > 4 & 3"]})
+    text = render(Table("t", "<b>T</b>", "a < b", shown, pd.DataFrame({"n": [5]})))["md"]
+    assert text.startswith("**&lt;b>T&lt;/b>.** a &lt; b\n")
+    assert "&lt;i>set&lt;/i>" in text
+    assert "&lt;img src=x>&amp;lt;\\|" in text
+    assert "5 > 4 & 3" in text
