@@ -2,12 +2,14 @@
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -43,13 +45,16 @@ def load_teacher(folder: str | Path, *, dtype: torch.dtype | None = None) -> Int
         CheckpointError: the folder is missing, or tensors are missing, unknown or of other shapes.
     """
     _check_folder(folder)
-    try:
-        model, report = InternVLForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    with _loading(f"{folder} cannot be loaded"):
+        model, report = InternVLForConditionalGeneration.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     for problem in ("missing", "mismatched", "unexpected"):
         if keys := sorted(map(str, report[f"{problem}_keys"])):
-            raise CheckpointError(f"{folder}: {len(keys)} {problem} keys, the first is {keys[0]}")
+            raise CheckpointError(
+                f"{folder}: {len(keys)} {problem} keys, the first is {keys[0]}; its weights are not those of its "
+                "config.json, run teacher again"
+            )
     loaded: InternVLForConditionalGeneration = model.eval()
     return loaded
 
@@ -61,10 +66,8 @@ def load_processor(folder: str | Path) -> FcotvlProcessor:
         CheckpointError: the folder has no processor.
     """
     _check_folder(folder)
-    try:
+    with _loading(f"{folder} has no processor"):
         processor: FcotvlProcessor = FcotvlProcessor.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} has no processor: {_first_line(error)}") from error
     return processor
 
 
@@ -163,7 +166,12 @@ def read_student_tensors(path: Path) -> tuple[dict[str, Tensor], StudentHeader]:
         raise CheckpointError(f"{path} cannot be read: {_first_line(error)}") from error
     if header is None:
         raise CheckpointError(f"{path} has no {HEADER!r} header; expected a file of distill, sft or merge")
-    return tensors, StudentHeader(**json.loads(header))
+    try:
+        return tensors, TypeAdapter(StudentHeader).validate_json(header)
+    except ValidationError as error:
+        found = error.errors()[0]
+        where = ".".join(map(str, found["loc"])) or "it"
+        raise CheckpointError(f"{path} has a damaged header: {where}: {found['msg']}; make the file anew") from error
 
 
 def load_student(
@@ -203,6 +211,8 @@ def load_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, sourc
         if parameters[name].shape != tensor.shape:
             found, expected = list(tensor.shape), list(parameters[name].shape)
             raise CheckpointError(f"{source}: {name} is {found}, but the model has {expected}")
+        if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16) or not tensor.isfinite().all():
+            raise CheckpointError(f"{source}: {name} ({tensor.dtype}) holds something else than finite numbers")
         with torch.no_grad():
             parameters[name].copy_(tensor)
 
@@ -216,6 +226,15 @@ def _check_folder(folder: str | Path) -> None:
     """Refuse a missing path at once; transformers would look for it on the hub for minutes."""
     if isinstance(folder, Path) and not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; run the stage that writes it (teacher)")
+
+
+@contextmanager
+def _loading(problem: str) -> Iterator[None]:
+    """Report whatever a damaged folder raises as one line; its libraries raise anything, even a plain ``Exception``."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(f"{problem}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -218,8 +218,8 @@ class FcotvlProcessor(ProcessorMixin):
         """
         question = self.render(prompt)
         answer = self.render(prompt, reply).removeprefix(question)
-        answer = answer[: answer.rindex(TURN_END) + len(TURN_END)]
-        prompt_ids, reply_ids = (self._ids(text) for text in (*self.expand([question], [num_tiles]), answer))
+        said, end, _ = answer.rpartition(TURN_END)  # without an end: InternVL leaves an empty turn open
+        prompt_ids, reply_ids = (self._ids(text) for text in (*self.expand([question], [num_tiles]), said + end))
         return prompt_ids + reply_ids, [-100] * len(prompt_ids) + reply_ids
 
     def _ids(self, text: str) -> list[int]:

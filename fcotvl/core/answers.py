@@ -14,7 +14,7 @@ from fcotvl.core.prompts import MARKER
 
 TOLERANCE = 0.05
 """Relative to the reference, as ChartQA defines relaxed accuracy (arXiv 2203.10244, section 5)."""
-_NUMBER = re.compile(r"^[-+]?[$€£]?\s*(\d[\d,]*\.?\d*|\.\d+)\s*%?$")
+_NUMBER = re.compile(r"^[-+]?[$€£]?\s*(\d[\d,]*(\.\d*)?|\.\d+)\s*%?$")
 _YEAR = re.compile(r"^(19|20)\d\d$")
 
 

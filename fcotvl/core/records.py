@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
+
+from fcotvl.core.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,11 +59,19 @@ class Record:
     turns: tuple[Turn, ...]
 
     def decode(self) -> Image.Image:
-        """Return the picture in RGB."""
+        """Return the picture in RGB.
+
+        Raises:
+            DataError: it is damaged, which it was not when it was curated.
+        """
         from PIL import Image  # noqa: PLC0415 - keeps the Snakefile's imports light
 
-        with Image.open(io.BytesIO(self.image)) as picture:
-            return picture.convert("RGB")
+        try:
+            with Image.open(io.BytesIO(self.image), formats=("PNG", "JPEG")) as picture:
+                return picture.convert("RGB")
+        except (OSError, SyntaxError, ValueError, LookupError, struct.error, zlib.error) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"the picture of {self.id} is damaged ({reason}); delete its shards, run curate") from error
 
 
 def pixel_digest(picture: Image.Image) -> str:

@@ -100,7 +100,7 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError, TypeError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not a readable shard ({reason}); delete it and run curate again") from error
 

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
 from fcotvl.data import fields
-from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined
+from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, read_bytes
 
 T = TypeVar("T")
 Parse = Callable[[int, Any], T | None]
@@ -51,7 +51,7 @@ def read_text(path: Path) -> str:
         DataError: it is missing or not UTF-8.
     """
     try:
-        return _decode(path.read_bytes())
+        return _decode(read_bytes(path))
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from error
 
@@ -66,8 +66,16 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> Iterator[Any]:
-    """The JSON value of each line of ``path``, or the ``DataError`` that says why there is none."""
-    with path.open("rb") as file:
+    """The JSON value of each line of ``path``, or the ``DataError`` that says why there is none.
+
+    Raises:
+        DataError: there is no such file; raised by the call, not by the first line.
+    """
+    return _json_lines(open_file(path))
+
+
+def _json_lines(file: BinaryIO) -> Iterator[Any]:
+    with file:
         for line in file:
             if not line.strip():
                 continue
@@ -75,6 +83,21 @@ def read_lines(path: Path) -> Iterator[Any]:
                 yield _parse_json(_decode(line))
             except DataError as error:
                 yield error
+
+
+def open_file(path: Path) -> BinaryIO:
+    """``path``, open for reading.
+
+    Raises:
+        DataError: it cannot be read, or is a folder or a pipe.
+    """
+    try:
+        if path.is_file():
+            return path.open("rb")
+        reason = "not a file"
+    except OSError as error:
+        reason = str(error.strerror)
+    raise DataError(f"{path} cannot be read ({reason}); expected a file of annotations")
 
 
 def _decode(data: bytes) -> str:
@@ -87,9 +110,18 @@ def _decode(data: bytes) -> str:
 
 def _parse_json(value: str) -> Any:
     try:
-        return json.loads(value)
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # a number has more digits than int() takes: a fault of its row, not of the file
+            return json.loads(value, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON ({error})") from error
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= fields.MAX_DIGITS else digits
 
 
 def read_rows(path: Path, *keys: str) -> list[Any]:
@@ -165,11 +197,16 @@ def inside(root: Path, name: str) -> Path:
     """``root/name``, for a name from an annotation.
 
     Raises:
-        DataError: the path leaves ``root``, possibly through a link.
+        DataError: it names no file, or its path leaves ``root``, possibly through a link.
     """
-    if "\0" in name or not name:
-        raise DataError(f"image path {name!r} is not a file name")
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"image path {name!r} leaves the data set's folder")
+    if "\0" in name or not Path(name).name:
+        raise DataError(f"path {name!r} is not a file name")
+    try:
+        resolved = path.resolve()
+        path.exists()  # refuses a name that is too long
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, which Python 3.13 no longer minds
+        raise DataError(f"path {name!r} leads nowhere ({error})") from error
+    if not resolved.is_relative_to(root.resolve()):
+        raise DataError(f"path {name!r} leaves the data set's folder")
     return path

@@ -47,7 +47,7 @@ class Decoder:
 
     def __call__(self, entries: Sequence[Entry]) -> list[Item]:
         """Each entry decoded, or quarantined with a reason."""
-        return [self._decode(entry) for entry in entries]
+        return [_writable(self._decode(entry)) for entry in entries]
 
     def _decode(self, entry: Entry) -> Item:
         if isinstance(entry, Quarantined):
@@ -63,6 +63,19 @@ class Decoder:
                 return Quarantined(entry.file, entry.reader, reason)
             record = replace(record, turns=turns)
         return Decoded(record, perceptual_hash(pixels) if self.needs_hash else None, entry.file)
+
+
+def _writable(item: Item) -> Item:
+    """``item`` with lone surrogates written out: UTF-8 cannot hold them, and file names in other codes bring them."""
+    return to_item(_escaped(to_row(item)), item.record.image if isinstance(item, Decoded) else b"")
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    return [_escaped(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def decode(entries: Iterable[Entry], decoder: Decoder, pool: Executor | None = None) -> Iterator[Item]:

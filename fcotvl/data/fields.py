@@ -6,6 +6,8 @@ from fcotvl.core.errors import DataError
 
 _SHOWN = 60
 """Characters of a wrong value that a message shows."""
+MAX_DIGITS = 18
+"""Digits of a whole number: what 64 bits hold."""
 
 
 def text(row: Any, key: str) -> str:
@@ -17,7 +19,17 @@ def text(row: Any, key: str) -> str:
     value = get(row, key)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{key} is {_show(value)}, expected text")
-    return _clean(value)
+    return clean(value)
+
+
+def text_or_empty(row: Any, key: str) -> str:
+    """As ``text``, but a blank text is as good as none.
+
+    Raises:
+        DataError: as ``text``.
+    """
+    value = get(row, key)
+    return "" if isinstance(value, str) and not value.strip() else text(row, key)
 
 
 def texts(row: Any, key: str) -> tuple[str, ...]:
@@ -30,7 +42,7 @@ def texts(row: Any, key: str) -> tuple[str, ...]:
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise DataError(f"{key} is {_show(value)}, expected a list of texts")
-    return tuple(dict.fromkeys(cleaned for item in found if (cleaned := _clean(item))))
+    return tuple(dict.fromkeys(cleaned for item in found if (cleaned := clean(item))))
 
 
 def items(row: Any, key: str) -> list[Any]:
@@ -45,7 +57,7 @@ def items(row: Any, key: str) -> list[Any]:
     return value
 
 
-def _clean(value: str) -> str:
+def clean(value: str) -> str:
     """Strip spaces around it and replace lone surrogates, which UTF-8 cannot hold."""
     return value.encode("utf-8", "replace").decode("utf-8").strip()
 
@@ -57,9 +69,15 @@ def integer(row: Any, key: str) -> int:
         DataError: as ``text``.
     """
     value = get(row, key)
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).isdecimal():
+    if isinstance(value, bool) or not isinstance(value, int | str) or not _is_whole(value):
         raise DataError(f"{key} is {_show(value)}, expected a whole number")
     return int(value)
+
+
+def _is_whole(value: int | str) -> bool:
+    if isinstance(value, int):
+        return 0 <= value < 10**MAX_DIGITS
+    return value.isdecimal() and len(value) <= MAX_DIGITS
 
 
 def get(row: Any, key: str) -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import pixel_digest
 
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. Pillow knows more, some of it through other programs: Ghostscript for EPS."""
 MAX_ASPECT = 200
 """Longer over shorter side: longer strips hold nothing that can be read."""
 DAMAGED = (
@@ -21,7 +24,10 @@ DAMAGED = (
     EOFError,
     ArithmeticError,
     AttributeError,
+    RuntimeError,
+    MemoryError,
     struct.error,
+    zlib.error,
     ImageCms.PyCMSError,
     Image.DecompressionBombError,
 )
@@ -54,7 +60,7 @@ def normalise_image(data: bytes, *, max_pixels: int) -> Picture:
         DataError: it is damaged, larger than ``max_pixels`` or a strip beyond ``MAX_ASPECT``.
     """
     try:
-        with Image.open(io.BytesIO(data)) as source:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as source:
             _check_size(source.size, max_pixels)
             source.load()  # before anything that loads by itself and hides what goes wrong, as getexif() does
             plain = _is_plain(source)

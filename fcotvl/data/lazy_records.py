@@ -1,5 +1,6 @@
 """What readers yield: records that are cheap to list and whose pictures are loaded later."""
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -64,6 +65,17 @@ class LazyRecord(Protocol):
         """
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of ``path``.
+
+    Raises:
+        OSError: it is missing, or no file: a named pipe would keep its reader waiting for ever.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    return path.read_bytes()
+
+
 @dataclass(frozen=True)
 class FileRecord:
     """A lazy record whose picture is a file, or encoded bytes out of a table."""
@@ -93,7 +105,7 @@ class FileRecord:
         if isinstance(self.image, bytes):
             return self.image
         try:
-            return self.image.read_bytes()
+            return read_bytes(self.image)
         except OSError as error:
             raise DataError(f"the image cannot be read ({error.strerror})") from error
 

@@ -10,8 +10,11 @@ Both are pandas data frames:
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 KEYS = ["system", "benchmark", "prompt", "kind", "source", "image_id", "question_id"]
 PREDICTION_COLUMNS = [*KEYS, "prediction", "references"]
 SCORE_COLUMNS = [*KEYS, "metric", "score"]
+DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError)
+"""What reading a damaged Parquet file raises: pandas' own metadata is part of it."""
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -32,27 +37,21 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises:
         DataError: there is no such file, or it is not a Parquet file.
     """
-    return _read(path, "predictions", "predict")
-
-
-def read_scores(path: Path) -> pd.DataFrame:
-    """The scores in a Parquet file.
-
-    Raises:
-        DataError: there is no such file, or it is not a table of scores.
-    """
-    table = _read(path, "scores", "score")
-    if missing := set(SCORE_COLUMNS) - set(table.columns):
-        raise DataError(f"{path} is not a table of scores: it has no {', '.join(sorted(missing))}")
-    return table
-
-
-def _read(path: Path, content: str, stage: str) -> pd.DataFrame:
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("not a file")  # pandas would read a folder, and wait for a pipe
         return pd.read_parquet(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is not a table of {content} ({reason}); run {stage} first") from error
+    except DAMAGED as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path} is not a table of predictions ({reason}); run predict first") from error
+
+
+def _require_text(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table in which one of ``columns`` holds something else than text."""
+    for name in columns:
+        wrong = [value for value in table[name] if not isinstance(value, str)]
+        if wrong:
+            raise DataError(f"column {name!r} holds {type(wrong[0]).__name__} in {len(wrong)} rows, expected text")
 
 
 def score_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -91,6 +90,7 @@ def checked(predictions: pd.DataFrame) -> pd.DataFrame:
     table = predictions.assign(source=predictions.get("source", ""))
     if missing := [name for name in PREDICTION_COLUMNS if name not in table]:
         raise DataError(f"the predictions have no column {missing[0]!r}; run predict again")
+    _require_text(table, KEYS)
     identity = ["system", "benchmark", "prompt", "question_id"]
     for problem, found in (
         ("answered twice", table.duplicated(identity)),
@@ -99,8 +99,17 @@ def checked(predictions: pd.DataFrame) -> pd.DataFrame:
         if found.any():
             first = " / ".join(map(str, table.loc[found, identity].iloc[0]))
             raise DataError(f"{found.sum()} questions are {problem}, the first is {first}")
-    references = [[] if one is None else list(one) for one in table["references"]]
+    _require_text(table, ["prediction"])
+    references = [_texts(one) for one in table["references"]]
     return table.assign(references=pd.Series(references, index=table.index, dtype=object))
+
+
+def _texts(references: Any) -> list[str]:
+    """The references of one question, as Parquet gives them; none where they are hidden."""
+    found = [] if references is None else references
+    if not isinstance(found, list | np.ndarray) or not all(isinstance(one, str) for one in found):
+        raise DataError(f"references are {type(found).__name__} {str(found)[:60]!r}, expected a list of texts")
+    return list(found)
 
 
 def answer(reply: str, prompt: str) -> str:

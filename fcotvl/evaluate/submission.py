@@ -11,7 +11,7 @@ import pandas as pd
 from fcotvl.core.errors import DataError
 from fcotvl.evaluate.scoring import answer
 
-_QUESTION_ID = re.compile(r"(?:(?:docvqa|infographicvqa)-test-)?(\d+)")
+_QUESTION_ID = re.compile(r"(?:(?:docvqa|infographicvqa)-test-)?(\d{1,18})")
 """An official integer, or the id that our readers make of it: ``docvqa-test-57344``."""
 
 

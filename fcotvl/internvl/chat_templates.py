@@ -16,9 +16,9 @@ _CONTENT = (
 )
 
 
-def _chat(*, head: str = "", tail: str = "") -> str:
-    """A ChatML template with ``head`` before the first turn and ``tail`` after each turn."""
-    turn = "{{ '<|im_start|>' + message['role'] + '\n' }}" + _CONTENT + "{{ '<|im_end|>" + tail + "' }}"
+def _chat(message: str, *, head: str = "") -> str:
+    """A ChatML template with ``head`` before the first turn, each of which goes on with ``message`` after its role."""
+    turn = "{{ '<|im_start|>' + message['role'] + '\n' }}" + message
     reply = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     return head + "{% for message in messages %}" + turn + "{% endfor %}" + reply
 
@@ -27,10 +27,16 @@ _SYSTEM = (
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n" + INTERNVL2_SYSTEM + "<|im_end|>' }}{% endif %}"
 )
 
-CHATML = _chat(tail="\n")
+_OPEN_IF_EMPTY = (
+    "{% set said %}" + _CONTENT + "{% endset %}{{ said }}"
+    "{% if said or message['role'] == 'system' %}{{ '<|im_end|>' }}{% endif %}"
+)
+"""InternVL's ``get_prompt`` does not end a turn in which nothing is said."""
+
+CHATML = _chat(_CONTENT + "{{ '<|im_end|>\n' }}")
 """The tiny teacher: one newline after each turn and no system message."""
 
-HERMES2 = _chat(head=_SYSTEM)
+HERMES2 = _chat(_OPEN_IF_EMPTY, head=_SYSTEM)
 """InternVL2-1B: a Chinese system message and **no** newline between turns.
 
 Source: InternVL 2410d1db, ``conversation.py``. InternVL2.5 has the newline, which changes scores.

@@ -47,6 +47,7 @@ _STYLE = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a name is no formula
 }
 
 

@@ -52,7 +52,7 @@ def titled(title: str, prompt: str) -> str:
 def render(table: Table) -> dict[str, str]:
     """The table as text by file suffix: ``md``, ``csv`` (tidy numbers) and ``tex`` (booktabs)."""
     return {
-        "md": f"**{table.title}.** {table.note}\n\n{_markdown(table.shown)}\n",
+        "md": f"**{_escape(table.title)}.** {_escape(table.note)}\n\n{_markdown(table.shown)}\n",
         "csv": table.data.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "tex": _latex(table),
     }
@@ -80,7 +80,7 @@ def count(values: Sequence[int]) -> str:
 
 
 def _markdown(shown: pd.DataFrame) -> str:
-    cells = shown.map(lambda text: str(text).replace("|", "\\|"))
+    cells = shown.map(_cell).rename(columns=_cell)
     align = ["left"] + ["right"] * (len(shown.columns) - 1)
     return cells.to_markdown(index=False, disable_numparse=True, colalign=align) or ""
 
@@ -138,6 +138,15 @@ def _head(name: object) -> list[str]:
 def _tex_head(name: object) -> str:
     lines = r" \\ ".join(map(_tex, _head(name)))
     return rf"\shortstack[r]{{{lines}}}"
+
+
+def _cell(text: object) -> str:
+    return _escape(str(text)).replace("|", "\\|")
+
+
+def _escape(text: str) -> str:
+    """Names of data sets are text in Markdown too, not HTML."""
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
 
 
 _TEX = str.maketrans(

@@ -1,15 +1,12 @@
 """Show the audit of a mix, or of two, as a page."""
 
-import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fcotvl.core.config import Params
-from fcotvl.core.errors import DataError
 from fcotvl.core.io import write_text
 from fcotvl.report import audit_page
+from fcotvl.report.inputs import PageAudit, read_json
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +21,7 @@ def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) 
         beside: audit of a second mix.
     """
     del params  # all commands have params
-    audits = {_name(path): _read(path) for path in (audit, beside) if path}
+    audits = {_name(path): read_json(path, PageAudit, "curate", "an audit") for path in (audit, beside) if path}
     write_text(page, audit_page.page(audits))
     log.info("wrote %s, a page on %s", page, " and ".join(audits))
 
@@ -32,13 +29,3 @@ def run(params: Params, *, audit: Path, page: Path, beside: Path | None = None) 
 def _name(path: Path) -> str:
     """The folder of a mix, or the file's own name, so that two audits have different names."""
     return str(path.parent / path.stem) if path.stem != "audit" else path.parent.name or path.stem
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not an audit ({error}); run curate first") from error
-    if not isinstance(found, dict) or not {"corpus", "benchmarks", "dropped"} <= set(found):
-        raise DataError(f"{path} is not an audit: it has no corpus, benchmarks and dropped")
-    return found

@@ -8,8 +8,8 @@ from tabulate import tabulate
 
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
-from fcotvl.evaluate.scoring import read_scores
 from fcotvl.evaluate.summary import compare
+from fcotvl.report.inputs import read_scores
 
 
 def run(params: Params, *, scores: Path, beside: Path) -> None:  # noqa: ARG001 - every command

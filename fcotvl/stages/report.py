@@ -1,6 +1,5 @@
 """Write tables, plots, the page and the metrics."""
 
-import json
 import re
 import subprocess
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from fcotvl.core.geometry import compressed
 from fcotvl.core.io import atomic, write_json, write_text
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
+from fcotvl.report.inputs import Audit, Weights, read_json, read_scores, read_table
 from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
@@ -25,6 +25,8 @@ from fcotvl.report.tables import all_tables
 
 POINT = re.compile(r"(?P<compressor>[^/]+)-r(?P<ratio>[\d.]+)-s(?P<seed>\d+)/(?P<recipe>[^/]+)$")
 """The folder of a grid point: its variant and its recipe."""
+SPEED = ("time", "low", "high", "flops", "pairs")
+"""Numbers of ``speed.csv``."""
 
 
 def run(
@@ -68,9 +70,9 @@ def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: 
         recipe / "merged-scores.parquet",
         *(variant / f"sft-scores/{name}.parquet" for name in params.ablation_recipes),
     ]
-    scores = pd.concat(map(pd.read_parquet, files), ignore_index=True)
+    scores = pd.concat(map(read_scores, files), ignore_index=True)
     names = list(scores["system"].unique())
-    weights = json.loads((recipe / "weights.json").read_text(encoding="utf-8"))
+    weights = read_json(recipe / "weights.json", Weights, "merge", "the weights of a merge")
     known = {name: benchmarks.get(name) for name in params.mix_config.benchmarks}
     grid, grid_differences = _grid(variants, bootstrap)
     return ReportData(
@@ -92,12 +94,12 @@ def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: 
         ),
         shapley=_shapley(weights),
         gaps=pd.DataFrame(weights["gaps"]),
-        speed=pd.read_csv(variant / "speed.csv"),
-        audit=json.loads((curated / "audit.json").read_text(encoding="utf-8")),
-        acceptance=pd.read_csv(shared / "acceptance.csv"),
-        distill=pd.read_csv(variant / "distill.csv"),
-        sft=pd.read_csv(recipe / "sft.csv"),
-        sampling=pd.read_csv(recipe / "sampling.csv"),
+        speed=read_table(variant / "speed.csv", "speed", "timings", texts=["system", "part"], numbers=SPEED),
+        audit=read_json(curated / "audit.json", Audit, "curate", "an audit"),
+        acceptance=read_table(shared / "acceptance.csv", "rscot", "kept rationales"),
+        distill=read_table(variant / "distill.csv", "distill", "losses", numbers=["step", "loss"]),
+        sft=read_table(recipe / "sft.csv", "sft", "losses", texts=["dataset"], numbers=["step", "loss"]),
+        sampling=read_table(recipe / "sampling.csv", "sft", "weights", texts=["dataset"], numbers=["step", "weight"]),
     )
 
 
@@ -187,13 +189,13 @@ def _grid(variants: tuple[Path, ...], bootstrap: Bootstrap) -> tuple[pd.DataFram
         point = POINT.search(folder.as_posix())
         if point is None:
             raise DataError(f"{folder} is not <compressor>-r<ratio>-s<seed>/<recipe>")
-        merged = pd.read_parquet(folder / "merged-scores.parquet")
+        merged = read_scores(folder / "merged-scores.parquet")
         place = {"ratio": float(point["ratio"]), "seed": int(point["seed"])}
         tables += [
             table.assign(compressor=point["compressor"], **place, stage=stage)
             for table, stage in (
                 (merged[merged["system"] == "merged"], point["recipe"]),
-                (pd.read_parquet(folder.parent / "scores.parquet"), "distilled"),
+                (read_scores(folder.parent / "scores.parquet"), "distilled"),
             )
         ]
     if not tables:

@@ -51,3 +51,26 @@ def test_a_system_message_of_the_user_replaces_the_default():
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     text = processor(HERMES2).apply_chat_template(chat, tokenize=False)
     assert text == "<|im_start|>system\nBe brief.<|im_end|><|im_start|>user\nHi<|im_end|>"
+
+
+def test_a_turn_in_which_nothing_is_said_is_not_ended():
+    """Golden: ``get_prompt`` of separator style MPT writes the role alone."""
+    chat = [{"role": "user", "content": ""}, {"role": "assistant", "content": "Ho"}, {"role": "user", "content": ""}]
+    text = processor(HERMES2).apply_chat_template(chat, tokenize=False)
+    system = f"<|im_start|>system\n{SYSTEM}<|im_end|>"
+    assert text == f"{system}<|im_start|>user\n<|im_start|>assistant\nHo<|im_end|><|im_start|>user\n"
+    prompt, _ = GOLDEN["hermes-2"]
+    assert processor(HERMES2).render(ASKED, "") == prompt
+    assert processor(INTERNLM2).render(ASKED, "") == f"<s>{prompt}"
+
+
+def test_an_empty_system_message_is_ended():
+    chat = [{"role": "system", "content": ""}, {"role": "user", "content": "Hi"}]
+    text = processor(HERMES2).apply_chat_template(chat, tokenize=False)
+    assert text == "<|im_start|>system\n<|im_end|><|im_start|>user\nHi<|im_end|>"
+
+
+def test_an_empty_reply_trains_nothing():
+    ids, labels = processor(HERMES2).encode(ASKED, "", 1)
+    assert len(ids) == len(labels)
+    assert set(labels) == {-100}

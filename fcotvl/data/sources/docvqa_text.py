@@ -10,7 +10,7 @@ from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.data import fields
-from fcotvl.data.annotations import existing, first_existing, inside, parse_rows, read_rows
+from fcotvl.data.annotations import existing, first_existing, inside, parse_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import transcription
 
@@ -29,15 +29,12 @@ def read(request: Request, *, folder: str = "DocVQA", split: str) -> FileEntries
 
 
 def _pages(file: Path, questions: Path, images: Path, split: str) -> FileEntries:
-    where = f"DocVQA/{file.name}"
-    try:
-        pages = {
-            fields.integer(row, "questionId"): fields.text(row, "image").removeprefix("documents/")
-            for row in read_rows(questions, "data")
-        }
-    except DataError as error:
-        yield Quarantined(where, "docvqa-text", str(error))
-        return
+    def page(_number: int, row: Any) -> tuple[int, str]:
+        return fields.integer(row, "questionId"), fields.text(row, "image").removeprefix("documents/")
+
+    asked = list(parse_rows(questions, page, "data", where=f"DocVQA/{questions.name}", reader="docvqa-text"))
+    yield from (item for item in asked if isinstance(item, Quarantined))
+    pages = dict(item for item in asked if not isinstance(item, Quarantined))
 
     def parse(_number: int, row: Any) -> FileRecord:
         context = fields.text(row, "context")
@@ -52,4 +49,4 @@ def _pages(file: Path, questions: Path, images: Path, split: str) -> FileEntries
         image, shown = inside(images, name), f"DocVQA/{images.name}/{name}"
         return FileRecord(turn.id, "docvqa-text", "docvqa/text", image, shown, (turn,))
 
-    yield from parse_rows(file, parse, where=where, reader="docvqa-text")
+    yield from parse_rows(file, parse, where=f"DocVQA/{file.name}", reader="docvqa-text")

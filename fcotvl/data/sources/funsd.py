@@ -11,7 +11,7 @@ from typing import Any
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
 from fcotvl.data import fields
-from fcotvl.data.annotations import existing, first_existing, read_rows
+from fcotvl.data.annotations import existing, first_existing, inside, read_rows
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
@@ -34,15 +34,15 @@ def _forms(folder: Path, split: str) -> FileEntries:
     for file in sorted((folder / "annotations").glob("*.json")):
         if file.name.startswith("._"):  # AppleDouble: macOS's own notes, not an annotation
             continue
-        image = folder / "images" / f"{file.stem}.png"
-        key = f"funsd-{split}-{file.stem}"
+        key, name = f"funsd-{split}-{file.stem}", f"{file.stem}.png"
         try:
-            turns = _turns(key, read_rows(file, "form"))
+            turns = _turns(key, read_rows(inside(folder / "annotations", file.name), "form"))
+            image = inside(folder / "images", name)
         except DataError as error:
             where = f"{folder.name}/annotations/{file.name}"
             yield Quarantined(where, "funsd", str(error))
         else:
-            shown = f"{folder.name}/images/{image.name}"
+            shown = f"{folder.name}/images/{name}"
             yield FileRecord(key, "funsd", "funsd", image, shown, turns)
 
 

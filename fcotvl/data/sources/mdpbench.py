@@ -29,7 +29,7 @@ def read(
         key = f"mdpbench-{Path(name).with_suffix('')}"
         parts = [part for part in fields.items(row, "layout_dets") if _is_ordered_text(part)]
         parts.sort(key=lambda part: fields.integer(part, "order"))
-        lines = [line for part in parts for line in fields.text(part, "text").splitlines()]
+        lines = [line for part in parts for line in fields.text_or_empty(part, "text").splitlines()]
         turn = required_transcription(f"{key}-text", lines)
         return FileRecord(key, "mdpbench", "mdpbench", image, f"MDPBench/{name}", (turn,))
 

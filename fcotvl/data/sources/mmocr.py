@@ -29,7 +29,7 @@ def read(request: Request, *, folder: str, annotations: str = "labels.json", ima
         image = inside(pictures, name)
         key = f"{source}-{Path(name).with_suffix('')}"
         kept = [one for one in fields.items(row, "instances") if not _is_ignored(one)]
-        turn = required_transcription(f"{key}-text", [fields.text(one, "text") for one in kept])
+        turn = required_transcription(f"{key}-text", [fields.text_or_empty(one, "text") for one in kept])
         return FileRecord(key, "mmocr", source, image, f"{source}/{pictures.name}/{name}", (turn,))
 
     return parse_rows(file, parse, "data_list", where=f"{source}/{file.name}", reader="mmocr")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
-from fcotvl.data.annotations import existing, first_existing, read_json, read_text
+from fcotvl.data.annotations import existing, first_existing, inside, read_json, read_text
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 from fcotvl.data.ocr_tasks import key_information, transcription
 
@@ -37,12 +37,18 @@ def _receipts(folder: Path, split: str) -> FileEntries:
         for part, parse in (("entities", _entities), ("box", _text)):
             file = folder / part / f"{image.stem}.txt"
             try:
-                turns += parse(key, file)
+                turns += parse(key, inside(file.parent, file.name))
             except DataError as error:
                 yield Quarantined(f"{folder.name}/{part}/{file.name}", "sroie", str(error))
         if turns:
-            shown = f"{folder.name}/img/{image.name}"
-            yield FileRecord(key, "sroie", "sroie", image, shown, tuple(turns))
+            yield _receipt(key, image, f"{folder.name}/img/{image.name}", tuple(turns))
+
+
+def _receipt(key: str, image: Path, shown: str, turns: tuple[Turn, ...]) -> FileRecord | Quarantined:
+    try:
+        return FileRecord(key, "sroie", "sroie", inside(image.parent, image.name), shown, turns)
+    except DataError as error:
+        return Quarantined(shown, "sroie", str(error))
 
 
 def _entities(name: str, file: Path) -> list[Turn]:

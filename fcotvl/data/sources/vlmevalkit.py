@@ -5,18 +5,18 @@ shown in the bar graph?", answer "14", split "test_human". Several answers are a
 short text in place of an image is the index of the row that has it.
 """
 
-import ast
 import base64
-import binascii
 import csv
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError
+from fcotvl.core.literals import read_list
 from fcotvl.core.records import Turn
 from fcotvl.data import fields
-from fcotvl.data.annotations import existing, parse_each
+from fcotvl.data.annotations import existing, open_file, parse_each
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 
 MAX_FIELD = 1 << 28
@@ -33,20 +33,28 @@ def read(request: Request, *, file: str, source: str, kind: str = "extractive") 
     The last word of a ``split`` column is added to ``source``: ``test_human`` makes ``chartqa`` into ``chartqa/human``.
     """
     path = existing(request.raw, file, "vlmevalkit")
-    first = next(_table(path), {})
+    first = next((row for row in _table(path) if not isinstance(row, DataError)), {})
     if missing := REQUIRED - set(first):
         raise DataError(f"{path} has no column {', '.join(sorted(missing))}; found {list(first)}")
     return _rows(path, source, kind)
 
 
-def _table(path: Path) -> Iterator[Row]:
+def _table(path: Path) -> Iterator[Row | DataError]:
+    """Each row, or what is wrong with it."""
     csv.field_size_limit(MAX_FIELD)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        yield from csv.DictReader(lines, delimiter="\t")
+    with TextIOWrapper(open_file(path), encoding="utf-8-sig", errors="replace", newline="") as lines:
+        rows = csv.DictReader(lines, delimiter="\t")
+        while True:
+            try:
+                yield next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield DataError(f"not a row of a table ({error})")
 
 
 def _rows(path: Path, source: str, kind: str) -> FileEntries:
-    images = (row["image"] for row in _table(path))
+    images = (row["image"] for row in _table(path) if not isinstance(row, DataError))
     shared = {value: b"" for value in images if value and len(value) < REFERENCE}
 
     def parse(_number: int, row: Row) -> FileRecord:
@@ -70,7 +78,7 @@ def _image(row: Row, shared: dict[str, bytes]) -> bytes:
         return shared[value]
     try:
         image = base64.b64decode(value, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise DataError(f"image is not base64 ({error})") from error
     if row["index"] in shared:
         shared[row["index"]] = image
@@ -78,13 +86,13 @@ def _image(row: Row, shared: dict[str, bytes]) -> bytes:
 
 
 def _answers(value: str) -> tuple[str, ...]:
-    """The items of a Python list of texts, or the one text: ``[Gambia, Niger]`` is not a list."""
-    value = value.strip()
-    if value.startswith("["):
-        try:
-            found = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            found = None
-        if isinstance(found, list) and all(isinstance(item, str) for item in found):
-            return tuple(dict.fromkeys(item.strip() for item in found))
-    return (value,) if value else ()
+    """The items of a Python list of texts, or the one text: ``[Gambia, Niger]`` is not a list.
+
+    Not stripped, since VLMEvalKit compares them as they are. A single item that reads as a list itself is given twice:
+    the metric ``relaxed_vlmevalkit`` takes a lone reference of that kind for the list of several.
+    """
+    found = read_list(value)
+    if found is not None and all(isinstance(item, str) for item in found):
+        items = tuple(dict.fromkeys(found))
+        return items * 2 if len(items) == 1 and read_list(items[0]) else items
+    return (value,) if value.strip() else ()

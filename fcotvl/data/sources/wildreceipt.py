@@ -29,7 +29,7 @@ def read(request: Request, *, folder: str = "wildreceipt", annotations: str = "t
         name = fields.text(line, "file_name")
         image = inside(root, name)
         if not image.exists():  # some copies keep the paths of where they were copied from
-            image = root / Path(name).name
+            image = inside(root, Path(name).name)
         key = f"wildreceipt-{Path(name).with_suffix('')}"
         turns = _turns(key, line, labels)
         return FileRecord(key, "wildreceipt", "wildreceipt", image, name, turns)

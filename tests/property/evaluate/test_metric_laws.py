@@ -4,6 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fcotvl.core.literals import read_list
 from fcotvl.evaluate import metrics
 
 texts = st.text(max_size=12) | st.sampled_from(["5", "5%", "0", "2010", "-1e3", "nan", "[1, 2]"])
@@ -21,6 +22,8 @@ def test_a_score_is_between_zero_and_one(name, prediction, references):
 @EVERY
 @given(prediction=texts, references=lists, more=lists)
 def test_more_references_never_hurt(name, prediction, references, more):
+    # To VLMEvalKit a lone list is the list of references: with others beside it, it is one of them.
+    assume(name != "relaxed_vlmevalkit" or len(references) > 1 or not read_list(references[0]))
     score = metrics.get(name)
     assert score(prediction, references + more) >= score(prediction, references)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import (
+    HEADER,
     StudentHeader,
     load_processor,
     load_student,
     load_teacher,
+    load_tensors,
     make_student,
     processor_for,
     read_student_tensors,
@@ -199,6 +205,64 @@ def test_a_teacher_that_lacks_a_tensor_is_refused(tmp_path):
     teacher.save_pretrained(tmp_path, state_dict=state)
     with pytest.raises(CheckpointError, match=r"1 missing keys, the first is .*cls_token"):
         load_teacher(tmp_path)
+
+
+def test_a_teacher_of_other_shapes_is_refused(tmp_path):
+    teacher = models.teacher()
+    teacher.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["vocab_size"] += 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        CheckpointError, match=r"mismatched keys, the first is .*; its weights are not those of"
+    ) as caught:
+        load_teacher(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", '{"model_type": "internvl", "vision_config": {"patch_size": "many"}}'),
+        ("config.json", "[]"),
+        ("tokenizer.json", '{"version": 3}'),
+        ("tokenizer_config.json", "[]"),
+    ],
+)
+def test_a_damaged_file_of_a_teacher_is_one_line(tmp_path, file, content):
+    models.teacher().save_pretrained(tmp_path)
+    models.processor().save_pretrained(tmp_path)
+    (tmp_path / file).write_text(content)
+    load, message = (
+        (load_teacher, "cannot be loaded") if file == "config.json" else (load_processor, "has no processor")
+    )
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "where"),
+    [
+        ("{", "it: Invalid JSON"),
+        ("[]", "it: Input should be"),
+        ('{"stage": "sft", "ratio": 0.5}', "compressor: Field required"),
+        ('{"stage": "sft", "compressor": "cnn", "ratio": "half"}', "ratio: Input should be a valid number"),
+        ('{"stage": "sft", "compressor": "cnn", "ratio": 0.5, "options": 3}', "options: Input should be"),
+    ],
+)
+def test_a_damaged_header_is_named(tmp_path, header, where):
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={HEADER: header})
+    with pytest.raises(CheckpointError, match=rf"has a damaged header: {where}.*; make the file anew"):
+        read_student_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("wrong", [torch.full((64,), math.nan), torch.zeros(64, dtype=torch.int32)])
+def test_tensors_are_finite_numbers(wrong):
+    name = "model.compressor.bias"
+    student = make_student(models.teacher(), compressor="cnn", ratio=0.5)
+    with pytest.raises(CheckpointError, match=rf"x: {name} \(torch\.\w+\) holds something else than finite numbers"):
+        load_tensors(student, {name: wrong}, source="x")
 
 
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path):

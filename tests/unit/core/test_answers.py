@@ -1,5 +1,7 @@
 """The matcher behind rejection sampling and the merge's utility."""
 
+import time
+
 import pytest
 
 from fcotvl.core.answers import final_answer, is_correct, similarity
@@ -58,3 +60,10 @@ def test_the_threshold_is_a_similarity():
     assert similarity("abcd", "abxy") == 0.5
     assert is_correct("abcd", ["abxy"], min_similarity=0.5)
     assert not is_correct("abcd", ["abxy"], min_similarity=0.51)
+
+
+@pytest.mark.parametrize("text", ["1" * 50_000 + "x", "1" + "," * 50_000 + "x", "1." + "0" * 50_000 + "x"])
+def test_a_long_number_that_is_none_is_refused_at_once(text):
+    start = time.process_time()
+    assert not is_correct(text, ["7"])
+    assert time.process_time() - start < 1

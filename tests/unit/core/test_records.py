@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -88,3 +89,9 @@ def test_the_digest_is_of_pixels_and_not_of_files():
     assert pixel_digest(image) == pixel_digest(Image.open(io.BytesIO(encoded(image, "BMP"))))
     assert pixel_digest(image) != pixel_digest(picture(2))
     assert pixel_digest(image) != pixel_digest(image.transpose(Image.Transpose.ROTATE_90))
+
+
+def test_a_picture_that_was_damaged_later_is_named():
+    cut = replace(RECORDS[0], image=RECORDS[0].image[:-40])
+    with pytest.raises(DataError, match=rf"the picture of {cut.id} is damaged \(.*\); delete its shards, run curate"):
+        cut.decode()

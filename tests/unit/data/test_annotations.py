@@ -1,9 +1,11 @@
 """A damaged annotation is one clear line, and no path in it leads out of the data set."""
 
+import os
+
 import pytest
 
 from fcotvl.core.errors import DataError
-from fcotvl.data.annotations import existing, first_existing, inside, read_rows
+from fcotvl.data.annotations import existing, first_existing, inside, open_file, parse_lines, read_rows, read_text
 from fcotvl.data.fields import integer, text, texts
 
 
@@ -52,7 +54,7 @@ def test_paths_inside_are_taken(tmp_path, name):
     assert inside(tmp_path, name).resolve().is_relative_to(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "deep/../../a.png", "", "a\0b"])
+@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "deep/../../a.png", "", "a\0b", ".", "./"])
 def test_paths_that_leave_are_refused(tmp_path, name):
     with pytest.raises(DataError, match=r"leaves the data set's folder|is not a file name"):
         inside(tmp_path / "set", name)
@@ -87,6 +89,26 @@ def test_answers_may_be_one_text_or_several():
 
 def test_whole_numbers_may_be_written_as_text():
     assert integer({"id": 7}, "id") == integer({"id": "7"}, "id") == 7
-    for wrong in (True, 7.5, "x", None, -1):
+    for wrong in (True, 7.5, "x", None, -1, "7" * 5000, 10**30):
         with pytest.raises(DataError, match="expected a whole number"):
             integer({"id": wrong}, "id")
+
+
+def test_what_is_not_a_file_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(DataError, match=r"cannot be read \(not a file\)"):
+            read_text(path)
+        with pytest.raises(DataError, match=r"cannot be read \(not a file\); expected a file of annotations"):
+            open_file(path)
+        with pytest.raises(DataError, match="not a file"):  # by the call, before the first line is asked for
+            parse_lines(path, lambda number, line: line, reader="test")
+
+
+def test_a_number_with_too_many_digits_costs_its_row_alone(tmp_path):
+    file = tmp_path / "rows.json"
+    file.write_text(f'[{{"id": {"9" * 5000}}}, {{"id": 7}}]')
+    long, short = read_rows(file)
+    assert integer(short, "id") == 7
+    with pytest.raises(DataError, match=r"id is str '999.*, expected a whole number"):
+        integer(long, "id")

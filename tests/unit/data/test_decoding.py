@@ -1,5 +1,6 @@
 """Each record goes to one split, and what cannot be decoded is quarantined with its reason."""
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -120,3 +121,17 @@ def test_the_number_of_workers_can_be_limited(monkeypatch):
     assert worker_count() == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "")
     assert worker_count() >= 1
+
+
+def test_a_name_that_is_not_utf_8_is_written_out():
+    """As the file system gives it: the byte stands as a lone surrogate, which no file in UTF-8 can hold."""
+    good = FileRecord("id-\udcff", "test", "test", encoded(picture(1)), "\udcff.png", (ANSWERED,))
+    bad = FileRecord("id", "test", "test", b"nothing", "\udc80.png", (ANSWERED,))
+    taken, refused = decode_all([good, bad])
+    assert (taken.record.id, taken.file, refused.file) == ("id-\\udcff", "\\udcff.png", "\\udc80.png")
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (refused,) = decode_all([lazy_record(tmp_path / "a.png")])
+    assert refused.reason == "the image cannot be read (not a file)"

@@ -156,3 +156,18 @@ def test_every_odd_picture_is_taken_or_refused():
         except DataError:
             refused.append(file.name)
     assert set(refused) == {file.name for file in bad} - {"broken_exif_dpi.jpg"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n",
+        encoded(picture(1), "DDS"),
+        encoded(picture(1).convert("P"), "BLP"),
+        encoded(picture(1), "TGA"),
+    ],
+    ids=["EPS", "DDS", "BLP", "TGA"],
+)
+def test_a_form_that_no_data_set_has_is_not_decoded(data):
+    with pytest.raises(DataError, match="not a readable image: no known format"):
+        take(data)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fcotvl.core.errors import DataError, ParamsError
-from fcotvl.evaluate.scoring import SCORE_COLUMNS, score_predictions
+from fcotvl.evaluate.scoring import SCORE_COLUMNS, read_predictions, score_predictions
 
 
 def reply(question, prediction, references, **other):
@@ -76,3 +76,28 @@ def test_a_missing_column_is_named():
 def test_an_unknown_benchmark_is_refused():
     with pytest.raises(ParamsError, match="no benchmark 'other'"):
         scored(reply("1", "a", ["a"], benchmark="other"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"system": 5}, "column 'system' holds int in 1 rows, expected text"),
+        ({"question_id": ["1"]}, "column 'question_id' holds list"),
+        ({"prediction": 5}, "column 'prediction' holds int"),
+        ({"references": "paris"}, "references are str 'paris', expected a list of texts"),
+        ({"references": [5]}, r"references are list '\[5\]', expected a list of texts"),
+        ({"references": 1.5}, "references are float '1.5'"),
+    ],
+)
+def test_a_column_of_another_type_is_named(change, message):
+    with pytest.raises(DataError, match=message):
+        scored(reply("1", "a", ["a"]) | change)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", b"PAR1" + b"\xff" * 99 + b"PAR1"])
+def test_what_is_no_parquet_file_is_one_line(tmp_path, content):
+    path = tmp_path / "predictions.parquet"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=r"is not a table of predictions \(.*\); run predict first") as caught:
+        read_predictions(path)
+    assert "\n" not in str(caught.value)

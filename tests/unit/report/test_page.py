@@ -30,6 +30,12 @@ def page(report):
     return rendered(report)
 
 
+def test_a_dollar_sign_in_a_name_is_no_formula(report):
+    name = r"$\frac{$"
+    plots = all_plots(replace(report, sft=report.sft.assign(dataset=name), benchmarks={"docvqa": name, "chartqa": "$"}))
+    assert name in str(plots["sft"]).replace(r"\\", "\\")
+
+
 @pytest.fixture(scope="session")
 def plots(report):
     return all_plots(report)

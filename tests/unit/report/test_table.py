@@ -79,3 +79,12 @@ def test_a_latex_table_wider_than_the_text_is_cut_and_each_part_names_its_rows()
         columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", part)[1]
         assert len(columns) <= 8
     assert len(set(re.findall(r"\\label\{.*\}", text))) == len(parts)
+
+
+def test_a_name_is_text_in_markdown_too():
+    shown = pd.DataFrame({"<i>set</i>": ["<img src=x>&lt;|"], "n": ["5 > 4 & 3"]})
+    text = render(Table("t", "<b>T</b>", "a < b", shown, pd.DataFrame({"n": [5]})))["md"]
+    assert text.startswith("**&lt;b>T&lt;/b>.** a &lt; b\n")
+    assert "&lt;i>set&lt;/i>" in text
+    assert "&lt;img src=x>&amp;lt;\\|" in text
+    assert "5 > 4 & 3" in text

@@ -136,3 +136,26 @@ def test_a_system_without_scores_is_named(data):
     write_scores(data / "scale/scores.parquet", "teacher", *BASELINES[1:])
     with pytest.raises(DataError, match=f"no scores of {BASELINES[0]}; run score again"):
         run(data)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("mix/audit.json", "{", "is not an audit (Invalid JSON"),
+        ("mix/audit.json", '{"corpus": {"align": 3}, "benchmarks": {}}', "is not an audit (corpus.align: "),
+        ("scale/cnn-r0.5-s0/full/weights.json", "[" * 5000, "is not the weights of a merge (Invalid JSON"),
+        ("scale/cnn-r0.5-s0/full/weights.json", '{"methods": {}}', "(shapley: Field required); run merge again"),
+        ("scale/acceptance.csv", "", "is not a table of kept rationales (No columns"),
+        ("scale/cnn-r0.5-s0/speed.csv", "system\nx\n", "it has no flops, high, low, pairs, part, time"),
+        ("scale/cnn-r0.5-s0/distill.csv", "step,loss\n1,low\n", "is not a table of losses (Unable to parse"),
+        ("scale/scores.parquet", "PAR1", "is not a table of scores ("),
+        ("scale/cnn-r0.5-s0/scores.parquet", None, "is not a table of scores ("),
+    ],
+)
+def test_a_damaged_input_is_one_line(data, file, content, message):
+    (data / file).unlink()
+    if content is not None:
+        (data / file).write_text(content)
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        run(data)
+    assert "\n" not in str(caught.value)

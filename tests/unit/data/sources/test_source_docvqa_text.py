@@ -50,6 +50,15 @@ def test_a_row_that_leads_nowhere_is_set_aside(tmp_path, bad, reason):
     assert second.turns[0].answers == ("text",)
 
 
+def test_a_damaged_question_does_not_cost_the_other_pages(tmp_path):
+    write(tmp_path, [row("text", 1)])
+    pages = [{"questionId": "9" * 5000, "image": "a_1.png"}, {"questionId": 1, "image": "documents/a_1.png"}]
+    write_json(tmp_path / "DocVQA/val/val_v1.0.json", {"data": pages})
+    bad, good = found(tmp_path)
+    assert (bad.file, bad.reason[:15]) == ("DocVQA/val_v1.0.json, row 0", "questionId is s")
+    assert good.turns[0].answers == ("text",)
+
+
 @needs_realdata
 def test_the_real_sample_has_one_text_a_page():
     records = found(realdata())

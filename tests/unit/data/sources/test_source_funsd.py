@@ -88,6 +88,16 @@ def test_what_is_missing_is_named(tmp_path):
         found(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["images/one.png", "annotations/one.json"])
+def test_a_link_that_leaves_the_data_set_is_not_followed(tmp_path, part):
+    write(tmp_path, FORM)
+    path = tmp_path / PART / part
+    path.rename(tmp_path / "outside")
+    path.symlink_to(tmp_path / "outside")
+    (bad,) = found(tmp_path)
+    assert bad.reason == f"path {path.name!r} leaves the data set's folder"
+
+
 @needs_realdata
 @pytest.mark.parametrize(("split", "forms"), [("train", 40), ("test", 17)])
 def test_the_real_sample_has_the_counts_of_its_page(split, forms):

@@ -47,6 +47,15 @@ def test_a_damaged_row_is_set_aside(tmp_path, bad, reason):
     assert second.turns[0].answers == ("ok",)
 
 
+def test_an_empty_element_does_not_cost_the_page(tmp_path):
+    parts = [{"order": 0, "text": "ok"}, {"order": 1, "text": ""}, {"order": 2, "text": " "}]
+    write_json(tmp_path / "MDPBench/MDPBench.json", [page("a.png", *parts), page("./", *parts)])
+    (tmp_path / "MDPBench/images").mkdir()
+    first, second = read(request(tmp_path))
+    assert first.turns[0].answers == ("ok",)
+    assert second.reason == "path './' is not a file name"
+
+
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
     where = {"annotations": "MDPBench_demo.json", "images": "MDPBench_demo"}

@@ -43,6 +43,14 @@ def test_a_damaged_row_is_set_aside(tmp_path, bad, reason):
     assert second.turns[0].answers == ("ok",)
 
 
+def test_an_empty_instance_does_not_cost_the_picture(tmp_path):
+    scene = row("a.jpg", {"text": "GRAND"}, {"text": ""}, {"text": "HOTEL"})
+    write_json(tmp_path / "toy/labels.json", {"data_list": [scene]})
+    (tmp_path / "toy/imgs").mkdir()
+    (record,) = read(request(tmp_path), folder="toy")
+    assert record.turns[0].answers == ("GRAND\nHOTEL",)
+
+
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
     words = list(read(request(realdata()), folder="MMOCR_toy/rec_coco_text"))

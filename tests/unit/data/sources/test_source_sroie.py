@@ -65,6 +65,17 @@ def test_what_is_missing_is_named(tmp_path):
         found(tmp_path)
 
 
+@pytest.mark.parametrize(("part", "left"), [("img/X1.jpg", 0), ("box/X1.txt", 1), ("entities/X1.txt", 1)])
+def test_a_link_that_leaves_the_data_set_is_not_followed(tmp_path, part, left):
+    write(tmp_path)
+    path = tmp_path / "SROIE2019/train" / part
+    path.rename(tmp_path / "outside")
+    path.symlink_to(tmp_path / "outside")
+    bad, *good = found(tmp_path)
+    assert (bad.file, bad.reason) == (f"train/{part}", f"path {path.name!r} leaves the data set's folder")
+    assert len(good) == left
+
+
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
     counts = {

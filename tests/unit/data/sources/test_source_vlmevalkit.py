@@ -4,12 +4,17 @@ import base64
 import csv
 
 import pytest
+import yaml
 
 from fcotvl.core.errors import DataError
 from fcotvl.data.lazy_records import FileRecord, Quarantined
+from fcotvl.data.sources import vlmevalkit
 from fcotvl.data.sources.vlmevalkit import read
+from fcotvl.evaluate.metrics.relaxed_vlmevalkit import score as relaxed
 from tests.support.datasets import encoded, picture, request
+from tests.support.imports import ROOT
 
+CELLS = yaml.safe_load((ROOT / "tests/golden/evaluate/vlmevalkit.yaml").read_text(encoding="utf-8"))
 IMAGE = base64.b64encode(encoded(picture(1))).decode()
 
 
@@ -36,6 +41,11 @@ def test_a_row_is_a_record(tmp_path):
         ("[1, 2]", ("[1, 2]",)),
         ("__import__('os')", ("__import__('os')",)),
         ("", ()),
+        (" Yes", (" Yes",)),
+        ("['Yes ', 'no']", ("Yes ", "no")),
+        ("{[1]}", ("{[1]}",)),
+        ("['[1, 2]', '3']", ("[1, 2]", "3")),
+        ("['[1, 2]']", ("[1, 2]", "[1, 2]")),
     ],
 )
 def test_answers_are_lists_only_where_they_are(tmp_path, answer, expected):
@@ -53,7 +63,9 @@ def test_a_short_image_is_that_of_another_row(tmp_path):
     assert "row '9'" in third.reason
 
 
-@pytest.mark.parametrize("row", [["0", "*" * 100, "Who?", "a", ""], ["0", IMAGE, "", "a", ""], ["0"], [""]])
+@pytest.mark.parametrize(
+    "row", [["0", "*" * 100, "Who?", "a", ""], ["0", IMAGE, "", "a", ""], ["0"], [""], ["0", "é" * 100, "Who?"]]
+)
 def test_a_bad_row_is_set_aside(tmp_path, row):
     bad, good = found(tmp_path, row, ["1", IMAGE, "Who?", "a", ""])
     assert isinstance(bad, Quarantined)
@@ -65,3 +77,22 @@ def test_missing_files_and_columns_are_named(tmp_path):
         list(read(request(tmp_path), file="t.tsv", source="x"))
     with pytest.raises(DataError, match="has no column image, question"):
         found(tmp_path, ["0", "x"], columns=("index", "text"))
+
+
+@pytest.mark.parametrize("case", CELLS, ids=lambda case: f"{case['cell']} {case['prediction']}")
+def test_a_cell_scores_as_in_vlmevalkit(tmp_path, case):
+    (record,) = found(tmp_path, ["0", IMAGE, "Who?", case["cell"], ""])
+    assert relaxed(case["prediction"], record.turns[0].answers) == case["score"]
+
+
+def test_a_row_that_is_no_row_is_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(vlmevalkit, "MAX_FIELD", 2 * len(IMAGE))
+    long, good = found(tmp_path, ["0", "x" * 3 * len(IMAGE), "Who?", "a", ""], ["1", IMAGE, "Who?", "a", ""])
+    assert "field larger than field limit" in long.reason
+    assert good.id == "t-1"
+
+
+def test_a_folder_in_place_of_the_table_is_named(tmp_path):
+    (tmp_path / "t.tsv").mkdir()
+    with pytest.raises(DataError, match=r"t\.tsv cannot be read \(not a file\)"):
+        list(read(request(tmp_path), file="t.tsv", source="x"))

@@ -67,6 +67,16 @@ def test_a_damaged_list_of_labels_is_one_line(tmp_path):
         list(read(request(tmp_path)))
 
 
+@pytest.mark.parametrize("name", ["loop.png", "x" * 300 + ".png", "deep/" + "x" * 300, "./"])
+def test_a_path_that_leads_nowhere_is_set_aside(tmp_path, name):
+    write(tmp_path, GOOD | {"file_name": name}, GOOD)
+    (tmp_path / "wildreceipt/loop.png").symlink_to(tmp_path / "wildreceipt/loop.png")
+    write_picture(tmp_path / "wildreceipt/image_files/1.jpeg", 1)
+    bad, good = decode(read(request(tmp_path)), Decoder("test", "Apache-2.0", 10**6, needs_hash=False))
+    assert isinstance(bad, Quarantined)
+    assert good.record.id == "wildreceipt-image_files/1"
+
+
 @needs_realdata
 def test_the_real_sample_has_the_counts_of_its_page():
     records = list(read(request(realdata()), folder="MMOCR_toy/wildreceipt", annotations="data.txt"))
