@@ -6,7 +6,9 @@ user can correct is one line and exit code 2.
 """
 
 import ast
+import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -143,10 +145,24 @@ def execute(stage: str, flags: Sequence[click.Option], values: dict[str, Any]) -
     except FcotvlError as error:
         log.error("%s: %s", stage, error)  # noqa: TRY400 - one line, without a traceback
         return 2
-    except Exception:
+    except Exception as error:
+        if full := _disk_is_full(error):
+            log.error("%s: %s; free some and run it again", stage, full)  # noqa: TRY400
+            return 2
         log.exception("%s: this is a bug, please report it", stage)
         return 1
     return 0
+
+
+def _disk_is_full(error: BaseException | None) -> str | None:
+    """What the system said if ``error``, or what led to it, is a full disk, a quota or a limit on files."""
+    while error:
+        number = re.search(r"\[Errno (\d+)\]|os error (\d+)", str(error))  # the libraries' own kinds of errors
+        code = getattr(error, "errno", None) or (number and int(number[1] or number[2]))
+        if code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            return os.strerror(code)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _log_path(stage: str, given: dict[str, Any]) -> Path:
@@ -163,6 +179,7 @@ def _log_to(path: Path) -> None:
     screen.setFormatter(logging.Formatter("%(message)s"))
     file = logging.FileHandler(path, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk: the screen has the line
     root = logging.getLogger("fcotvl")
     root.handlers = [screen, file]
     root.setLevel(logging.INFO)

@@ -15,10 +15,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.events import AliasEvent
+
+from fcotvl.core.errors import ParamsError
+
 log = logging.getLogger(__name__)
 
 LOCK = "lock"
 """File in a folder that a run holds. The kernel drops the lock when the run dies, however it dies."""
+MAX_YAML = 250_000
+"""Bytes of a YAML file that a person wrote; ``workflow/mixes/public.yaml`` has 15,000."""
 OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 """A folder takes no file's place by a rename, and no full folder's."""
 
@@ -121,3 +128,33 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` as indented JSON, keys in the given order."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in ``path`` as DVC reads it: YAML 1.2, in which 010 is ten, 1e-3 a number and yes a word.
+
+    Raises:
+        ParamsError: it cannot be read, is no mapping, or has an alias, a few of which can stand for any number of
+            values.
+    """
+    try:
+        if path.stat().st_size > MAX_YAML:
+            raise ParamsError(f"{path} is larger than {MAX_YAML:,} bytes; expected a file that a person wrote")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe").parse(text)):
+            raise ParamsError(f"{path} has an alias (*name); write out what it stands for")
+        values = YAML(typ="safe").load(text)
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} not found; run in the project's folder") from error
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read ({error.strerror}); correct that") from error
+    except RecursionError as error:
+        raise ParamsError(f"{path} is nested too deeply; expected a few levels") from error
+    except (YAMLError, ValueError, LookupError, ArithmeticError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ParamsError(f"{path} is not YAML: {reason[:200]}{place}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path} holds {type(values).__name__}, expected a mapping")
+    return values

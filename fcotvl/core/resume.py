@@ -15,10 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fcotvl.core.errors import FcotvlError
-from fcotvl.core.io import hold, remove_dead, temporary_folder
+from fcotvl.core.io import hold, read_yaml, remove_dead, temporary_folder
 
 QUEUE = "/.dvc/tmp/exps/"
 """Where `dvc exp run --queue` and `--temp` put their working trees."""
@@ -77,7 +75,7 @@ def code_of(stage: str) -> list[Path]:
     """The code that ``stage`` depends on, as dvc.yaml declares it; all of it without a dvc.yaml."""
     description = PROJECT / "dvc.yaml"
     if description.is_file():
-        stages = yaml.safe_load(description.read_text(encoding="utf-8"))["stages"]
+        stages = read_yaml(description)["stages"]
         if entry := stages.get(stage):
             deps = entry.get("do", entry)["deps"]
             return [PROJECT / dep for dep in deps if dep.startswith("fcotvl/")]

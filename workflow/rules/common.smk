@@ -1,6 +1,5 @@
 # Reads dvc.yaml and params.yaml, and exchanges finished work with DVC. No rule is defined here.
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -53,12 +52,6 @@ def beside(stage, folder, suffix):
         home = output.with_suffix("")
     place = home.relative_to("data") if home.parts[0] == "data" else Path()
     return str(Path(folder, place, stage + suffix))
-
-
-def prefetch_command():
-    """What decodes a part of the pictures that curate mixes; DVC does not know it."""
-    raw = shlex.quote(PIPELINE.values["data"]["raw"])
-    return f"python -m fcotvl prefetch --mix {PIPELINE.values['mix']} --raw {raw}"
 
 
 def experiment():

@@ -55,7 +55,8 @@ rule prefetch_part:
         ENVIRONMENT
     params:
         *RULES["curate"].params,
-        command=prefetch_command(),
     shell:
-        "{params.command} --part {wildcards.scatteritem} --summary {output}"
+        # DVC does not know it
+        f"python -m fcotvl prefetch --mix {PIPELINE.values['mix']}"
+        " --part {wildcards.scatteritem} --summary {output}"
         " --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1"
