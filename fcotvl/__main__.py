@@ -173,13 +173,19 @@ def _log_path(stage: str, given: dict[str, Any]) -> Path:
     return Path("logs") / place / f"{stage}.log"
 
 
+class LogFile(logging.FileHandler):
+    """A log that does without what a full disk does not take: the screen has every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Print no traceback."""
+
+
 def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     screen = logging.StreamHandler()
     screen.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file = LogFile(path, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk: the screen has the line
     root = logging.getLogger("fcotvl")
     root.handlers = [screen, file]
     root.setLevel(logging.INFO)

@@ -15,7 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from fcotvl.core.errors import ParamsError
@@ -44,7 +45,7 @@ def atomic(path: Path) -> Iterator[Path]:
         for attempt in count():  # an equal run may publish at the same time
             try:
                 made.replace(path)
-                return
+                break
             except OSError as error:
                 if error.errno not in OCCUPIED:
                     raise

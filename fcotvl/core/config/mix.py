@@ -62,8 +62,8 @@ class CorpusParams(Section):
     max_pixels: Count
     """Larger images are quarantined before they are decoded."""
     near_duplicate: Annotated[int, Field(ge=0, le=64)]
-    """Hamming distance of perceptual hashes (256 bits) up to which two pictures count as one; 0: equal pixels only. Unrelated
-    pictures differ in about 128."""
+    """Hamming distance of perceptual hashes (256 bits) up to which two pictures count as one; 0: equal pixels only.
+    Unrelated pictures differ in about 128."""
 
 
 class Mix(Section):

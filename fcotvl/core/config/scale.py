@@ -14,7 +14,6 @@ from fcotvl.core.config.architecture import TINY_PROMPTS, TileParams
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.section import Count, Rate, Section, Share
 
-
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 Batch = Annotated[int, Field(ge=1, le=100_000)]
 

@@ -11,7 +11,6 @@ from fcotvl.core.config.scale import Scale
 from fcotvl.core.geometry import RATIOS
 from fcotvl.core.section import Count, Name, Option, Positive, Ratio, Section, Seed, Share
 
-
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 MAX_GRID = 10_000
 """Points of the ablation grid."""

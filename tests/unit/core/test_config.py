@@ -267,7 +267,8 @@ def test_a_prompt_needs_a_place_for_the_question(study, edit):
 
 
 @pytest.mark.parametrize(
-    "template", ["{question} {context}", "{question} {0}", "{question.x}", "{question!r}", "{question:>99999}", "{question"]
+    "template",
+    ["{question} {context}", "{question} {0}", "{question.x}", "{question!r}", "{question:>99999}", "{question"],
 )
 def test_a_prompt_has_the_question_alone_in_braces(study, edit, template):
     edit("scales/tiny.yaml", prompts={"direct": template})

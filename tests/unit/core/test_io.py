@@ -1,6 +1,5 @@
 """Publishing by rename: nothing is ever half written."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -78,13 +77,13 @@ def test_the_next_run_sweeps_what_a_killed_one_left_and_nothing_else(tmp_path):
     kept.mkdir()
     (kept / "notes").touch()
     assert subprocess.run([sys.executable, "-c", KILLED, target], check=False).returncode == -signal.SIGKILL
-    assert len(os.listdir(tmp_path)) == 2
+    assert len(list(tmp_path.iterdir())) == 2
     with atomic(target) as living:
         living.write_text("one")
         write_text(target, "two")
         assert living.exists()
     assert target.read_text() == "one"
-    assert sorted(os.listdir(tmp_path)) == [".out.txt.mine", "out.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.txt.mine", "out.txt"]
 
 
 def _publish_often(target):

@@ -72,5 +72,5 @@ def test_what_a_model_cannot_have_is_one_line(study, tmp_path, old, new, message
 @pytest.mark.parametrize("raw", ["data/nowhere", '"data/\\0"', "x" * 5000])
 def test_data_that_are_nowhere_are_one_line(study, raw):
     study("raw: data/raw", f"raw: {raw}")
-    with pytest.raises(DataError, match="data.raw: .* is not a folder"):
+    with pytest.raises(DataError, match=r"data\.raw: .* is not a folder"):
         check.validate(params.load())
