@@ -6,7 +6,9 @@ user can correct is one line and exit code 2.
 """
 
 import ast
+import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -136,18 +138,34 @@ def _repeated(args: Sequence[str], many: set[str]) -> Iterator[str]:
 def execute(stage: str, flags: Sequence[click.Option], values: dict[str, Any]) -> int:
     """Run ``stage`` with parsed ``values`` and return its exit code."""
     given = {flag.name: values[flag.name] for flag in flags if flag.name}
-    run = import_module(f"fcotvl.stages.{stage}").run
     try:
         # Outside the project's folder there are no params: the command is refused and leaves nothing there.
         _log_to(values["log"] or (_log_path(stage, given) if config.STUDY.exists() else None))
-        run(config.load(**{name: values[name] for name in OVERRIDES}), **given)
+        params = config.load(**{name: values[name] for name in OVERRIDES})
+        if threads := params.scale_config.model.threads:  # read when numpy and torch are imported
+            os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        import_module(f"fcotvl.stages.{stage}").run(params, **given)
     except FcotvlError as error:
         log.error("%s: %s", stage, error)  # noqa: TRY400 - one line, without a traceback
         return 2
-    except Exception:
+    except Exception as error:
+        if full := _disk_is_full(error):
+            log.error("%s: %s; free some and run it again", stage, full)  # noqa: TRY400
+            return 2
         log.exception("%s: this is a bug, please report it", stage)
         return 1
     return 0
+
+
+def _disk_is_full(error: BaseException | None) -> str | None:
+    """What the system said if ``error``, or what led to it, is a full disk, a quota or a limit on files."""
+    while error:
+        number = re.search(r"\[Errno (\d+)\]|os error (\d+)", str(error))  # the libraries' own kinds of errors
+        code = getattr(error, "errno", None) or (number and int(number[1] or number[2]))
+        if code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            return os.strerror(code)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _log_path(stage: str, given: dict[str, Any]) -> Path:
@@ -156,6 +174,13 @@ def _log_path(stage: str, given: dict[str, Any]) -> Path:
     place = written[-1].parent if written else Path()
     place = Path(*place.parts[1:]) if place.parts[:1] == ("data",) else Path()
     return Path("logs") / place / f"{stage}.log"
+
+
+class LogFile(logging.FileHandler):
+    """A log that does without what a full disk does not take: the screen has every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Print no traceback."""
 
 
 def _log_to(path: Path | None) -> None:
@@ -168,7 +193,7 @@ def _log_to(path: Path | None) -> None:
     root.propagate = False
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file = LogFile(path, mode="w", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
 

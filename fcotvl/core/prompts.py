@@ -1,6 +1,9 @@
 """Prompts and replies in words: the same for training, sampling and evaluation."""
 
-from pydantic import PositiveInt, field_validator
+from string import Formatter
+from typing import Annotated
+
+from pydantic import Field, field_validator
 
 from fcotvl.core.records import Turn
 from fcotvl.core.section import Section
@@ -30,6 +33,10 @@ TEMPLATES: dict[str, dict[str, str]] = {
 prompt beside it."""
 
 
+Tokens = Annotated[int, Field(ge=1, le=32768)]
+"""Up to what InternVL2's LLMs have positions for."""
+
+
 class Prompts(Section):
     """Prompt templates with ``{question}``, and how many tokens a reply may have.
 
@@ -38,15 +45,21 @@ class Prompts(Section):
 
     direct: str = TEMPLATES["internvl2"]["direct"]
     cot: str = TEMPLATES["internvl2"]["cot"]
-    direct_tokens: PositiveInt = 100
+    direct_tokens: Tokens = 100
     """As InternVL evaluates."""
-    cot_tokens: PositiveInt = 1024
+    cot_tokens: Tokens = 1024
 
     @field_validator("direct", "cot")
     @classmethod
     def _has_a_place_for_the_question(cls, template: str) -> str:
-        if "{question}" not in template:
+        try:
+            fields = {tuple(field) for _, *field in Formatter().parse(template) if field[0] is not None}
+        except ValueError as error:
+            raise ValueError(f"{error}; double a brace that stands for itself") from error
+        if not fields:
             raise ValueError("the template has no {question}")
+        if fields != {("question", "", None)}:
+            raise ValueError("{question} alone may stand in braces; double a brace that stands for itself")
         return template
 
     def ask(self, turn: Turn, mode: str) -> str:

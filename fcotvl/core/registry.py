@@ -14,6 +14,8 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from fcotvl.core.errors import ParamsError
 
 
@@ -73,11 +75,19 @@ class Registry:
         """Call what ``name`` defines with ``args`` and the user's ``options``.
 
         Raises:
-            ParamsError: there is none, or it does not take these options.
+            ParamsError: there is none, or it does not take these options: unknown, or not what their annotations say.
         """
         found = self.get(name)
+        signature = inspect.signature(found, eval_str=True)
         try:
-            inspect.signature(found).bind(*args, **options)
+            signature.bind(*args, **options)
         except TypeError as error:
             raise ParamsError(f"{self.noun} {name!r}: {error}; correct its options") from error
+        for option, value in options.items():
+            annotation = signature.parameters[option].annotation
+            try:
+                TypeAdapter(Any if annotation is signature.empty else annotation).validate_python(value, strict=True)
+            except ValidationError as error:
+                expected = error.errors()[0]["msg"]
+                raise ParamsError(f"{self.noun} {name!r}: {option} is {value!r:.80}. {expected}") from error
         return found(*args, **options)

@@ -10,20 +10,19 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fcotvl.core.errors import FcotvlError
+from fcotvl.core.io import hold, read_yaml, remove_dead, temporary_folder
 
 QUEUE = "/.dvc/tmp/exps/"
 """Where `dvc exp run --queue` and `--temp` put their working trees."""
 PROJECT = Path(__file__).parents[2]
-LOCK = "lock"
+TEMPORARY = "beside-"
+"""Begins the name of the folder of a run beside an equal one: nothing in it outlives the run."""
 
 
 @contextmanager
@@ -44,6 +43,7 @@ def resumable(stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Itera
     if os.environ.get("RANK", "0") != "0":
         yield folder  # of the first process, which holds the lock and clears up
         return
+    remove_dead(folder.parent, TEMPORARY)
     with _lock(folder) as is_ours:
         if is_ours:
             yield folder
@@ -51,36 +51,31 @@ def resumable(stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Itera
         elif os.environ.get("WORLD_SIZE", "1") != "1":
             raise FcotvlError(f"an equal run is at work in {folder}; wait until it ends")
         else:
-            with tempfile.TemporaryDirectory(prefix=f"{stage}-", dir=folder.parent) as own:
-                yield Path(own)
+            with temporary_folder(folder.parent, f"{TEMPORARY}{folder.name}.") as own:
+                yield own
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
-    """Hold the lock of ``folder``, which is made if it is not there; whether that worked."""
-    while True:
+    """Hold the lock of ``folder``, which is made if it is not there; whether no other run does."""
+    while True:  # the run that held it may just have cleared up
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / LOCK
         try:
-            file = path.open("w")
-        except FileNotFoundError:  # the run that held it has just cleared up
-            continue
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-                return
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            file = hold(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        if file:
+            with file:
                 yield True
-                return
+            return
 
 
 def code_of(stage: str) -> list[Path]:
     """The code that ``stage`` depends on, as dvc.yaml declares it; all of it without a dvc.yaml."""
     description = PROJECT / "dvc.yaml"
     if description.is_file():
-        stages = yaml.safe_load(description.read_text(encoding="utf-8"))["stages"]
+        stages = read_yaml(description)["stages"]
         if entry := stages.get(stage):
             deps = entry.get("do", entry)["deps"]
             return [PROJECT / dep for dep in deps if dep.startswith("fcotvl/")]

@@ -3,7 +3,7 @@
 ``Pipeline`` reads dvc.yaml and offers it as Snakemake rules; ``sync`` tells Snakemake what DVC wrote, ``commit`` tells
 DVC what Snakemake built.
 
-Only the standard library and yaml: this runs whenever Snakemake starts.
+Nothing heavy is imported: this runs whenever Snakemake starts.
 """
 
 from fcotvl.dag.exchange import begin, commit, end, sync

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fcotvl.core.io import read_yaml
 
 WILDCARDS = ("compressor", "ratio", "seed", "recipe")
 VARIABLE = re.compile(r"\$\{([\w.]+)\}")
@@ -78,7 +78,10 @@ class Pipeline:
         self.values: dict[str, Any] = _read(root / "params.yaml")
 
     def rule(self, name: str) -> Rule:
-        """Return stage ``name`` as a rule; one that does not vary is the current experiment's."""
+        """Return stage ``name`` as a rule; one that does not vary is the current experiment's.
+
+        In names of files, the user's among them, braces are doubled: they are no wildcards.
+        """
         stage = self.stages[name]
         paths = self.values
         if stage.varies:
@@ -88,8 +91,9 @@ class Pipeline:
             values = self.values | dict(wildcards.items())
             return _fill(stage.cmd, values | {"item": values["recipe"]})
 
+        made = {out for other in self.stages.values() for out in self._outs(other, paths)}
         return Rule(
-            input=list(self._inputs(stage, paths)),
+            input=[path if path in made else _escaped(path) for path in self._inputs(stage, paths)],
             output=list(self._outs(stage, paths)),
             params=[self._param(file, key) for file, key in self._keys(stage)],
             command=command,
@@ -165,7 +169,7 @@ class Pipeline:
 def read_stages(path: Path) -> dict[str, Stage]:
     """Return the stages of ``path`` by name, in its order."""
     stages = {}
-    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].items():
+    for name, entry in read_yaml(path)["stages"].items():
         body = entry.get("do", entry)
         items = VARIABLE.fullmatch(entry.get("foreach", ""))
         outs = [out for kind in ("outs", "metrics", "plots") for out in _names(body.get(kind, ()))]
@@ -196,14 +200,17 @@ def _pairs(entries: Iterable[Any]) -> Iterator[tuple[str, str | None]]:
 
 @cache
 def _read(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return values
+    return read_yaml(path)
 
 
 @cache
 def _files_below(folder: Path, root: Path) -> list[str]:
     files = (path.relative_to(root) for path in folder.rglob("*") if path.is_file())
     return sorted(str(path) for path in files if "__pycache__" not in path.parts)
+
+
+def _escaped(path: str) -> str:
+    return path.replace("{", "{{").replace("}", "}}")
 
 
 def _look_up(values: Values, key: str) -> Any:

@@ -58,8 +58,12 @@ def validate(params: Params) -> None:
         compressors.ratios(name)
     for name, ratio in variants(params):
         compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
-    if not Path(params.data.raw).is_dir():
-        raise DataError(f"data.raw: {params.data.raw!r} is not a folder; name one that exists")
+    try:
+        is_folder = Path(params.data.raw).is_dir()
+    except (OSError, ValueError):  # too long, or with a null character
+        is_folder = False
+    if not is_folder:
+        raise DataError(f"data.raw: {config.shorten(params.data.raw)} is not a folder; name one that exists")
     if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
         raise ParamsError(f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained")
     validate_mix(params.mix, params.mix_config)
@@ -88,7 +92,7 @@ def build_variants(params: Params) -> int:
     """Build a student of every compressor at every ratio on the meta device; return how many.
 
     Raises:
-        ParamsError: a compressor does not take its options.
+        ParamsError: a compressor does not take its options, or the LLM has no layer ``baselines.fastv_layer``.
     """
     import torch  # noqa: PLC0415 - the Snakefile imports this module for validate() alone
 
@@ -97,6 +101,12 @@ def build_variants(params: Params) -> int:
     from fcotvl.internvl import architectures  # noqa: PLC0415
 
     teacher = architectures.teacher_config(params.scale_config.model.architecture)
+    layer, layers = params.baselines.fastv_layer, teacher.text_config.num_hidden_layers
+    if layer >= layers:
+        raise ParamsError(
+            f"baselines.fastv_layer is {layer}, but the LLM of scale {params.scale!r} has {layers} layers; choose a "
+            "smaller one"
+        )
     count = 0
     for name in compressors.available():
         for ratio in compressors.ratios(name):

@@ -43,12 +43,12 @@ PREFETCH = "prefetch"
 """Folder beside the corpus with prefetched pictures; removed once they are in the corpus."""
 
 
-def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Path) -> None:
+def run(params: Params, *, raw: Path | None = None, corpus: Path, benchmarks: Path, audit: Path) -> None:
     """Write the corpus, the benchmarks and an audit of what they are made of.
 
     Args:
         params: the study.
-        raw: folder with official data sets.
+        raw: folder with official data sets (default: data.raw of params.yaml).
         corpus: folder to write, with the splits align, instruct and val.
         benchmarks: folder to write, with the questions of each benchmark.
         audit: JSON file to write.
@@ -56,6 +56,7 @@ def run(params: Params, *, raw: Path, corpus: Path, benchmarks: Path, audit: Pat
     Raises:
         DataError: ``raw``, a source or all benchmarks are missing.
     """
+    raw = raw or Path(params.data.raw)
     if not raw.is_dir():
         raise DataError(f"no folder {raw}; data.raw in params.yaml says where your data sets are")
     mix_config, prefetch = params.mix_config, corpus.parent / PREFETCH

@@ -33,7 +33,7 @@ class Part:
     pool: Executor | None
 
 
-def run(params: Params, *, raw: Path, part: str, summary: Path) -> None:
+def run(params: Params, *, raw: Path | None = None, part: str, summary: Path) -> None:
     """Decode one part of the corpus' pictures before ``curate``, which decodes what is missing.
 
     Chunks of the sources are dealt to the parts in turn, as many as the mix needs. ``curate`` finds them by a
@@ -41,7 +41,7 @@ def run(params: Params, *, raw: Path, part: str, summary: Path) -> None:
 
     Args:
         params: the study.
-        raw: folder with official data sets.
+        raw: folder with official data sets (default: data.raw of params.yaml).
         part: which part, as K-of-N: 3-of-8.
         summary: JSON file to write, in the folder ``prefetch`` beside the corpus.
 
@@ -49,6 +49,7 @@ def run(params: Params, *, raw: Path, part: str, summary: Path) -> None:
         ParamsError: ``part`` does not have that form.
     """
     number, parts = _parse_part(part)
+    raw = raw or Path(params.data.raw)
     key = corpus_fingerprint(params, raw)
     folder = summary.parent / key
     folder.mkdir(parents=True, exist_ok=True)

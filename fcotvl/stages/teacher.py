@@ -8,11 +8,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from fcotvl.core.config import Params
-from fcotvl.core.errors import CheckpointError, ParamsError
+from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
 from fcotvl.internvl.convert import from_original
-from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
+from fcotvl.toy.teacher.recipe import save_teacher, train_teacher
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ def run(params: Params, *, bundled: Path, teacher: Path) -> None:
 
     Raises:
         CheckpointError: the bundled teacher is missing, or the hub cannot be reached.
-        ParamsError: the training budget has an unknown key.
     """
     model = params.scale_config.model
     if params.teacher.source == "train":
@@ -54,12 +53,8 @@ def _copy(bundled: Path, teacher: Path) -> None:
 
 
 def _train(params: Params, teacher: Path) -> None:
-    options = params.scale_config.train_teacher
-    try:
-        budget = TeacherBudget(**options)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ParamsError(f"train_teacher: {error}; correct workflow/scales") from error
-    with resumable("teacher", inputs=[], cache_key=[params.data_seed, options]) as scratch:
+    budget = params.scale_config.train_teacher
+    with resumable("teacher", inputs=[], cache_key=[params.data_seed, budget.model_dump()]) as scratch:
         model, tokenizer = train_teacher(budget, seed=params.data_seed, scratch=scratch)
         with atomic(teacher) as folder:
             save_teacher(model, tokenizer, folder)

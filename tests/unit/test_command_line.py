@@ -3,8 +3,10 @@
 import inspect
 import logging
 import re
+import resource
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -52,6 +54,10 @@ def run(
     """
     if name == "wrong":
         raise DataError("the name is wrong, take another")
+    if name == "full":
+        output.write_text("x" * 10_000)
+    if name == "full below a library":
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
     if name == "broken":
         raise RuntimeError("no one expects this")
     print((params.ratio, params.seed, params.mix), output, count, name, parts, read_from)
@@ -230,6 +236,19 @@ def test_a_bug_keeps_its_traceback(demo, capsys):
     assert text.startswith("demo: this is a bug, please report it\nTraceback")
     assert text.endswith("RuntimeError: no one expects this\n")
     assert "RuntimeError: no one expects this" in (demo / "logs/demo.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("full", "File too large"), ("full below a library", "No space left on device")]
+)
+def test_a_full_disk_is_no_bug(demo, name, message):
+    command = [sys.executable, "-m", "fcotvl", "demo", "--output", "out", "--name", name]
+    code = "import sys; from fcotvl import stages; stages.__path__.append('stages'); "
+    code += f"from fcotvl.__main__ import main; sys.exit(main({command[3:]}))"
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (8192, 8192))
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"demo: {message}; free some and run it again\n"
 
 
 @pytest.mark.parametrize(

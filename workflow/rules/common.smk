@@ -1,6 +1,5 @@
 # Reads dvc.yaml and params.yaml, and exchanges finished work with DVC. No rule is defined here.
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -18,7 +17,8 @@ if config:
     )
 
 try:
-    validate(typed.load())
+    PARAMS = typed.load()
+    validate(PARAMS)
     PIPELINE = dag.Pipeline()
     if workflow.is_main_process:
         dag.sync(PIPELINE)
@@ -29,6 +29,12 @@ config.update(PIPELINE.values)  # for the captions of `snakemake --report`
 ENVIRONMENT = "../envs/fcotvl.yaml"  # with `--sdm conda`; otherwise the one that Snakemake runs in
 CURATED = f"data/{PIPELINE.values['mix']}"
 RULES = {name: PIPELINE.rule(name) for name in PIPELINE.stages}
+# The stages that run a model set this number of threads themselves, so that results do not depend on the engine.
+THREADS = {
+    name: PARAMS.scale_config.model.threads or 1
+    for name, stage in PIPELINE.stages.items()
+    if any(key == "model" for _, key in stage.params)
+}
 
 
 def outputs(stage):
@@ -77,12 +83,6 @@ def beside(stage, folder, suffix):
         home = output.with_suffix("")
     place = home.relative_to("data") if home.parts[0] == "data" else Path()
     return str(Path(folder, place, stage + suffix))
-
-
-def prefetch_command():
-    """What decodes a part of the pictures that curate mixes; DVC does not know it."""
-    raw = shlex.quote(PIPELINE.values["data"]["raw"])
-    return f"python -m fcotvl prefetch --mix {PIPELINE.values['mix']} --raw {raw}"
 
 
 def experiment():

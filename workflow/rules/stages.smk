@@ -15,7 +15,7 @@ for stage in PIPELINE.stages:
         conda:
             ENVIRONMENT
         # A measurement of speed is alone on the machine, or it is noise.
-        threads: workflow.cores if stage == "speed" else 1
+        threads: workflow.cores if stage == "speed" else THREADS.get(stage, 1)
         params:
             *RULES[stage].params,
             command=RULES[stage].command,

@@ -61,9 +61,10 @@ rule prefetch_part:
         ENVIRONMENT
     params:
         *RULES["curate"].params,
-        command=prefetch_command(),
     message:
         "{rule}, log in {log}"
     shell:
-        "{params.command} --part {wildcards.scatteritem} --summary {output}"
+        # DVC does not know it
+        f"python -m fcotvl prefetch --mix {PIPELINE.values['mix']}"
+        " --part {wildcards.scatteritem} --summary {output}"
         " --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1"

@@ -1,14 +1,20 @@
 """Q-Former style resampler: learned queries read the tile by cross-attention (FCoT-VL, table 3)."""
 
+from typing import Annotated
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import compressed
 
 RATIOS = (0.25, 0.5, 0.75, 0.875)
+Layers = Annotated[int, Field(ge=1, le=64)]
+Hidden = Annotated[int, Field(ge=1, le=16384)]
 START_STD = 0.02
 """Standard deviation of the initial weights, as in BERT and BLIP-2."""
 
@@ -23,12 +29,17 @@ class Compressor(nn.Module):
         layers: number of blocks of cross-attention and feed-forward.
         heads: attention heads of a block.
         hidden: channels inside, between linear maps from and to ``width``.
+
+    Raises:
+        ParamsError: the channels do not divide among the heads.
     """
 
     def __init__(
-        self, width: int, tokens: int, ratio: float, *, layers: int = 2, heads: int = 8, hidden: int = 512
+        self, width: int, tokens: int, ratio: float, *, layers: Layers = 2, heads: int = 8, hidden: Hidden = 512
     ) -> None:
         super().__init__()
+        if heads < 1 or hidden % heads:
+            raise ParamsError(f"compressor 'qformer': {hidden} channels do not divide among {heads} heads")
         self.queries = nn.Parameter(torch.empty(compressed(tokens, ratio), hidden))
         self.positions = nn.Parameter(torch.empty(tokens, hidden))
         self.enter = nn.Linear(width, hidden)
@@ -60,8 +71,6 @@ class Block(nn.Module):
 
     def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
-        if hidden % heads:
-            raise ValueError(f"{hidden} channels do not divide among {heads} heads")
         self.heads = heads
         self.norm_queries, self.norm_memory = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.query, self.key, self.value, self.out = (nn.Linear(hidden, hidden) for _ in range(4))

@@ -8,14 +8,14 @@ import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
-from fcotvl.core.config.scale import OptimParams, Scale
+from fcotvl.core.config.scale import OptimParams, Scale, TeacherBudget
 from fcotvl.core.config.study import DistillParams, MergeParams, Params, ResamplingParams, RscotParams, Study
 from fcotvl.core.errors import ParamsError
+from fcotvl.core.io import read_yaml
 
 __all__ = [
     "BenchmarkParams",
@@ -29,13 +29,17 @@ __all__ = [
     "RscotParams",
     "Scale",
     "SourceParams",
+    "TeacherBudget",
     "json_schemas",
     "load",
+    "shorten",
 ]
 
 STUDY = Path("params.yaml")
 SCALES = Path("workflow/scales")
 MIXES = Path("workflow/mixes")
+LONGEST = 80
+"""Characters of a wrong value that a message shows."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,13 +50,13 @@ def load(study: Path = STUDY, **overrides: Any) -> Params:
     Raises:
         ParamsError: a file is missing or not YAML, a key is unknown or missing, a value is wrong.
     """
-    values = _read_yaml(study) | {k: v for k, v in overrides.items() if v is not None}
+    values = read_yaml(study) | {k: v for k, v in overrides.items() if v is not None}
     for key, folder, model in (("scale", SCALES, Scale), ("mix", MIXES, Mix)):
-        path = study.parent / folder / f"{values.get(key)}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-            raise ParamsError(f"{study}: {key} {values.get(key)!r} is not one of {known}")
-        values[f"{key}_config"] = _validate(model, _read_yaml(path), path)
+        files = {path.stem: path for path in sorted((study.parent / folder).glob("*.yaml"))}
+        if not isinstance(name := values.get(key), str) or name not in files:
+            raise ParamsError(f"{study}: {key} {shorten(name)} is not one of {', '.join(files)}")
+        path = files[name]
+        values[f"{key}_config"] = _validate(model, read_yaml(path), path)
     return _validate(Params, values, study)
 
 
@@ -70,23 +74,17 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     return {name: dialect | model.model_json_schema() for name, model in models.items()}
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path} not found; run in the project's folder") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ParamsError(f"{path} holds {type(values).__name__}, expected a mapping")
-    return values
+def shorten(value: Any) -> str:
+    """``value`` for a message: one line, and never a long one."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Pydantic's findings on one line: where, what was found, what was expected."""
     findings = []
     for item in error.errors():
-        where = ".".join(map(str, item["loc"]))
+        where = ".".join(part if part.isprintable() else repr(part) for part in map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             known = _siblings(model, item["loc"])
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
@@ -97,7 +95,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         else:
             message = item["msg"].removeprefix("Value error, ")
             whole = isinstance(item["input"], dict | BaseModel)
-            found = "" if whole else f" (found {item['input']!r})"
+            found = "" if whole else f" (found {shorten(item['input'])})"
             findings.append(f"{where}: {message}{found}" if where else message)
     return "; ".join(findings)
 

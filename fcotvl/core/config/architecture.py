@@ -1,13 +1,14 @@
 """What the architecture decides, so that no scale and no mix has to repeat it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from fcotvl.core.geometry import TILE_SIZES, tokens_per_tile
 from fcotvl.core.prompts import TEMPLATES
 from fcotvl.core.section import Section
 
+MaxTiles = Annotated[int, Field(ge=1, le=256)]
 Architecture = Literal["tiny", "internvl2-1b", "internvl2-2b", "internvl2-8b"]
 
 TINY_MODEL = {"max_tiles": 1, "dtype": "float32"}
@@ -21,7 +22,7 @@ class TileParams(Section):
 
     architecture: Architecture
     """As ``fcotvl.internvl.architectures`` knows it. It decides tile size and visual tokens."""
-    max_tiles: PositiveInt = 6
+    max_tiles: MaxTiles = 6
     """Largest number of tiles per training image, thumbnail not counted (InternVL2: 6, tiny: 1)."""
 
     @property

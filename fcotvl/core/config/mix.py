@@ -1,11 +1,11 @@
 """``workflow/mixes/<mix>.yaml``: which data are curated, for training and for evaluation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
-from fcotvl.core.config.architecture import TileParams
-from fcotvl.core.section import Name, Option, Section
+from fcotvl.core.config.architecture import MaxTiles, TileParams
+from fcotvl.core.section import Count, Name, Option, Positive, Section
 
 Split = Literal["align", "instruct", "val", "test"]
 
@@ -17,14 +17,14 @@ class SourceParams(Section):
     """A reader of ``fcotvl.data.sources``."""
     options: dict[str, Option] = {}
     """Its keyword arguments: a folder below ``data.raw``, a hub id, a family of the renderer."""
-    weight: PositiveFloat = 1.0
+    weight: Positive = 1.0
     """Share of the mix, relative to the other sources."""
     licence: str
     splits: tuple[Split, ...] = ("align", "instruct", "val")
     """The splits that it contributes to."""
-    images: PositiveInt | None = None
+    images: Count | None = None
     """How many there are, by a hub data set's card; ``fcotvl plan`` shows what is short."""
-    gigabytes: PositiveFloat | None = None
+    gigabytes: Positive | None = None
     """Download size, by its card."""
     optional: bool = False
     """Left out, as the audit then says, where its folder is not below ``data.raw``."""
@@ -36,9 +36,9 @@ class BenchmarkParams(Section):
     reader: Name
     options: dict[str, Option] = {}
     licence: str
-    count: PositiveInt
+    count: Count
     """Largest number of questions."""
-    max_tiles: PositiveInt
+    max_tiles: MaxTiles
     """Largest number of tiles per image, thumbnail not counted (InternVL: 12, 18, 24)."""
     optional: bool = False
     """As for a source; a benchmark that is left out has no questions."""
@@ -47,22 +47,23 @@ class BenchmarkParams(Section):
 class CorpusParams(Section):
     """How much is curated."""
 
-    align: PositiveInt
+    align: Count
     """Images for distillation."""
-    instruct: PositiveInt
+    instruct: Count
     """Images for rationales and fine-tuning."""
-    val: PositiveInt
+    val: Count
     """Images for the merge's utility."""
-    epochs: PositiveInt
+    epochs: Count
     """How often ``align`` and ``instruct`` may hold a record of a source that runs dry before its share is reached; 1:
     never again. Up to 4, repeats are worth nearly what new data are (Muennighoff et al. 2023, arXiv 2305.16264).
     Validation pictures are never repeated."""
-    shard_size: PositiveInt
+    shard_size: Count
     """Records per Parquet file."""
-    max_pixels: PositiveInt
+    max_pixels: Count
     """Larger images are quarantined before they are decoded."""
-    near_duplicate: NonNegativeInt
-    """Hamming distance of perceptual hashes (256 bits) up to which two pictures count as one; 0: equal pixels only."""
+    near_duplicate: Annotated[int, Field(ge=0, le=64)]
+    """Hamming distance of perceptual hashes (256 bits) up to which two pictures count as one; 0: equal pixels only.
+    Unrelated pictures differ in about 128."""
 
 
 class Mix(Section):

@@ -6,11 +6,14 @@ InternVL2's own training scripts. A scale file says what differs.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from fcotvl.core.config.architecture import TINY_PROMPTS, TileParams
 from fcotvl.core.prompts import Prompts
-from fcotvl.core.section import Option, Section, Share
+from fcotvl.core.section import Count, Rate, Section, Share
+
+Steps = Annotated[int, Field(ge=0, le=10**9)]
+Batch = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class ModelParams(TileParams):
@@ -22,7 +25,7 @@ class ModelParams(TileParams):
     """Commit or tag on the hub; none: the newest."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Number type of the frozen weights (tiny: float32)."""
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of a stage, whatever ``OMP_NUM_THREADS`` says: how sums are rounded depends on their number. None
     leaves it to the environment, where an accelerator computes."""
 
@@ -30,16 +33,16 @@ class ModelParams(TileParams):
 class OptimParams(Section):
     """A training loop."""
 
-    steps: PositiveInt
-    batch_size: PositiveInt = 128
+    steps: Count
+    batch_size: Batch = 128
     """Images per step, over all processes."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """InternVL2 was trained with AdamW. Muon orthogonalises the updates of matrices; the same rates fit both."""
-    lr: PositiveFloat
+    lr: Rate
     """Peak learning rate."""
     warmup: Share = 0.03
     """Share of the steps before the peak of the cosine schedule."""
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: Share = 0.01
 
 
 class DistillBudget(OptimParams):
@@ -48,47 +51,74 @@ class DistillBudget(OptimParams):
     The paper gives no rate; InternVL2.5 uses this one where only the projector learns.
     """
 
-    steps: PositiveInt = 15625
-    lr: PositiveFloat = 2e-4
-    lr_by_compressor: dict[str, PositiveFloat] = {}
+    steps: Count = 15625
+    lr: Rate = 2e-4
+    lr_by_compressor: dict[str, Rate] = {}
     """Peak rates of the compressors that learn best at another than ``lr``."""
 
 
 class SftBudget(OptimParams):
     """Post-training: one epoch of 4.5 M samples, at the rate of InternVL2's fine-tuning scripts."""
 
-    steps: PositiveInt = 35156
-    lr: PositiveFloat = 4e-5
+    steps: Count = 35156
+    lr: Rate = 4e-5
     checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
     """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions; more by
     ``merge.permutations``."""
-    reweigh: PositiveInt = 500
+    reweigh: Count = 500
     """Steps between two updates of the sampling weights."""
+
+    @model_validator(mode="after")
+    def _each_checkpoint_has_a_step(self) -> "SftBudget":
+        if self.steps < self.checkpoints:
+            raise ValueError(f"steps is {self.steps}, too few for {self.checkpoints} checkpoints")
+        return self
+
+
+class TeacherBudget(Section):
+    """Length of each phase of the tiny teacher's training; the defaults are those of scale ``tiny``."""
+
+    vision_steps: Steps = 4500
+    """Phase 1: ViT and projector learn to read and to name what they read."""
+    text_steps: Steps = 2500
+    """Phase 2: the LLM learns look-ups and reasoning on target embeddings."""
+    joint_steps: Steps = 2600
+    """Phase 3: all parts together."""
+    pages: Batch = 12
+    """Pictures in a batch of phase 1."""
+    chats: Batch = 8
+    """Pictures in a batch of phases 2 and 3, each with about ten questions."""
+    peak: Rate = 2e-3
+    """Highest learning rate of phases 1 and 2."""
+    joint_peak: Rate = 1e-3
+    vocabulary: Annotated[int, Field(ge=300, le=100_000)] = 2048
+    sample_pictures: Annotated[int, Field(ge=1, le=1_000_000)] = 1500
+    """Renders per family whose texts train the tokenizer."""
 
 
 class RscotBudget(Section):
     """Budget of rejection sampling."""
 
-    questions: PositiveInt = 200_000
-    batch_size: PositiveInt = 16
+    questions: Count = 200_000
+    batch_size: Batch = 16
     """Replies that are decoded together."""
 
 
 class MergeBudget(Section):
     """Budget of the coalition scores."""
 
-    questions: PositiveInt = 1000
+    questions: Count = 1000
     """Validation questions per coalition."""
 
 
 class EvaluateBudget(Section):
     """Budget of evaluation."""
 
-    batch_size: PositiveInt = 8
+    batch_size: Batch = 8
     """Replies that are decoded together."""
-    speed_pairs: PositiveInt = 7
+    speed_pairs: Count = 7
     """Interleaved teacher/student measurements behind a speed ratio."""
-    speed_batch: PositiveInt = 1
+    speed_batch: Batch = 1
     """Images in the batch that speed is measured on."""
 
 
@@ -98,8 +128,8 @@ class Scale(Section):
     title: str
     model: ModelParams
     prompts: Prompts = Prompts()
-    train_teacher: dict[str, Option] = {}
-    """Budget of ``teacher.source=train``: keyword arguments of its recipe."""
+    train_teacher: TeacherBudget = TeacherBudget()
+    """Budget of ``teacher.source=train``."""
     distill: DistillBudget = DistillBudget()
     rscot: RscotBudget = RscotBudget()
     sft: SftBudget = SftBudget()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from fcotvl.core.config.mix import Mix
 from fcotvl.core.config.scale import Scale
 from fcotvl.core.geometry import RATIOS
-from fcotvl.core.section import Name, Option, Section, Share
+from fcotvl.core.section import Count, Name, Option, Positive, Ratio, Section, Seed, Share
+
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+MAX_GRID = 10_000
+"""Points of the ablation grid."""
 
 
 class DataParams(Section):
@@ -42,7 +46,7 @@ class RecipeParams(Section):
 class DistillParams(Section):
     """Re-alignment by self-distillation (section 3.1). The paper gives no weights: our choice."""
 
-    temperature: PositiveFloat
+    temperature: Temperature
     ce_weight: Share
     """Loss = (1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy."""
 
@@ -50,11 +54,11 @@ class DistillParams(Section):
 class RscotParams(Section):
     """Rejection sampling of rationales (section 3.2; values of InternVL's sampler, MMPR)."""
 
-    samples: PositiveInt
+    samples: Annotated[int, Field(ge=1, le=10_000)]
     """Drawn per question."""
-    temperature: PositiveFloat
-    top_k: PositiveInt
-    max_per_question: PositiveInt
+    temperature: Temperature
+    top_k: Count
+    max_per_question: Count
     """Distinct rationales kept per question."""
     min_similarity: Share
     """Least similarity at which a text answer counts as right."""
@@ -63,13 +67,13 @@ class RscotParams(Section):
 class ResamplingParams(Section):
     """Loss-driven resampling of data sets (section 3.2; DoReMi's form, arXiv 2305.10429)."""
 
-    eta: PositiveFloat
+    eta: Positive
     """Step size of the exponentiated update."""
-    alpha: PositiveFloat
+    alpha: Annotated[float, Field(gt=0, le=100)]
     """Exponent of the ``power`` rule."""
     floor: Share
     """Least sampling weight of a data set, as a share of uniform."""
-    cap: Annotated[float, Field(ge=1)]
+    cap: Annotated[float, Field(ge=1, le=1e6)]
     """Largest sampling weight, as a multiple of uniform."""
 
 
@@ -78,25 +82,25 @@ class MergeParams(Section):
 
     weights: Literal["clip", "softmax", "sum"]
     """Negative values become 0, or a softmax over all values, or the values as they are."""
-    tau: PositiveFloat
+    tau: Positive
     """Temperature of ``softmax``, in the unit of the utility (a share of right answers)."""
-    permutations: Annotated[int, Field(ge=2)]
+    permutations: Annotated[int, Field(ge=2, le=100_000)]
     """Pairs of permutations behind the values of a pool of more than 8 checkpoints."""
 
 
 class BaselineParams(Section):
     """Training-free systems, scored beside the students."""
 
-    ratios: tuple[float, ...]
+    ratios: tuple[Ratio, ...]
     """Shares of visual tokens that FastV, random pruning and untrained pooling remove."""
-    fastv_layer: PositiveInt
+    fastv_layer: Count
     """FastV's K: tokens are dropped before layer K, ranked by the attention of layer K - 1."""
 
 
 class ScoreParams(Section):
     """How scores are reported."""
 
-    resamples: PositiveInt
+    resamples: Annotated[int, Field(ge=1, le=1_000_000)]
     """Bootstrap resamples behind a 95 % interval."""
 
 
@@ -104,8 +108,8 @@ class AblationParams(Section):
     """The grid of ``snakemake ablation``: every combination."""
 
     compressor: tuple[Name, ...]
-    ratio: tuple[float, ...]
-    seed: tuple[NonNegativeInt, ...]
+    ratio: tuple[Ratio, ...]
+    seed: tuple[Seed, ...]
     recipe: tuple[Name, ...]
 
 
@@ -117,9 +121,9 @@ class Study(Section):
     mix: Name
     """``workflow/mixes/<mix>.yaml``: which data."""
     compressor: Name
-    ratio: float
-    seed: NonNegativeInt
-    data_seed: NonNegativeInt
+    ratio: Ratio
+    seed: Seed
+    data_seed: Seed
     """Drives curation, teacher and rationales, so that replicates share their benchmark."""
     recipe: Name
     ablation_recipes: tuple[Name, ...]
@@ -145,6 +149,10 @@ class Study(Section):
         for recipe in (self.recipe, *self.ablation_recipes, *self.ablation.recipe):
             if recipe not in self.recipes:
                 raise ValueError(f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})")
+        grid = self.ablation
+        points = len(grid.compressor) * len(grid.ratio) * len(grid.seed) * len(grid.recipe)
+        if points > MAX_GRID:
+            raise ValueError(f"ablation is a grid of {points} points; expected at most {MAX_GRID}")
         if self.recipe not in self.ablation_recipes:
             raise ValueError(f"recipe {self.recipe!r} must be listed in ablation_recipes, to be trained")
         return self

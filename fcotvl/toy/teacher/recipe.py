@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ from torch import nn
 from transformers import GenerationConfig, InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 from fcotvl.compress.processor import FcotvlImageProcessor, FcotvlProcessor
+from fcotvl.core.config import TeacherBudget
 from fcotvl.core.geometry import tokens_per_tile
 from fcotvl.core.prompts import MODES, reply
 from fcotvl.toy.model import build_tiny, build_tokenizer
@@ -38,28 +39,6 @@ CONTENT_DROPOUT = 0.1
 JOINT_VISION_WEIGHT = 0.5
 EXPECTED_READING, EXPECTED_LOOK_UPS = 0.97, 0.95
 """Accuracy that phases 1 and 2 should reach: characters in place, first tokens of look-ups."""
-
-
-@dataclass(frozen=True)
-class TeacherBudget:
-    """Length of each phase; the defaults are those of scale ``tiny``."""
-
-    vision_steps: int = 4500
-    """Phase 1: ViT and projector learn to read and to name what they read."""
-    text_steps: int = 2500
-    """Phase 2: the LLM learns look-ups and reasoning on target embeddings."""
-    joint_steps: int = 2600
-    """Phase 3: all parts together."""
-    pages: int = 12
-    """Pictures in a batch of phase 1."""
-    chats: int = 8
-    """Pictures in a batch of phases 2 and 3, each with about ten questions."""
-    peak: float = 2e-3
-    """Highest learning rate of phases 1 and 2."""
-    joint_peak: float = 1e-3
-    vocabulary: int = 2048
-    sample_pictures: int = 1500
-    """Renders per family whose texts train the tokenizer."""
 
 
 def sample_texts(pictures: int, seed: int) -> Iterator[str]:

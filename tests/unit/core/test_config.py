@@ -1,11 +1,13 @@
 """Every wrong value is one line that says what was found and what was expected."""
 
+import re
 import shutil
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import _yaml as dvc_yaml
 
 from fcotvl.core import config
 from fcotvl.core.errors import ParamsError
@@ -86,7 +88,6 @@ def test_the_internvl2_scales_have_the_values_of_the_paper_and_of_internvl2(stud
     assert prompts.direct == "{question} Answer the question using a single word or phrase."
     assert prompts.cot.startswith("{question} Reason step by step, then end with a line that says")
     assert values(prompts, "direct_tokens", "cot_tokens") == (100, 1024)
-    assert found.train_teacher == {}
 
 
 def test_prompts_are_those_of_the_architecture_unless_given(study, edit):
@@ -136,7 +137,17 @@ def test_no_two_files_have_an_equal_source_benchmark_or_section(files):
         (("seed: 0  #", "sede: 0\nseed: 0  #"), "unknown key sede (did you mean seed?)"),
         (("ce_weight: 0.5", "ce_weight: 1.5"), "distill.ce_weight"),
         (("weights: clip", "weights: max"), "merge.weights: Input should be 'clip', 'softmax' or"),
-        (("tau: 0.01", "tau: 0.0"), "merge.tau: Input should be greater than 0 (found 0.0)"),
+        (("tau: 0.01", "tau: 0.0"), "merge.tau: Input should be greater than or equal to"),
+        (("seed: 0  #", "seed: true  #"), "seed: Input should be a valid integer (found True)"),
+        (("seed: 0  #", "seed: 0.0  #"), "seed: Input should be a valid integer (found 0.0)"),
+        (("seed: 0  #", "seed: 1e30  #"), "seed: Input should be a valid integer (found 1e+30)"),
+        (("ratio: 0.5  #", "ratio: false  #"), "ratio: Input should be a valid number (found False)"),
+        (("eta: 1.0", "eta: .inf"), "resampling.eta: Input should be"),
+        (("eta: 1.0", "eta: 1e30"), "resampling.eta: Input should be less than or equal to"),
+        (("scale: tiny", "scale: [tiny]"), "scale ['tiny'] is not one of"),
+        (("scale: tiny", "scale: ../scales/tiny"), "scale '../scales/tiny' is not one of"),
+        (("  temperature: 1.0", f"  temperature: {'x' * 999}"), f"(found '{'x' * 79}...)"),
+        (("tau: 0.01", '"t\\nau": 0.01'), "unknown key merge.'t\\nau'"),
         (("permutations: 32", "permutations: 1"), "merge.permutations: Input should be greater"),
     ],
 )
@@ -151,6 +162,79 @@ def test_a_file_that_is_not_yaml_is_one_line(study):
     with pytest.raises(ParamsError, match="is not YAML") as caught:
         study(("scale: tiny", "scale: [tiny"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [1]\nb: *a", "has an alias"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("a: " + "x" * 250_000, "larger than 250,000 bytes"),
+        ("a: " + "1" * 5000, "is not YAML: Exceeds the limit"),
+        ("a: 2024-13-45", "is not YAML: month must be in 1..12"),
+        ("a: !!bool x", "is not YAML: 'x'"),
+        ("a: 1\na: 2", 'is not YAML: found duplicate key "a"'),
+        ("a: !!python/object:os.system {}", "is not YAML: could not determine a constructor"),
+        ("a: b: c", "is not YAML: mapping values are not allowed"),
+        ("a: \x00", "is not YAML"),
+        ("- a", "holds list, expected a mapping"),
+        ("", "holds NoneType, expected a mapping"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_one_line(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError) as caught:
+        config.load(tmp_path / "params.yaml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_folder_in_place_of_the_params_is_one_line(tmp_path):
+    with pytest.raises(ParamsError, match="cannot be read"):
+        config.load(tmp_path)
+
+
+def test_numbers_are_read_as_dvc_reads_them(study):
+    """DVC reads YAML 1.2 and writes the numbers into the commands: another reading would be another experiment."""
+    found = study(("seed: 0  #", "seed: 010  #"), ("data_seed: 0  #", "data_seed: 0o10  #"))
+    assert (found.seed, found.data_seed) == (10, 8)
+    text = (ROOT / "params.yaml").read_text().replace("seed: 0  #", "seed: 010  #", 1)
+    assert dvc_yaml.parse_yaml(text, "params.yaml")["seed"] == found.seed
+
+
+def test_a_scale_without_a_step_for_each_checkpoint_is_one_line(study, edit):
+    edit("scales/tiny.yaml", sft={"steps": 3, "checkpoints": 4})
+    with pytest.raises(ParamsError, match=r"sft: steps is 3, too few for 4 checkpoints"):
+        study()
+
+
+@pytest.mark.parametrize("lr", [".inf", ".nan", "1e30", "-1.0", "0"])
+def test_a_rate_is_finite_and_bounded(study, tmp_path, lr):
+    path = tmp_path / "workflow/scales/tiny.yaml"
+    study()
+    path.write_text(re.sub(r"(distill:\n(?:  .*\n)*?  lr: ).*", rf"\g<1>{lr}", path.read_text(), count=1))
+    with pytest.raises(ParamsError, match=r"distill\.lr: Input should be"):
+        study()
+
+
+def test_near_duplicates_differ_in_few_bits(study, edit):
+    edit("mixes/rendered.yaml", corpus={"near_duplicate": 300})
+    with pytest.raises(ParamsError, match=r"corpus\.near_duplicate: .* less than or equal to 64"):
+        study()
+
+
+def test_the_grid_of_the_ablation_has_an_end(study):
+    seeds = "  seed:\n" + "".join(f"  - {seed}\n" for seed in range(10_000))
+    with pytest.raises(ParamsError, match="ablation is a grid of 80000 points"):
+        study(("  seed:\n  - 0\n", seeds))
+
+
+@pytest.mark.parametrize("budget", [{"vision_step": 3}, {"pages": "many"}, {"peak": float("inf")}])
+def test_junk_in_the_budget_of_the_teacher_is_one_line(study, edit, budget):
+    edit("scales/tiny.yaml", train_teacher=budget)
+    with pytest.raises(ParamsError, match=rf"train_teacher\.{next(iter(budget))}"):
+        study()
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
@@ -180,6 +264,18 @@ def test_a_prompt_needs_a_place_for_the_question(study, edit):
     edit("scales/tiny.yaml", prompts={"cot": "Reason first."})
     with pytest.raises(ParamsError, match=r"prompts.cot: the template has no \{question\}"):
         study()
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{question} {context}", "{question} {0}", "{question.x}", "{question!r}", "{question:>99999}", "{question"],
+)
+def test_a_prompt_has_the_question_alone_in_braces(study, edit, template):
+    edit("scales/tiny.yaml", prompts={"direct": template})
+    with pytest.raises(ParamsError, match=r"prompts\.direct: .*double a brace"):
+        study()
+    edit("scales/tiny.yaml", prompts={"direct": "{{x}} {question}"})
+    assert study().scale_config.prompts.direct == "{{x}} {question}"
 
 
 def test_flags_replace_values_and_are_checked_too(study):

@@ -1,5 +1,10 @@
 """Publishing by rename: nothing is ever half written."""
 
+import signal
+import subprocess
+import sys
+from multiprocessing import get_context
+
 import pytest
 
 from fcotvl.core.io import atomic, write_text
@@ -55,3 +60,45 @@ def test_it_never_writes_through_a_link(tmp_path):
     link.symlink_to(cached)
     write_text(link, "new")
     assert (cached.read_text(), link.read_text(), link.is_symlink()) == ("kept", "new", False)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fcotvl.core.io import atomic
+with atomic(Path(sys.argv[1])) as scratch:
+    scratch.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_run_sweeps_what_a_killed_one_left_and_nothing_else(tmp_path):
+    target, kept = tmp_path / "out.txt", tmp_path / ".out.txt.mine"
+    kept.mkdir()
+    (kept / "notes").touch()
+    assert subprocess.run([sys.executable, "-c", KILLED, target], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic(target) as living:
+        living.write_text("one")
+        write_text(target, "two")
+        assert living.exists()
+    assert target.read_text() == "one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.txt.mine", "out.txt"]
+
+
+def _publish_often(target):
+    for _ in range(300):
+        with atomic(target) as scratch:
+            scratch.mkdir()
+            (scratch / "a").touch()
+
+
+def test_two_runs_may_publish_one_folder_at_the_same_time(tmp_path):
+    context = get_context("fork")
+    runs = [context.Process(target=_publish_often, args=[tmp_path / "out"]) for _ in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]

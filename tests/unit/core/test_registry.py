@@ -14,7 +14,7 @@ def shapes(tmp_path, monkeypatch):
     folder = tmp_path / "shapes_for_the_test"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
-    (folder / "unit_square.py").write_text("def area(side, *, scale=1): return scale * side**2\n")
+    (folder / "unit_square.py").write_text("def area(side, *, scale: int = 1, name=0): return scale * side**2\n")
     (folder / "circle.py").write_text("from ._pi import PI\ndef area(r): return PI * r**2\n")
     (folder / "_pi.py").write_text("PI = 3\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -62,6 +62,13 @@ def test_wrong_options_are_one_line(shapes):
     assert "shape 'unit-square': got an unexpected keyword argument 'scael'" in str(caught.value)
     assert str(caught.value).endswith("; correct its options")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", ["3", 2.5, True, None])
+def test_an_option_of_another_type_is_one_line(shapes, scale):
+    with pytest.raises(ParamsError) as caught:
+        shapes.call("unit-square", 2, options={"scale": scale, "name": object})
+    assert str(caught.value) == f"shape 'unit-square': scale is {scale!r}. Input should be a valid integer"
 
 
 def test_an_error_inside_a_member_is_not_taken_for_a_wrong_option(shapes):

@@ -1,10 +1,17 @@
 """Resuming: a fingerprint that notices changes, and a scratch folder per run."""
 
+import errno
+import fcntl
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from fcotvl.core import io
 from fcotvl.core.errors import FcotvlError
+from fcotvl.core.io import LOCK
 from fcotvl.core.resume import PROJECT, code_of, fingerprint, resumable
 
 
@@ -86,9 +93,57 @@ def test_two_equal_runs_at_the_same_time_do_not_share_a_folder(workspace):
         (first / "state").write_text("half")
         with scratch() as second:
             assert second != first
-            assert not list(second.iterdir())
+            assert [path.name for path in second.iterdir()] == [LOCK]
         assert not second.exists()
         assert (first / "state").read_text() == "half"
+
+
+def test_without_locks_a_run_warns_and_goes_on_from_its_state(workspace, monkeypatch, caplog):
+    """Some network file systems have none: that is not a second run."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def stopped_run():
+        with scratch() as folder:
+            (folder / "state").write_text("half")
+            raise RuntimeError
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    io._warn.cache_clear()
+    with pytest.raises(RuntimeError):
+        stopped_run()
+    with scratch() as folder:
+        assert (folder / "state").read_text() == "half"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "No locks available" in caplog.text
+
+
+KILLED_BESIDE_AN_EQUAL_RUN = """
+import os, signal
+from fcotvl.core.resume import resumable
+with resumable("sft", inputs=[], cache_key="key") as folder:
+    (folder / "state").write_text("half")
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_of_a_killed_run_beside_an_equal_one_is_swept_and_no_other(workspace):
+    with scratch():
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED_BESIDE_AN_EQUAL_RUN], stdout=subprocess.PIPE, text=True, check=False
+        )
+        left = Path(done.stdout.strip())
+        assert (left / "state").is_file()
+        with scratch() as living:
+            assert not left.exists()
+            with scratch("other"):
+                assert living.is_dir()
+    with pytest.raises(RuntimeError), scratch() as state:
+        raise RuntimeError
+    with scratch("other"):
+        assert state.is_dir()
 
 
 def test_two_equal_runs_of_several_processes_are_an_error(workspace, monkeypatch):

@@ -3,8 +3,9 @@
 import re
 
 from fcotvl.core import config as params
+from fcotvl.core.config import TeacherBudget
 from fcotvl.stages import card
-from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
+from fcotvl.toy.teacher.recipe import save_teacher, train_teacher
 
 UNTRAINED = TeacherBudget(vision_steps=0, text_steps=0, joint_steps=0, sample_pictures=40)
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from fcotvl.core import config as params
-from fcotvl.core.errors import ParamsError
+from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.stages import check
 from tests.support.imports import ROOT
 
@@ -49,3 +49,28 @@ def test_every_mix_is_checked_whatever_the_current_one(study, tmp_path):
     mix.write_text(mix.read_text().replace("reader: funsd", "reader: fund"))
     with pytest.raises(ParamsError, match=r"local.yaml: no reader 'fund'; did you mean funsd"):
         check.run(params.load(), output=tmp_path / "check.txt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("fastv_layer: 2", "fastv_layer: 99", "baselines.fastv_layer is 99, but the LLM of scale 'tiny' has 4 layers"),
+        ("    heads: 4", "    heads: 3", "compressor 'qformer': 512 channels do not divide among 3 heads"),
+        ("    heads: 4", "    heads: four", "compressor 'qformer': heads is 'four'"),
+        ("    layers: 2", "    layers: 1000000000", "compressor 'qformer': layers is 1000000000"),
+        ("    layers: 2", "    layres: 2", "compressor 'qformer': got an unexpected keyword argument 'layres'"),
+    ],
+)
+def test_what_a_model_cannot_have_is_one_line(study, tmp_path, old, new, message):
+    study(old, new)
+    with pytest.raises(ParamsError) as caught:
+        check.run(params.load(), output=tmp_path / "check.txt")
+    assert message in str(caught.value)
+    assert not (tmp_path / "check.txt").exists()
+
+
+@pytest.mark.parametrize("raw", ["data/nowhere", '"data/\\0"', "x" * 5000])
+def test_data_that_are_nowhere_are_one_line(study, raw):
+    study("raw: data/raw", f"raw: {raw}")
+    with pytest.raises(DataError, match=r"data\.raw: .* is not a folder"):
+        check.validate(params.load())

@@ -1,14 +1,14 @@
 """The whole recipe in miniature: every phase, resuming, and a checkpoint that loads everywhere."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import load_processor, load_teacher
-from fcotvl.toy.teacher.recipe import TeacherBudget, save_teacher, train_teacher
+from fcotvl.core.config import TeacherBudget
+from fcotvl.toy.teacher.recipe import save_teacher, train_teacher
 
 BUDGET = TeacherBudget(vision_steps=2, text_steps=4, joint_steps=2, pages=4, chats=2, sample_pictures=40)
 
@@ -40,7 +40,7 @@ def test_the_recipe_depends_on_its_seed_alone(trained, tmp_path):
 
 def test_every_part_has_learned(trained):
     _, model, tokenizer = trained
-    untrained = replace(BUDGET, vision_steps=0, text_steps=0, joint_steps=0)
+    untrained = BUDGET.model_copy(update={"vision_steps": 0, "text_steps": 0, "joint_steps": 0})
     assert len(tokenizer) > 256
     scratch = trained[0] / "untrained"
     fresh, _ = train_teacher(untrained, seed=1, scratch=scratch)

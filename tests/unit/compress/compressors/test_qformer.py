@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fcotvl.compress import compressors
+from fcotvl.core.errors import ParamsError
 
 
 def test_every_query_sees_every_token_and_its_place():
@@ -22,5 +23,11 @@ def test_every_query_sees_every_token_and_its_place():
 
 
 def test_heads_must_divide_the_channels():
-    with pytest.raises(ValueError, match="16 channels do not divide among 3 heads"):
+    with pytest.raises(ParamsError, match="16 channels do not divide among 3 heads"):
         compressors.build("qformer", width=6, tokens=16, ratio=0.75, hidden=16, heads=3)
+
+
+@pytest.mark.parametrize("options", [{"layers": 10**9}, {"layers": 2.5}, {"heads": "4"}, {"heads": 0}, {"hidden": -8}])
+def test_wrong_sizes_are_one_line(options):
+    with pytest.raises(ParamsError, match=f"compressor 'qformer': .*{next(iter(options.values()))}"):
+        compressors.build("qformer", width=6, tokens=16, ratio=0.75, **options)
