@@ -889,7 +889,8 @@ def read_report_inputs(rng: random.Random, folder: Path) -> Outcome:
     source = dict.fromkeys(("read", "kept", "duplicates", "contaminated", "quarantined", "repeats"), 1)
     source |= {"share_asked": 1.0, "share_kept": 1.0, "epochs": 1.0, "ran_dry": False, "absent": None}
     split = {f"by_{name}": {"x": 1} for name in ("source", "licence", "kind", "answer", "longer_side")}
-    split |= {"tiles": {"mean": 1.5}, "answer_characters": {"max": 3}, "visual_tokens": {"0.5": {"max": 8}}}
+    tiles = {"mean": 1.5, "median": 1, "p95": 2, "max": 2, "total": 3}
+    split |= {"tiles": dict(tiles), "answer_characters": {}, "visual_tokens": {"0.5": tiles}}
     split |= {"sources": {"rendered": source}}
     dropped = [{"split": "align", "as": "quarantined", "file": "a.png", "reason": "damaged"}]
     audit = {"corpus": {"align": copy.deepcopy(split)}, "benchmarks": {"docvqa": split}, "dropped": dropped}
