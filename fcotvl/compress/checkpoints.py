@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -46,6 +47,8 @@ def load_teacher(folder: str | Path, *, dtype: torch.dtype | None = None) -> Int
     """
     _check_folder(folder)
     with _loading(f"{folder} cannot be loaded"):
+        if Path(folder).is_dir():
+            _check_size(Path(folder))
         model, report = InternVLForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
@@ -228,6 +231,26 @@ def _check_folder(folder: str | Path) -> None:
         raise CheckpointError(f"{folder} is not a folder; run the stage that writes it (teacher)")
 
 
+def _check_size(folder: Path) -> None:
+    """Refuse a config of another model than the weights are, before memory is taken for what the weights lack.
+
+    Raises:
+        CheckpointError: it has more layers than there are tensors, or more than twice the parameters.
+    """
+    sizes: list[int] = []
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            sizes += [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118
+    config = InternVLConfig.from_pretrained(folder)
+    layers = config.text_config.num_hidden_layers + config.vision_config.num_hidden_layers
+    if layers > len(sizes):
+        raise CheckpointError(f"config.json has {layers} layers, but the weights are {len(sizes)} tensors")
+    with torch.device("meta"):
+        needed = sum(parameter.numel() for parameter in InternVLForConditionalGeneration(config).parameters())
+    if needed > 2 * sum(sizes):
+        raise CheckpointError(f"config.json has {needed:,} parameters, but the weights hold {sum(sizes):,} numbers")
+
+
 @contextmanager
 def _loading(problem: str) -> Iterator[None]:
     """Report whatever a damaged folder raises as one line; its libraries raise anything, even a plain ``Exception``."""
@@ -238,4 +261,5 @@ def _loading(problem: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(" ".join(lines[: 1 + lines[0].endswith(":")]).split())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -50,15 +50,27 @@ class _PageSource(_Source):
     absent: str | None
 
 
+class _Distribution(_Checked):
+    mean: Number
+    median: int
+    p95: int
+    max: int
+    total: int
+
+
+Distribution = _Distribution | Annotated[dict[str, Number], Field(max_length=0)]
+"""Empty where nothing was counted."""
+
+
 class _PageSplit(_Checked):
     by_source: dict[str, int]
     by_licence: dict[str, int]
     by_kind: dict[str, int]
     by_answer: dict[str, int]
     by_longer_side: dict[str, int]
-    tiles: dict[str, Number]
-    answer_characters: dict[str, Number]
-    visual_tokens: dict[str, dict[str, Number]]
+    tiles: Distribution
+    answer_characters: Distribution
+    visual_tokens: dict[str, Distribution]
     sources: dict[str, _PageSource]
 
 

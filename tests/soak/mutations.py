@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from fcotvl.core import answers
+from fcotvl.core import answers, config
 from fcotvl.core.errors import FcotvlError
 from fcotvl.core.io import write_json
 from fcotvl.core.shards import read_records, write_shards
@@ -38,6 +38,8 @@ from fcotvl.data.lazy_records import FileRecord, Quarantined, Request
 from fcotvl.evaluate import metrics
 from fcotvl.evaluate.scoring import checked, read_predictions, score_predictions
 from fcotvl.evaluate.submission import submission
+from fcotvl.report.inputs import Audit, read_json
+from fcotvl.stages.audit import run as audit_page
 from tests.support import datasets as support
 
 MAX_PIXELS = 1_000_000
@@ -882,6 +884,30 @@ def load_teacher_folder(rng: random.Random, folder: Path) -> Outcome:
     return Outcome(1, 0)
 
 
+def read_report_inputs(rng: random.Random, folder: Path) -> Outcome:
+    """A mutated audit, as the audit's page and as the report read it."""
+    source = dict.fromkeys(("read", "kept", "duplicates", "contaminated", "quarantined", "repeats"), 1)
+    source |= {"share_asked": 1.0, "share_kept": 1.0, "epochs": 1.0, "ran_dry": False, "absent": None}
+    split = {f"by_{name}": {"x": 1} for name in ("source", "licence", "kind", "answer", "longer_side")}
+    tiles = {"mean": 1.5, "median": 1, "p95": 2, "max": 2, "total": 3}
+    split |= {"tiles": dict(tiles), "answer_characters": {}, "visual_tokens": {"0.5": tiles}}
+    split |= {"sources": {"rendered": source}}
+    dropped = [{"split": "align", "as": "quarantined", "file": "a.png", "reason": "damaged"}]
+    audit = {"corpus": {"align": copy.deepcopy(split)}, "benchmarks": {"docvqa": split}, "dropped": dropped}
+    path = folder / "audit.json"
+    for _ in range(rng.choice([1, 1, 2])):
+        audit = mutate_value(rng, audit) if isinstance(audit, dict) else audit
+    write_text(path, json_text(audit))
+    if rng.random() < 0.3:
+        path.write_bytes(mutate_bytes(rng, path.read_bytes()))
+    try:
+        read_json(path, Audit, "curate", "an audit")
+        audit_page(config.load(scale="smoke", mix="smoke"), audit=path, page=folder / "audit.html")
+    except FcotvlError as error:
+        return refusal(error)
+    return Outcome(1, 0)
+
+
 CASES: dict[str, Case] = {
     **{f"read {make.__name__.strip('_')}": functools.partial(read_layout, make) for make in LAYOUTS},
     "read funsd": read_funsd,
@@ -892,6 +918,7 @@ CASES: dict[str, Case] = {
     "score table": score_table,
     "submit table": submit_table,
     "read shards": read_shards,
+    "read report inputs": read_report_inputs,
     "load student": load_student_file,
     "load teacher": load_teacher_folder,
 }

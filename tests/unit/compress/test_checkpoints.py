@@ -221,6 +221,23 @@ def test_a_teacher_of_other_shapes_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("text_config", "vocab_size", 10**12, "config.json has 64,.* parameters, but the weights hold"),
+        ("vision_config", "num_hidden_layers", 10**9, "config.json has 1000000004 layers, but the weights are"),
+    ],
+)
+def test_a_config_far_larger_than_the_weights_takes_no_memory(tmp_path, part, key, value, message):
+    teacher = models.teacher(tied=False)
+    teacher.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[part][key] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        load_teacher(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("file", "content"),
     [
         ("config.json", '{"model_type": "internvl", "vision_config": {"patch_size": "many"}}'),

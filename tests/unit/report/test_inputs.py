@@ -9,11 +9,12 @@ from fcotvl.report.inputs import PageAudit, read_json
 
 COUNTS = {"read": 1, "kept": 1, "duplicates": 0, "contaminated": 0, "quarantined": 0, "repeats": 0}
 SOURCE = COUNTS | {"share_asked": 1.0, "share_kept": 1, "epochs": 1.0, "ran_dry": False, "absent": None}
+TILES = {"mean": 1.5, "median": 1, "p95": 2, "max": 2, "total": 3}
 SPLIT = {
     **{f"by_{name}": {"x": 1} for name in ("source", "licence", "kind", "answer", "longer_side")},
-    "tiles": {"mean": 1.5, "median": 1},
+    "tiles": TILES,
     "answer_characters": {},
-    "visual_tokens": {"0.5": {"max": 8}},
+    "visual_tokens": {"0.5": TILES},
     "sources": {"rendered": SOURCE},
 }
 DROPPED = {"split": "align", "as": "quarantined", "file": "a.png", "reason": "damaged"}
@@ -35,7 +36,7 @@ def test_an_audit_comes_back_with_its_numbers_as_they_were(tmp_path):
     ("change", "where"),
     [
         ({"corpus": None}, "corpus: "),
-        ({"corpus": {"align": SPLIT | {"tiles": 3}}}, r"corpus\.align\.tiles: "),
+        ({"corpus": {"align": SPLIT | {"tiles": {"mean": 1.5}}}}, r"corpus\.align\.tiles\."),
         ({"benchmarks": {"x": SPLIT | {"sources": {"y": SOURCE | {"kept": "1"}}}}}, r"benchmarks\.x\.sources\.y\.kept"),
         ({"dropped": [DROPPED | {"reason": None}]}, r"dropped\.0: .*neither a reason"),
     ],
