@@ -9,7 +9,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= 1
 repro: export OMP_NUM_THREADS = 2  # one stage after the other
 
-.PHONY: help repro test check lock clean
+.PHONY: help repro test soak check lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ repro: in-git $(READY)  ## the whole chain at the scale of params.yaml
 
 test: $(READY)  ## unit, property, golden and workflow tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+soak: $(READY)  ## kill, starve and feed junk to every stage and reader, about half an hour on two cores
+	python -m tests.soak
 
 check: $(READY)  ## style, types, import directions, workflow lint
 	ruff check .
