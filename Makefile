@@ -5,11 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
-# Two OpenMP threads on busy cores wait for each other: one thread a process where processes run in parallel.
+# Two OpenMP threads on busy cores wait for each other, and tests run in parallel. Stages obey their scale's threads.
 export OMP_NUM_THREADS ?= 1
-repro: export OMP_NUM_THREADS = 2  # one stage after the other
 
-.PHONY: help repro test check results lock clean in-git teacher
+.PHONY: help repro test soak check results lock clean in-git teacher
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -20,6 +19,9 @@ repro: in-git teacher $(READY)  ## the whole chain at the scale of params.yaml
 
 test: $(READY)  ## unit, property, golden and workflow tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+soak: $(READY)  ## kill, starve and feed junk to every stage and reader, about half an hour on two cores
+	python -m tests.soak
 
 check: $(READY)  ## style, types, import directions, workflow lint
 	ruff check .

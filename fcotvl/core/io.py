@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from fcotvl.core.errors import ParamsError
 
@@ -27,6 +27,8 @@ LOCK = "lock"
 """File in a folder that a run holds. The kernel drops the lock when the run dies, however it dies."""
 MAX_YAML = 250_000
 """Bytes of a YAML file that a person wrote; ``workflow/mixes/public.yaml`` has 15,000."""
+MAX_DEPTH = 20
+"""Levels of a YAML file; the time to scan it grows with their square."""
 OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 """A folder takes no file's place by a rename, and no full folder's."""
 
@@ -142,15 +144,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_YAML:
             raise ParamsError(f"{path} is larger than {MAX_YAML:,} bytes; expected a file that a person wrote")
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe").parse(text)):
-            raise ParamsError(f"{path} has an alias (*name); write out what it stands for")
+        depth = 0
+        for event in YAML(typ="safe").parse(text):
+            if isinstance(event, AliasEvent):
+                raise ParamsError(f"{path} has an alias (*name); write out what it stands for")
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ParamsError(f"{path} is nested too deeply; expected at most {MAX_DEPTH} levels")
         values = YAML(typ="safe").load(text)
     except FileNotFoundError as error:
         raise ParamsError(f"{path} not found; run in the project's folder") from error
     except OSError as error:
         raise ParamsError(f"{path} cannot be read ({error.strerror}); correct that") from error
-    except RecursionError as error:
-        raise ParamsError(f"{path} is nested too deeply; expected a few levels") from error
     except (YAMLError, ValueError, LookupError, ArithmeticError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""

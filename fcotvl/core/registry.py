@@ -53,7 +53,7 @@ class Registry:
             return name.replace(self.separator, "_")
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-        raise ParamsError(f"no {self.noun} {name!r}; {hint}")
+        raise ParamsError(f"no {self.noun} {name!r:.80}; {hint}")
 
     def module(self, name: str) -> ModuleType:
         """The module of ``name``, imported.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fcotvl.core.io import read_yaml
+from fcotvl.dag.subprocesses import EngineError
 
 WILDCARDS = ("compressor", "ratio", "seed", "recipe")
 VARIABLE = re.compile(r"\$\{([\w.]+)\}")
@@ -78,10 +79,7 @@ class Pipeline:
         self.values: dict[str, Any] = _read(root / "params.yaml")
 
     def rule(self, name: str) -> Rule:
-        """Return stage ``name`` as a rule; one that does not vary is the current experiment's.
-
-        In names of files, the user's among them, braces are doubled: they are no wildcards.
-        """
+        """Return stage ``name`` as a rule; one that does not vary is the current experiment's."""
         stage = self.stages[name]
         paths = self.values
         if stage.varies:
@@ -91,9 +89,8 @@ class Pipeline:
             values = self.values | dict(wildcards.items())
             return _fill(stage.cmd, values | {"item": values["recipe"]})
 
-        made = {out for other in self.stages.values() for out in self._outs(other, paths)}
         return Rule(
-            input=[path if path in made else _escaped(path) for path in self._inputs(stage, paths)],
+            input=list(self._inputs(stage, paths)),
             output=list(self._outs(stage, paths)),
             params=[self._param(file, key) for file, key in self._keys(stage)],
             command=command,
@@ -144,9 +141,9 @@ class Pipeline:
             elif below:
                 yield from below
             elif (self.root / path).is_dir():
-                yield from _files_below(self.root / path, self.root)
+                yield from map(_checked, _files_below(self.root / path, self.root))
             else:
-                yield path
+                yield _checked(path)
 
     def _keys(self, stage: Stage) -> Iterator[tuple[str, str]]:
         for file, key in stage.params:
@@ -209,8 +206,12 @@ def _files_below(folder: Path, root: Path) -> list[str]:
     return sorted(str(path) for path in files if "__pycache__" not in path.parts)
 
 
-def _escaped(path: str) -> str:
-    return path.replace("{", "{{").replace("}", "}}")
+def _checked(path: str) -> str:
+    if re.search(r"\{.*\}", path):
+        raise EngineError(
+            f"{path!r}: Snakemake takes {{...}} in the name of a file for a wildcard; rename it, or use DVC"
+        )
+    return path
 
 
 def _look_up(values: Values, key: str) -> Any:

@@ -54,7 +54,7 @@ def validate(params: Params) -> None:
     for recipe, values in params.recipes.items():
         _require(f"recipes.{recipe}.resampling", values.resampling, RESAMPLING)
         _require(f"recipes.{recipe}.merge", values.merge, MERGE_METHODS)
-    for name in params.compressors:
+    for name in (*params.compressors, *params.scale_config.distill.lr_by_compressor):
         compressors.ratios(name)
     for name, ratio in variants(params):
         compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)

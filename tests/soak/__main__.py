@@ -57,7 +57,7 @@ class Size:
 
 
 FULL = Size(last=None, inputs=24_000, pairs=16, times=4, kills=None)
-SHORT = Size(last="distill", inputs=500, pairs=1, times=1, kills=3)
+SHORT = Size(last="distill", inputs=300, pairs=1, times=1, kills=3)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ import yaml
 
 from fcotvl.__main__ import main
 from fcotvl.dag.pipeline import Job, Pipeline
-from tests.soak.forks import Child, Ended, at_each_write, kill_at, limit_files
+from tests.soak.forks import PATIENCE, Child, Ended, at_each_write, kill_at, limit_files
 from tests.support.imports import ROOT
 
 MEASURED = "speed"
@@ -142,7 +142,7 @@ class Chain:
     def _disturb(self, attack: str, name: str, disturb: Callable[[], None], where: str, tally: Tally) -> None:
         with self.bench(name) as bench:
             tally.tried[attack] += 1
-            ended = Child(partial(_run, self.jobs[name], disturb)).wait()
+            ended = self._start(name, disturb).wait(self.patience(name))
             if ended.code not in (0, -signal.SIGKILL, -signal.SIGXFSZ):
                 tally.blame(attack, "error", f"{name}, {where}: {ended.text[-500:]}")
             self._check_published(attack, name, bench, where, tally)
@@ -153,7 +153,7 @@ class Chain:
         with self.bench(name) as bench:
             for moment in moments:
                 tally.tried[attack] += 1
-                Child(partial(_run, self.jobs[name])).wait(moment)
+                self._start(name).wait(moment)
                 self._check_published(attack, name, bench, f"{moment:.3f} s", tally)
             self._again(attack, name, bench, f"{moments} s", tally)
 
@@ -161,7 +161,7 @@ class Chain:
         attack, where = "full disk", f"{name} at {size} bytes"
         with self.bench(name) as bench:
             tally.tried[attack] += 1
-            ended = Child(partial(_run, self.jobs[name], partial(limit_files, size, deadly=False))).wait()
+            ended = self._start(name, partial(limit_files, size, deadly=False)).wait(self.patience(name))
             _check_end(attack, ended, where, tally, codes=(0, 2))
             self._check_published(attack, name, bench, where, tally)
             self._again(attack, name, bench, where, tally)
@@ -175,13 +175,19 @@ class Chain:
             for folder in folders:
                 self._furnish(folder, name)
                 with chdir(folder):
-                    children.append(Child(partial(_run, self.jobs[name])))
-            for folder, child in zip(folders, children, strict=True):
-                _check_end(attack, child.wait(), name, tally, codes=(0,))
-                self._check_published(attack, name, folder, name, tally)
-            for folder in folders:
-                self._check_whole(attack, name, folder, f"queued={queued}", tally)
-            _check_left(attack, bench, name, tally)
+                    children.append(self._start(name))
+            ends = [child.wait(self.patience(name)) for child in children]
+            if all(_check_end(attack, ended, name, tally, codes=(0,)) for ended in ends):
+                for folder in folders:
+                    self._check_whole(attack, name, folder, f"queued={queued}", tally)
+                _check_left(attack, bench, name, tally)
+
+    def patience(self, name: str) -> float:
+        """Seconds after which a stage hangs: more than usual only where the machine is too busy for it."""
+        return max(PATIENCE, 10 * self.seconds[name])
+
+    def _start(self, name: str, disturb: Callable[[], None] = lambda: None) -> Child:
+        return Child(partial(_run, self.jobs[name], disturb))
 
     def _some_size(self, rng: random.Random, name: str) -> int:
         """A number of bytes within the files of a stage, at every order of magnitude."""
@@ -190,9 +196,9 @@ class Chain:
     def _again(self, attack: str, name: str, bench: Path, where: str, tally: Tally) -> None:
         """Run undisturbed: the outputs are what they always are, and nothing else is left."""
         where = f"{name} again after {where}"
-        _check_end(attack, Child(partial(_run, self.jobs[name])).wait(), where, tally, codes=(0,))
-        self._check_whole(attack, name, bench, where, tally)
-        _check_left(attack, bench, where, tally)
+        if _check_end(attack, self._start(name).wait(self.patience(name)), where, tally, codes=(0,)):
+            self._check_whole(attack, name, bench, where, tally)
+            _check_left(attack, bench, where, tally)
 
     def _check_published(self, attack: str, name: str, bench: Path, where: str, tally: Tally) -> None:
         """What is there under the name of an output is all of it."""
@@ -209,13 +215,16 @@ class Chain:
             tally.blame(attack, "differing artifact", f"{name} after {where}")
 
 
-def _check_end(attack: str, ended: Ended, where: str, tally: Tally, codes: tuple[int, ...]) -> None:
+def _check_end(attack: str, ended: Ended, where: str, tally: Tally, codes: tuple[int, ...]) -> bool:
     if ended.code is None:
         tally.blame(attack, "hang", where)
     elif "Traceback" in ended.text:
         tally.blame(attack, "traceback", f"{where}: {ended.text[-800:]}")
     elif ended.code not in codes:
         tally.blame(attack, "error", f"{where}: code {ended.code}: {ended.text[-300:]}")
+    else:
+        return True
+    return False
 
 
 def _check_left(attack: str, bench: Path, where: str, tally: Tally) -> None:

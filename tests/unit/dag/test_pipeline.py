@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from fcotvl.dag import Pipeline
+from fcotvl.dag.pipeline import VARIABLE, WILDCARDS
+from fcotvl.dag.subprocesses import EngineError
 from tests.support.imports import ROOT
 
 DVC = """
@@ -77,6 +79,27 @@ def test_what_a_variant_is_named_by_becomes_a_wildcard(pipeline):
 
 def test_a_folder_of_sources_is_its_files_without_bytecode(pipeline):
     assert pipeline.rule("distill").input == ["code/a.py", "code/below/b.py"]
+
+
+def test_a_name_that_snakemake_would_misread_is_one_line(pipeline):
+    """It cannot be escaped, not even by a function of the wildcards."""
+    (pipeline.root / "code/a}{b.py").touch()
+    assert "code/a}{b.py" in Pipeline(pipeline.root).rule("distill").input
+    (pipeline.root / "code/{x}.py").touch()
+    with pytest.raises(EngineError, match=r"'code/\{x\}\.py': Snakemake takes .* rename it, or use DVC"):
+        Pipeline(pipeline.root).jobs()
+
+
+def test_no_free_text_of_params_is_in_a_command():
+    """A shell reads it: only checked names and numbers may stand there."""
+    names = {name for stage in Pipeline(ROOT).stages.values() for name in VARIABLE.findall(stage.cmd)}
+    assert names == {"scale", "mix", "item", *WILDCARDS}
+
+
+def test_numbers_are_read_as_dvc_reads_them(pipeline):
+    params = pipeline.root / "params.yaml"
+    params.write_text(params.read_text().replace("seed: 0", "seed: 010"))
+    assert Pipeline(pipeline.root).values["seed"] == 10
 
 
 def test_the_item_of_a_foreach_becomes_the_recipe(pipeline):

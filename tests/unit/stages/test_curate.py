@@ -101,6 +101,19 @@ def test_a_missing_raw_folder_is_one_line(tmp_path):
         )
 
 
+def test_the_folder_is_that_of_the_params_unless_given(tmp_path):
+    """Not one of the command line: any name is taken as it is, and no shell reads it."""
+    raw = tmp_path / "$(touch injected) {x} \"`'"
+    raw.mkdir()
+    study = load(ROOT / "params.yaml", mix="smoke")
+    study = study.model_copy(update={"data": study.data.model_copy(update={"raw": str(raw)})})
+    run(study, **{name.partition(".")[0]: tmp_path / name for name in OUTPUTS})
+    assert (tmp_path / "audit.json").is_file()
+    raw.rmdir()
+    with pytest.raises(DataError, match=r"no folder .*touch injected"):
+        run(study, **{name.partition(".")[0]: tmp_path / name for name in OUTPUTS})
+
+
 def test_a_failure_leaves_earlier_outputs_and_no_scratch(tmp_path):
     curate("smoke", tmp_path / "raw", tmp_path / "out")
     before = contents(tmp_path / "out")
