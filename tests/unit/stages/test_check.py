@@ -69,6 +69,13 @@ def test_what_a_model_cannot_have_is_one_line(study, tmp_path, old, new, message
     assert not (tmp_path / "check.txt").exists()
 
 
+def test_a_rate_of_an_unknown_compressor_is_one_line(study, tmp_path):
+    scale = tmp_path / "workflow/scales/tiny.yaml"
+    scale.write_text(scale.read_text().replace("distill:\n", "distill:\n  lr_by_compressor: {qforner: 0.001}\n"))
+    with pytest.raises(ParamsError, match=r"no compressor 'qforner'; did you mean qformer"):
+        check.run(params.load(), output=tmp_path / "check.txt")
+
+
 @pytest.mark.parametrize("raw", ["data/nowhere", '"data/\\0"', "x" * 5000])
 def test_data_that_are_nowhere_are_one_line(study, raw):
     study("raw: data/raw", f"raw: {raw}")
