@@ -19,7 +19,7 @@ def text(row: Any, key: str) -> str:
     value = get(row, key)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{key} is {_show(value)}, expected text")
-    return clean(value)
+    return _clean(value)
 
 
 def text_or_empty(row: Any, key: str) -> str:
@@ -42,7 +42,7 @@ def texts(row: Any, key: str) -> tuple[str, ...]:
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise DataError(f"{key} is {_show(value)}, expected a list of texts")
-    return tuple(dict.fromkeys(cleaned for item in found if (cleaned := clean(item))))
+    return tuple(dict.fromkeys(cleaned for item in found if (cleaned := _clean(item))))
 
 
 def items(row: Any, key: str) -> list[Any]:
@@ -57,7 +57,7 @@ def items(row: Any, key: str) -> list[Any]:
     return value
 
 
-def clean(value: str) -> str:
+def _clean(value: str) -> str:
     """Strip spaces around it and replace lone surrogates, which UTF-8 cannot hold."""
     return value.encode("utf-8", "replace").decode("utf-8").strip()
 

@@ -49,9 +49,9 @@ def _turns(key: str, line: Any, labels: dict[int, str]) -> tuple[Turn, ...]:
     lines: list[str] = []
     values: dict[str, list[str]] = {}
     for one in fields.items(line, "annotations"):
-        if isinstance(one, dict) and one.get("text") == "":
+        if not (text := fields.text_or_empty(one, "text")):
             continue
-        lines.append(fields.text(one, "text"))
+        lines.append(text)
         if (number := fields.integer(one, "label")) not in labels:
             raise DataError(f"label {number} is not in the list of labels")
         if labels[number].endswith(VALUE):

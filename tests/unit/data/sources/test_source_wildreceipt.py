@@ -18,6 +18,7 @@ GOOD = {
         {"text": "SHOP", "label": 1},
         {"text": "Total", "label": 25},
         {"text": "", "label": 25},
+        {"text": " ", "label": 25},
         {"text": "4.20", "label": 9},
     ],
 }
