@@ -108,7 +108,7 @@ class Chain:
         """Kill each stage before each change of a file or folder (at ``most`` so many), and run it again."""
         for name in self.jobs:
             numbers = range(self.writes[name])
-            for number in numbers if most is None else rng.sample(numbers, most):
+            for number in numbers if most is None else rng.sample(numbers, min(most, len(numbers))):
                 kill = partial(kill_at, number)
                 yield partial(self._disturb, "kill before a write", name, kill, f"write {number} of {len(numbers)}")
 
