@@ -84,11 +84,12 @@ def unpacked(tmp_path: Path) -> Path:
 
 
 def stopped(folder: Path, *arguments: str, target: str = "repro", **environment: str) -> list[str]:
-    """What ``make`` prints when it stops, without its own last word."""
+    """What ``make`` prints when it stops, without its own last word; as typed, also where make runs the tests."""
+    typed = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
     done = subprocess.run(
         ["make", "--silent", target, *arguments],
         cwd=folder,
-        env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent), **environment},
+        env=typed | {"GIT_CEILING_DIRECTORIES": str(folder.parent), **environment},
         check=False,
         capture_output=True,
         text=True,
