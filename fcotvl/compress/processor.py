@@ -74,27 +74,30 @@ class FcotvlImageProcessor(BaseImageProcessor):
         images: Image.Image | Sequence[Image.Image],
         *,
         max_tiles: int | None = None,
+        do_normalize: bool = True,
         return_tensors: str | None = None,
     ) -> BatchFeature:
         """Return ``pixel_values [tiles, 3, size, size]`` and ``num_tiles`` of each picture.
 
-        Where the number of visual tokens differs between tiles, also ``tile_tokens [tiles]``.
+        Where the number of visual tokens differs between tiles, also ``tile_tokens [tiles]``. Without ``do_normalize``
+        pixels stay bytes.
         """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         sizes = {"tile_size": self.tile_size, "max_tiles": max_tiles or self.max_tiles}
         tiles = [split_into_tiles(picture, **sizes) for picture in pictures]
-        pixels = np.stack([self._normalise(tile) for group in tiles for tile in group])
+        cut = np.stack([np.asarray(tile).transpose(2, 0, 1) for group in tiles for tile in group])
+        pixels = self._normalise(cut) if do_normalize else cut
         features: dict[str, Any] = {"pixel_values": pixels, "num_tiles": list(map(len, tiles))}
         if self.tile_tokens is not None and self.threshold is not None:
             more, fewer = self.tile_tokens
-            features["tile_tokens"] = [fewer if tile_complexity(tile) < self.threshold else more for tile in pixels]
+            normalised = map(self._normalise, cut)
+            features["tile_tokens"] = [fewer if tile_complexity(tile) < self.threshold else more for tile in normalised]
         return BatchFeature(features, tensor_type=return_tensors, skip_tensor_conversion=["num_tiles"])
 
-    def _normalise(self, tile: Image.Image) -> npt.NDArray[np.float32]:
-        pixels = np.asarray(tile, dtype=np.float32) / 255
-        mean = np.asarray(self.image_mean, dtype=np.float32)
-        std = np.asarray(self.image_std, dtype=np.float32)
-        return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+    def _normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        mean, std = (np.asarray(x, dtype=np.float32)[:, None, None] for x in (self.image_mean, self.image_std))
+        normalised: npt.NDArray[np.float32] = (pixels.astype(np.float32) / 255 - mean) / std
+        return normalised
 
 
 @no_type_check  # transformers reads the code of __init__, which a checking wrapper would hide

@@ -16,7 +16,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from fcotvl.compress.config import FcotvlConfig, full_tokens, head_dim, tile_ratios, tile_tokens, token_width
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
-from fcotvl.core.geometry import tile_shares
+from fcotvl.core.geometry import compressed, tile_shares
 from fcotvl.inference.pruned_decoding import Pruning
 
 
@@ -76,6 +76,34 @@ def cost(
         decode=sum(_llm_layer(config, 1, length + 1) for length in lengths) + head,
         kv_bytes=sum(lengths) * 2 * key_value_width * bytes_per_number,
     )
+
+
+def training_flops(
+    teacher: InternVLConfig | None, student: InternVLConfig, *, tiles: int, text_tokens: int, answer_tokens: int
+) -> int:
+    """Count the FLOPs of one picture in a training step, forward and backward, nothing computed twice.
+
+    A backward pass costs one forward pass for the gradients of a layer's input and one for those of its weights. The
+    ViT is frozen and has neither; in distillation the LLM is frozen and has the former only.
+
+    Args:
+        teacher: the teacher of distillation; without one, the LLM is trained too.
+        student: the student.
+        tiles: number of tiles, thumbnail included.
+        text_tokens: all tokens except visual ones.
+        answer_tokens: those of them that are predicted.
+    """
+    seen = cost(student, tiles=tiles, text_tokens=0)
+
+    def llm(config: InternVLConfig) -> int:
+        length = tiles * compressed(full_tokens(config), getattr(config, "ratio", 0.0)) + text_tokens
+        head = 2 * config.text_config.hidden_size * config.text_config.vocab_size
+        return config.text_config.num_hidden_layers * _llm_layer(config, length, length) + head * answer_tokens
+
+    connector = 3 * seen.connector
+    if teacher is None:
+        return seen.vit + connector + 3 * llm(student)
+    return seen.vit + connector + cost(teacher, tiles=tiles, text_tokens=0).connector + llm(teacher) + 2 * llm(student)
 
 
 def parameters(config: InternVLConfig) -> dict[str, int]:

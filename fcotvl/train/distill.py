@@ -19,8 +19,8 @@ from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
 from fcotvl.train.dataset import RowRef, ShuffledEpochs
-from fcotvl.train.losses import cross_entropy, distillation_kl, item_sums, turn_weights
-from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, answer_logits
+from fcotvl.train.losses import cross_entropy, distillation_kl, in_chunks, item_sums, turn_weights
+from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, answer_states
 from fcotvl.train.state import Log
 
 
@@ -41,14 +41,21 @@ class DistillObjective(nn.Module):
         """``loss``, ``kl``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
-            teacher_out = answer_logits(self.teacher, batch, project_visual_tokens(self.teacher.model, tokens))
+            teacher = answer_states(self.teacher, batch, project_visual_tokens(self.teacher.model, tokens))
         compressed = project_visual_tokens(self.student.model, tokens, batch.tile_tokens)
-        student_out = answer_logits(self.student, batch, compressed)
-        weight, share = turn_weights(student_out.turns), self.params.ce_weight
-        kl = weight * distillation_kl(student_out.logits, teacher_out.logits, self.params.temperature)
-        ce = weight * cross_entropy(student_out.logits, student_out.targets)
+        student = answer_states(self.student, batch, compressed)
+        weight, share = turn_weights(student.turns), self.params.ce_weight
+        vocabulary = self.student.lm_head.out_features
+        losses = in_chunks(self._losses, student.states, teacher.states, student.targets, vocabulary=vocabulary)
+        kl, ce = (weight * loss for loss in losses)
         terms = {"loss": (1 - share) * kl + share * ce, "kl": kl, "ce": ce, "weight": weight}
-        return item_sums(terms, student_out.items, len(batch))
+        return item_sums(terms, student.items, len(batch))
+
+    def _losses(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """KL and cross-entropy of each answer token, from hidden states."""
+        logits = self.student.lm_head(student)
+        kl = distillation_kl(logits, self.teacher.lm_head(teacher), self.params.temperature)
+        return kl, cross_entropy(logits, targets)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
+from fcotvl.train.layers import prepare_layers
 from fcotvl.train.optim import Muon
 from fcotvl.train.packing import Batch
 from fcotvl.train.state import Log, load_state, save_state
@@ -73,9 +75,15 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
         dtype: ``bfloat16`` computes in mixed precision; trained parameters stay in float32.
 
     Raises:
-        ParamsError: a loss or a trained weight is not finite.
+        ParamsError: a loss or a trained weight is not finite, or processes cannot share a batch.
     """
     accelerator = make_accelerator(dtype)
+    prepare_layers(task.objective, optim)
+    if optim.batch_size % accelerator.num_processes:
+        raise ParamsError(
+            f"{task.name}: a batch of {optim.batch_size} does not divide among {accelerator.num_processes} processes; "
+            "change batch_size in the scale file or the number of processes"
+        )
     trained = {name: p for name, p in task.objective.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError("nothing to train: no parameter of the objective requires a gradient")
@@ -95,7 +103,7 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
         lr = float(scheduler.get_last_lr()[0])
         torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
         items = task.sample_items(step, log)
-        sums = _step(accelerator, objective, prepared, task, items)
+        sums = _step(accelerator, objective, prepared, task, items, optim.micro_batch_tokens)
         loss = sum(sums["loss"]) / sum(sums["weight"])
         if not math.isfinite(loss):
             raise ParamsError(
@@ -131,6 +139,8 @@ def make_accelerator(dtype: str) -> Accelerator:
     precision = "bf16" if dtype == "bfloat16" else "no"
     # Without cpu=True, processes on a machine without accelerator would each work alone.
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+    # cuDNN's attention can give NaN gradients on H100 and H200 (https://github.com/pytorch/pytorch/issues/196678).
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != expected:
         raise ParamsError(
@@ -141,31 +151,43 @@ def make_accelerator(dtype: str) -> Accelerator:
 
 
 def _step(
-    accelerator: Accelerator, objective: nn.Module, optimizer: Any, task: Task, items: Sequence[Any]
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimizer: Any,
+    task: Task,
+    items: Sequence[Any],
+    micro_batch_tokens: int,
 ) -> dict[str, list[float]]:
-    """One update from this process's share of ``items``; returns the sums of all items."""
+    """One update from this process's share of ``items``; returns the sums of all items.
+
+    However the share is cut into micro-batches, the gradient is that of the whole step.
+    """
     rank, world = accelerator.process_index, accelerator.num_processes
     own = range(rank, len(items), world)
-    batch = task.collate([items[slot] for slot in own]).to(accelerator.device)
-    sums = objective(batch)
-    gathered = _gather(accelerator, sums, own, len(items))
-    # Processes average their gradients; this makes the average one over all answer tokens.
-    loss = sums["loss"].sum() * world / gathered["weight"].sum()
-    accelerator.backward(loss)
+    batch = task.collate([items[slot] for slot in own])
+    parts = batch.micro_batches(micro_batch_tokens)
+    if world > 1:  # processes meet in every forward pass
+        most = accelerator.gather(torch.tensor([len(parts)], device=accelerator.device)).max()
+        parts = batch.micro_batches(micro_batch_tokens, int(most))
+    sums: dict[str, Tensor] = {}
+    for number, part in enumerate(parts, start=1):
+        with nullcontext() if number == len(parts) else accelerator.no_sync(objective):
+            part_sums = objective(batch.select(part).to(accelerator.device))
+            accelerator.backward(part_sums["loss"].sum())
+        for name, values in part_sums.items():
+            table = sums.setdefault(name, torch.zeros(len(items), device=accelerator.device))
+            table[[own[item] for item in part]] = values.detach().float()
+    if world > 1:
+        sums = {name: accelerator.reduce(table, reduction="sum") for name, table in sums.items()}
+    # Processes average their gradients of sums; this makes the average one over all answer tokens.
+    scale = world / sums["weight"].sum()
+    for parameter in objective.parameters():
+        if parameter.grad is not None:
+            parameter.grad.mul_(scale)
     accelerator.clip_grad_norm_(objective.parameters(), MAX_GRAD_NORM)
     optimizer.step()
     optimizer.zero_grad()
-    return {name: values.tolist() for name, values in gathered.items()}
-
-
-def _gather(accelerator: Accelerator, sums: Mapping[str, Tensor], own: range, count: int) -> dict[str, Tensor]:
-    """The sums of all items, in their order, from all processes."""
-    table = torch.zeros(len(sums), count, dtype=torch.float32, device=accelerator.device)
-    for row, values in zip(table, sums.values(), strict=True):
-        row[list(own)] = values.detach().float()
-    if accelerator.num_processes > 1:
-        table = accelerator.reduce(table, reduction="sum")
-    return dict(zip(sums, table.unbind(), strict=True))
+    return {name: values.tolist() for name, values in sums.items()}
 
 
 def _optimizer(trained: Mapping[str, nn.Parameter], optim: OptimParams) -> torch.optim.Optimizer:

@@ -1,14 +1,17 @@
 """Losses on answer tokens, in nats."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100
 """Label of every token outside the answers."""
+MAX_LOGITS = 2**27
+"""Logits of one model that exist at a time: half a GiB in float32."""
 
 
 def answer_positions(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, "answer 2"]:
@@ -24,6 +27,26 @@ def answer_positions(labels: Int[Tensor, "batch seq"]) -> Int[Tensor, "answer 2"
     if not len(positions):
         raise ValueError("this batch has no answer token; check the labels of its turns")
     return positions
+
+
+def in_chunks(
+    losses: Callable[..., tuple[Float[Tensor, " answer"], ...]], *states: Tensor, vocabulary: int
+) -> tuple[Float[Tensor, " answer"], ...]:
+    """``losses(*states)``, for at most ``MAX_LOGITS`` logits at a time.
+
+    If it takes several chunks, the logits of each are computed again in the backward pass instead of kept.
+
+    Args:
+        losses: from rows of ``states`` to one or more losses of each.
+        states: tensors with one row for each answer token.
+        vocabulary: logits of one answer token.
+    """
+    size = max(1, MAX_LOGITS // vocabulary)
+    if len(states[0]) <= size:
+        return losses(*states)
+    chunks = zip(*(state.split(size) for state in states), strict=True)
+    parts = [checkpoint(losses, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
 def distillation_kl(

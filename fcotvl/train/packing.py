@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate, islice
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual
 from fcotvl.compress.tile_complexity import tile_complexity
+from fcotvl.core.geometry import tokens_per_tile
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
 from fcotvl.train.losses import IGNORE, answer_positions
@@ -53,21 +54,73 @@ class TurnTokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures and the turns asked about each."""
+    """Pictures and the turns asked about each.
 
-    pixel_values: Float[Tensor, "tile 3 h w"]
+    Pixels travel as bytes, a quarter of their normalised size, and are normalised on the device.
+    """
+
+    pixels: UInt8[Tensor, "tile 3 h w"]
     num_tiles: list[int]
     turns: list[list[TurnTokens]]
     image_token_id: int
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
     tile_tokens: list[int] | None = None
     """How many visual tokens a student makes of each tile, where that is chosen tile by tile."""
 
     def __len__(self) -> int:
         return len(self.turns)
 
+    @property
+    def pixel_values(self) -> Float[Tensor, "tile 3 h w"]:
+        """The tiles as the ViT reads them, computed at each call; bit for bit the image processor's on a CPU."""
+        mean, std = (self.pixels.new_tensor(x, dtype=torch.float32) for x in (self.image_mean, self.image_std))
+        return (self.pixels.float() / 255 - mean[:, None, None]) / std[:, None, None]
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return replace(self, pixel_values=self.pixel_values.to(device))
+        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
+
+    def select(self, items: Sequence[int]) -> Batch:
+        """The batch of these pictures alone."""
+        starts = [0, *accumulate(self.num_tiles)]
+        tiles = [tile for item in items for tile in range(starts[item], starts[item + 1])]
+        return replace(
+            self,
+            pixels=self.pixels[tiles],
+            num_tiles=[self.num_tiles[item] for item in items],
+            turns=[self.turns[item] for item in items],
+            tile_tokens=self.tile_tokens and [self.tile_tokens[tile] for tile in tiles],
+        )
+
+    def lengths(self) -> list[int]:
+        """Tokens of each picture's row before compression."""
+        per_tile = tokens_per_tile(self.pixels.shape[-1])
+        return [
+            tiles * per_tile + len(turns[0].prefix) + sum(len(turn.suffix) for turn in turns)
+            for tiles, turns in zip(self.num_tiles, self.turns, strict=True)
+        ]
+
+    def micro_batches(self, max_tokens: int, count: int = 1) -> list[list[int]]:
+        """Share the pictures out to micro-batches of at most ``max_tokens``, padding to the longest row counted.
+
+        Pictures of similar length go together. A picture that is longer than that goes alone.
+
+        Args:
+            max_tokens: tokens before compression.
+            count: the least number of micro-batches; each picture is in one.
+        """
+        lengths = self.lengths()
+        parts: list[list[int]] = []
+        for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
+            if parts and lengths[parts[-1][0]] * (len(parts[-1]) + 1) <= max_tokens:
+                parts[-1].append(item)
+            else:
+                parts.append([item])
+        while len(parts) < min(count, len(lengths)):
+            largest = max(parts, key=len)
+            parts.append([largest.pop() for _ in range(len(largest) // 2)])
+        return [sorted(part) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -82,10 +135,11 @@ class PackedBatch:
 
 
 @dataclass(frozen=True)
-class AnswerLogits:
-    """Logits at the answer tokens of a batch, with the picture and turn of each."""
+class Answers:
+    """What a model's head reads at the answer tokens of a batch, with the picture and turn of each."""
 
-    logits: Float[Tensor, "answer vocab"]
+    states: Float[Tensor, "answer hidden"]
+    """Last hidden states: ``lm_head`` makes the logits of them."""
     targets: Int[Tensor, " answer"]
     items: Int[Tensor, " answer"]
     """Row of the batch."""
@@ -97,10 +151,14 @@ def collate(
     pictures: Sequence[Image.Image], chats: Sequence[Sequence[Chat]], processor: FcotvlProcessor, *, max_tiles: int
 ) -> Batch:
     """Tile and normalise the pictures, and tokenise the chats about each."""
-    vision = processor.image_processor(list(pictures), max_tiles=max_tiles, return_tensors="pt")
+    images = processor.image_processor
+    vision = images(list(pictures), max_tiles=max_tiles, do_normalize=False, return_tensors="pt")
     turns = [[_tokenise(chat, processor) for chat in own] for own in chats]
     tile_tokens = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
-    return Batch(vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, tile_tokens)
+    normalisation = (tuple(images.image_mean), tuple(images.image_std))
+    return Batch(
+        *(vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, *normalisation), tile_tokens
+    )
 
 
 def _tokenise(chat: Chat, processor: FcotvlProcessor) -> TurnTokens:
@@ -169,15 +227,16 @@ def _row(turns: Sequence[TurnTokens], visual_ids: list[int]) -> tuple[list[int],
     return ids, labels, positions, numbers
 
 
-def answer_logits(model: InternVLForConditionalGeneration, batch: Batch, visual: Visual) -> AnswerLogits:
-    """Logits of ``model`` at the answer tokens, given its own projected visual tokens.
+def answer_states(model: InternVLForConditionalGeneration, batch: Batch, visual: Visual) -> Answers:
+    """Hidden states of ``model`` at the answer tokens, given its own projected visual tokens.
 
-    The vocabulary is computed only there: most positions are visual tokens and prompts.
+    Logits are computed of these alone: most positions are visual tokens and prompts.
     """
     packed = pack(batch, visual)
     hidden = model.model(
         input_ids=packed.input_ids,
         attention_mask=turn_mask(packed.turn),
+        shared_prefix=int((packed.turn != PICTURE).int().argmax(dim=1).min()),
         position_ids=packed.position_ids,
         mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(visual)))},
         use_cache=False,
@@ -185,4 +244,4 @@ def answer_logits(model: InternVLForConditionalGeneration, batch: Batch, visual:
     row, column = answer_positions(packed.labels).unbind(1)
     turns = row * (int(packed.turn.max()) + 1) + packed.turn[row, column + 1]
     targets = packed.labels[row, column + 1]
-    return AnswerLogits(model.lm_head(hidden[row, column]), targets, row, turns)
+    return Answers(hidden[row, column], targets, row, turns)

@@ -14,8 +14,8 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.student import FcotvlForConditionalGeneration, Features, encode_tiles, project_visual_tokens
 from fcotvl.core.config import ResamplingParams
-from fcotvl.train.losses import cross_entropy, distillation_kl, item_sums, turn_weights
-from fcotvl.train.packing import AnswerLogits, Batch, BatchBuilder, answer_logits
+from fcotvl.train.losses import cross_entropy, distillation_kl, in_chunks, item_sums, turn_weights
+from fcotvl.train.packing import Answers, Batch, BatchBuilder, answer_states
 from fcotvl.train.resampling import LossRow, Rule, Weights, windows
 from fcotvl.train.sft_datasets import SftDatasets, SftItem, systematic_sample
 from fcotvl.train.state import Log
@@ -45,20 +45,28 @@ class SftObjective(nn.Module):
         """``loss``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
         with torch.no_grad():
             tokens = encode_tiles(self.student.model, batch.pixel_values)
-        output = _read(self.student, batch, tokens)
-        weight = turn_weights(output.turns)
-        loss = ce = weight * cross_entropy(output.logits, output.targets)
+        student = _read(self.student, batch, tokens)
+        states = [student.targets, student.states]
         if self.teacher is not None:
             with torch.no_grad():
-                target = _read(self.teacher, batch, tokens)
-            kl = weight * distillation_kl(output.logits, target.logits)
+                states.append(_read(self.teacher, batch, tokens).states)
+        loss, ce = in_chunks(self._losses, *states, vocabulary=self.student.lm_head.out_features)
+        weight = turn_weights(student.turns)
+        return item_sums({"loss": weight * loss, "ce": weight * ce, "weight": weight}, student.items, len(batch))
+
+    def _losses(self, targets: Tensor, student: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The loss and its cross-entropy of each answer token, from hidden states."""
+        logits = self.student.lm_head(student)
+        loss = ce = cross_entropy(logits, targets)
+        if self.teacher is not None:
+            kl = distillation_kl(logits, self.teacher.lm_head(teacher))
             loss = self.ce_weight * ce + (1 - self.ce_weight) * kl
-        return item_sums({"loss": loss, "ce": ce, "weight": weight}, output.items, len(batch))
+        return loss, ce
 
 
-def _read(model: InternVLForConditionalGeneration, batch: Batch, tokens: Features) -> AnswerLogits:
-    """Logits of ``model`` at the answer tokens, given the ViT's visual tokens."""
-    return answer_logits(model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens))
+def _read(model: InternVLForConditionalGeneration, batch: Batch, tokens: Features) -> Answers:
+    """What ``model`` reads at the answer tokens, given the ViT's visual tokens."""
+    return answer_states(model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens))
 
 
 @dataclass
@@ -134,6 +142,6 @@ def teacher_reference(
         with torch.inference_mode():
             output = _read(teacher, batch, encode_tiles(teacher.model, batch.pixel_values))
             weight = turn_weights(output.turns)
-            ce = weight * cross_entropy(output.logits, output.targets)
+            ce = weight * cross_entropy(teacher.lm_head(output.states), output.targets)
         reference[dataset] = round(float(ce.sum() / weight.sum()), 6)
     return reference

@@ -36,6 +36,13 @@ class OptimParams(Section):
     steps: Count
     batch_size: Batch = 128
     """Images per step, over all processes."""
+    micro_batch_tokens: Annotated[int, Field(ge=1, le=10**9)] = 32768
+    """Tokens before compression, padding counted, that a process computes at a time: less takes less memory and gives
+    the same step."""
+    activation_checkpointing: bool = False
+    """Compute each LLM layer again in the backward pass instead of keeping what it needs."""
+    torch_compile: bool = False
+    """Compile each layer of ViT and LLM; for accelerators that ``torch.compile`` knows."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """InternVL2 was trained with AdamW. Muon orthogonalises the updates of matrices; the same rates fit both."""
     lr: Rate

@@ -34,6 +34,13 @@ class Points:
     def to(self, device):
         return Points(self.x.to(device), self.noise)
 
+    def select(self, items):
+        return Points(self.x[items], self.noise)
+
+    def micro_batches(self, max_tokens, count=1):
+        size = min(max_tokens, -(-len(self.x) // count))
+        return [list(range(start, min(start + size, len(self.x)))) for start in range(0, len(self.x), size)]
+
 
 class Task:
     name = "line"

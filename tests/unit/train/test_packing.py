@@ -5,7 +5,9 @@ import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.compress.student import encode_tiles, project_visual_tokens
-from fcotvl.train.packing import Chat, answer_logits, collate
+from fcotvl.core.config import OptimParams
+from fcotvl.train.layers import prepare_layers, shared_prefix_attention
+from fcotvl.train.packing import Chat, answer_states, collate
 from fcotvl.train.turn_mask import turn_mask
 from tests.support import models
 
@@ -26,7 +28,8 @@ def packed_logits(model, processor, pictures, chats):
     tokens = encode_tiles(model.model, batch.pixel_values)
     visual = project_visual_tokens(model.model, tokens, batch.tile_tokens)
     with torch.no_grad():
-        return answer_logits(model, batch, visual)
+        answers = answer_states(model, batch, visual)
+        return answers, model.lm_head(answers.states)
 
 
 def alone(model, processor, picture, chat):
@@ -47,18 +50,18 @@ def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, rati
     model = make_student(teacher, compressor=name, ratio=ratio, options=options)
     processor = models.processor()
     pictures = [models.picture(*size, seed=i) for i, size in enumerate(PICTURES)]
-    output = packed_logits(model, processor, pictures, CHATS)
+    output, packed = packed_logits(model, processor, pictures, CHATS)
     expected = [
         alone(model, processor, picture, chat) for picture, chats in zip(pictures, CHATS, strict=True) for chat in chats
     ]
     assert output.targets.tolist() == [token for _, tokens in expected for token in tokens]
-    torch.testing.assert_close(output.logits, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(packed, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4)
 
 
-def test_answer_logits_name_their_picture_and_turn(teacher):
+def test_answer_states_name_their_picture_and_turn(teacher):
     processor = models.processor()
     pictures = [models.picture(*size) for size in PICTURES]
-    output = packed_logits(teacher, processor, pictures, CHATS)
+    output, _ = packed_logits(teacher, processor, pictures, CHATS)
     # One token per character, and the end of the turn.
     sizes = [len(chat.reply) + 1 for chats in CHATS for chat in chats]
     assert output.items.bincount().tolist() == [sum(sizes[:3]), sizes[3]]
@@ -68,9 +71,9 @@ def test_answer_logits_name_their_picture_and_turn(teacher):
 def test_nothing_leaks_from_one_turn_to_the_next(teacher):
     processor = models.processor()
     picture = [models.picture()]
-    one = packed_logits(teacher, processor, picture, [[Chat("a", "first"), Chat("Total?", "12")]])
-    other = packed_logits(teacher, processor, picture, [[Chat("b", "other"), Chat("Total?", "12")]])
-    torch.testing.assert_close(one.logits[-3:], other.logits[-3:], rtol=0, atol=0)
+    _, one = packed_logits(teacher, processor, picture, [[Chat("a", "first"), Chat("Total?", "12")]])
+    _, other = packed_logits(teacher, processor, picture, [[Chat("b", "other"), Chat("Total?", "12")]])
+    torch.testing.assert_close(one[-3:], other[-3:], rtol=0, atol=0)
 
 
 def test_a_turn_sees_the_picture_and_itself():
@@ -82,3 +85,28 @@ def test_a_turn_sees_the_picture_and_itself():
         [1, 1, 1, 1, 0],
         [1, 1, 0, 0, 1],
     ]
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("prefix", [3, 9])
+def test_attention_over_a_shared_prefix_is_attention_under_the_mask(kv_heads, prefix):
+    torch.manual_seed(0)
+    turn = torch.tensor([[0] * 9 + [1, 1, 2, 2, 2], [0] * 11 + [1, 2, -1]])
+    query = torch.randn(2, 4, 14, 8)
+    key, value = torch.randn(2, 2, kv_heads, 14, 8).unbind()
+    repeated = (states.repeat_interleave(4 // kv_heads, dim=1) for states in (key, value))
+    mask = turn_mask(turn)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask, scale=0.3)
+    found, _ = shared_prefix_attention(torch.nn.Identity(), query, key, value, mask, scaling=0.3, shared_prefix=prefix)
+    torch.testing.assert_close(found.transpose(1, 2), expected)
+
+
+def test_a_model_answers_alike_over_a_shared_prefix(teacher):
+    processor = models.processor()
+    pictures = [models.picture(*size) for size in PICTURES]
+    _, expected = packed_logits(teacher, processor, pictures, CHATS)
+    model = models.teacher()
+    prepare_layers(model, OptimParams(steps=1, lr=0.1))
+    _, found = packed_logits(model, processor, pictures, CHATS)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert model.model.language_model.config._attn_implementation == "shared_prefix"

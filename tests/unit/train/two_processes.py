@@ -18,7 +18,8 @@ class Quiet(Task):
 
 
 task = Quiet()
-log = train(task, OPTIM, seed=0, folder=Path(sys.argv[1]))
+optim = OPTIM.model_copy(update={"micro_batch_tokens": int(sys.argv[2])})
+log = train(task, optim, seed=0, folder=Path(sys.argv[1]))
 if is_main():
     weights = {name: value.tolist() for name, value in task.objective.state_dict().items()}
     Path(sys.argv[1], "result.json").write_text(json.dumps({"log": log, "weights": weights}))

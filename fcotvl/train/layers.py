@@ -1,0 +1,63 @@
+"""How layers compute in training: attention of packed rows, recomputed activations, compiled layers.
+
+Attention is causal, without a mask, over what all turns share. Most positions of a row are visual tokens, which attend
+as in any causal model. Fused kernels are fastest there, and compute half the square; only the turns behind the picture
+need the mask.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import AttentionInterface, InternVLForConditionalGeneration
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from fcotvl.core.config import OptimParams
+
+NAME = "shared_prefix"
+
+
+def shared_prefix_attention(
+    module: nn.Module,  # noqa: ARG001
+    query: Float[Tensor, "row head seq width"],
+    key: Float[Tensor, "row kv_head seq width"],
+    value: Float[Tensor, "row kv_head seq width"],
+    attention_mask: Bool[Tensor, "row 1 seq seq"],
+    *,
+    scaling: float | None = None,
+    shared_prefix: int = 0,
+    **_: Any,
+) -> tuple[Float[Tensor, "row seq head width"], None]:
+    """What transformers' ``sdpa`` computes, given that the mask is causal on the first ``shared_prefix`` positions."""
+    s, groups = shared_prefix, query.shape[1] // key.shape[1]
+    prefix = F.scaled_dot_product_attention(
+        *(states[:, :, :s] for states in (query, key, value)), is_causal=True, scale=scaling, enable_gqa=groups > 1
+    )
+    # Heads that share a key are further queries of it: no kernel with a mask knows groups.
+    queries = query[:, :, s:].unflatten(1, (-1, groups)).flatten(2, 3)
+    mask = attention_mask[:, :, s:].repeat(1, 1, groups, 1)
+    turns = F.scaled_dot_product_attention(queries, key, value, attn_mask=mask, scale=scaling)
+    turns = turns.unflatten(2, (groups, -1)).flatten(1, 2)
+    return torch.cat([prefix, turns], dim=2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, shared_prefix_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def prepare_layers(objective: nn.Module, optim: OptimParams) -> None:
+    """Set up how the models of ``objective`` compute, as long as this process lives: nothing saved says it."""
+    for model in objective.modules():
+        if isinstance(model, InternVLForConditionalGeneration):
+            vit, llm = model.model.vision_tower, model.model.language_model
+            llm.set_attn_implementation(NAME)
+            if optim.activation_checkpointing:
+                llm.train()  # which is all that this changes: there is no dropout
+                llm.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+            if optim.torch_compile:
+                for layer in vit.encoder.layer:
+                    layer.compile()
+                for layer in llm.layers:
+                    layer.compile(dynamic=True)  # rows differ in length

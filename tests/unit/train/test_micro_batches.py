@@ -1,0 +1,142 @@
+"""Micro-batches, recomputed layers and chunked losses: less memory, the same step."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.core.config import DistillParams, OptimParams
+from fcotvl.core.errors import ParamsError
+from fcotvl.core.prompts import Prompts
+from fcotvl.train import loop, losses
+from fcotvl.train.dataset import Corpus
+from fcotvl.train.distill import DistillObjective, DistillTask
+from fcotvl.train.layers import prepare_layers
+from fcotvl.train.loop import train
+from fcotvl.train.packing import BatchBuilder
+from fcotvl.train.sft import SftObjective
+from tests.support import corpora, models
+
+
+def make_task(folder, stage, *, compressor="cnn"):
+    """Three steps of distillation, or of fine-tuning on the same batches; tiles and turns differ in number."""
+    corpus = Corpus(corpora.write(folder) / "align")
+    teacher = models.teacher()
+    options = models.OPTIONS.get(compressor)
+    student = make_student(teacher, compressor=compressor, ratio=0.5, options=options, share_frozen=stage == "distill")
+    builder = BatchBuilder(corpus, processor_for(models.processor(), student.config), Prompts(), max_tiles=4)
+    if stage == "distill":
+        params = DistillParams(temperature=1.0, ce_weight=0.0)
+        objective = DistillObjective(teacher, student, params)
+        return DistillTask(objective, builder, batch_size=4, seed=0)
+    return SameBatches(
+        SftObjective(student, teacher, 0.5), builder, batch_size=4, seed=0
+    )
+
+
+@dataclass(frozen=True)
+class SameBatches(DistillTask):
+    """Fine-tuning on the batches of distillation."""
+
+    objective: SftObjective
+
+    def record(self, step, items, sums, lr):
+        return super().record(step, items, sums | {"kl": sums["loss"]}, lr)
+
+
+def trained(task, folder, **how):
+    optim = OptimParams(steps=3, batch_size=4, lr=1e-3, warmup=0.0, **how)
+    log = train(task, optim, seed=0, folder=folder)
+    return [row["loss"] for row in log], dict(task.objective.named_parameters())
+
+
+@pytest.mark.parametrize("stage", ["distill", "sft"])
+@pytest.mark.parametrize(
+    ("how", "max_logits"),
+    [
+        ({"micro_batch_tokens": 1}, 2**27),
+        ({"micro_batch_tokens": 700}, 2**27),
+        ({"activation_checkpointing": True}, 2**27),
+        ({}, 2000),
+        ({"micro_batch_tokens": 1, "activation_checkpointing": True}, 2000),
+    ],
+)
+def test_a_step_is_the_same_however_its_memory_is_saved(tmp_path, monkeypatch, stage, how, max_logits):
+    expected, weights = trained(make_task(tmp_path / "a", stage), tmp_path / "whole")
+    monkeypatch.setattr(losses, "MAX_LOGITS", max_logits)
+    calls = []
+    task = make_task(tmp_path / "b", stage)
+    task.objective.register_forward_hook(lambda *_: calls.append(1))
+    found, others = trained(task, tmp_path / "parts", **how)
+    assert (len(calls) > 3) == ("micro_batch_tokens" in how)
+    assert found == pytest.approx(expected, rel=1e-5)
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_recomputing_keeps_less(tmp_path):
+    """Bytes that autograd keeps between the forward and the backward pass."""
+
+    def kept(recompute):
+        task = make_task(tmp_path / f"{recompute}", "distill")
+        prepare_layers(task.objective, OptimParams(steps=1, lr=0.1, activation_checkpointing=recompute))
+        batch = task.collate(task.sample_items(1, []))
+        total = 0
+
+        def pack(tensor):
+            nonlocal total
+            total += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            task.objective(batch)
+        return total
+
+    assert kept(recompute=True) < 0.7 * kept(recompute=False)
+
+
+def test_pictures_are_shared_out_once_and_within_the_budget(tmp_path):
+    task = make_task(tmp_path, "distill", compressor="adaptive")
+    items = task.sample_items(1, []) + task.sample_items(2, [])
+    batch = task.collate(items)
+    lengths = batch.lengths()
+    assert len(set(lengths)) > 1
+    for budget in (1, max(lengths), 2 * max(lengths), 10**6):
+        parts = batch.micro_batches(budget)
+        assert sorted(item for part in parts for item in part) == list(range(len(items)))
+        assert all(len(part) == 1 or len(part) * max(lengths[i] for i in part) <= budget for part in parts)
+    assert len(batch.micro_batches(10**6)) == 1
+    assert sorted(len(part) for part in batch.micro_batches(10**6, count=3)) == [2, 2, 4]
+
+
+def test_part_of_a_batch_is_the_batch_of_that_part(tmp_path):
+    task = make_task(tmp_path, "distill", compressor="adaptive")
+    items = task.sample_items(1, [])
+    part, alone = task.collate(items).select([1, 3]), task.collate([items[1], items[3]])
+    assert torch.equal(part.pixels, alone.pixels)
+    assert (part.num_tiles, part.turns, part.tile_tokens) == (alone.num_tiles, alone.turns, alone.tile_tokens)
+
+
+def test_pixels_are_normalised_on_the_device_to_the_bit(tmp_path):
+    task = make_task(tmp_path, "distill")
+    items = task.sample_items(1, [])
+    batch = task.collate(items)
+    assert batch.pixels.dtype == torch.uint8
+    builder = task.builder
+    pictures = [builder.corpus[ref].decode() for _, ref in items]
+    expected = builder.processor.image_processor(pictures, max_tiles=builder.max_tiles, return_tensors="pt")
+    assert torch.equal(batch.pixel_values, expected["pixel_values"])
+
+
+def test_a_batch_that_processes_cannot_share_is_one_line(tmp_path, monkeypatch):
+    real = loop.make_accelerator
+
+    def three(dtype):
+        accelerator = real(dtype)
+        monkeypatch.setattr(type(accelerator), "num_processes", 3)
+        return accelerator
+
+    monkeypatch.setattr(loop, "make_accelerator", three)
+    with pytest.raises(ParamsError, match="a batch of 4 does not divide among 3 processes; change batch_size"):
+        trained(make_task(tmp_path, "distill"), tmp_path / "state")
