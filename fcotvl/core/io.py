@@ -68,7 +68,17 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that this run holds, its lock last: if this is cut short, the next run goes on with it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def hold(folder: Path, how: int) -> TextIO | None:
@@ -110,7 +120,7 @@ def remove_dead(parent: Path, prefix: str) -> None:
             folder.rmdir()  # killed before it had a lock
         with suppress(OSError), (folder / LOCK).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
 
 def _share(made: Path, probe: Path) -> None:

@@ -9,14 +9,13 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import FcotvlError
-from fcotvl.core.io import hold, read_yaml, remove_dead, temporary_folder
+from fcotvl.core.io import hold, read_yaml, remove, remove_dead, temporary_folder
 
 QUEUE = "/.dvc/tmp/exps/"
 """Where `dvc exp run --queue` and `--temp` put their working trees."""
@@ -47,7 +46,9 @@ def resumable(stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Itera
     with _lock(folder) as is_ours:
         if is_ours:
             yield folder
-            shutil.rmtree(folder, ignore_errors=True)
+            # Half of a state must not be found: first it loses its name, which only a run that fails leaves it.
+            with suppress(FileNotFoundError):  # the user was faster
+                remove(folder.rename(folder.with_name(f"{TEMPORARY}{folder.name}.done")))
         elif os.environ.get("WORLD_SIZE", "1") != "1":
             raise FcotvlError(f"an equal run is at work in {folder}; wait until it ends")
         else:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fcotvl.core.answers import final_answer
 from fcotvl.core.errors import DataError
@@ -40,6 +41,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     try:
         if path.exists() and not path.is_file():
             raise OSError("not a file")  # pandas would read a folder, and wait for a pipe
+        pq.read_table(path).validate(full=True)  # as pandas reads it, text that is not UTF-8 fails at first use
         return pd.read_parquet(path)
     except DAMAGED as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,5 +1,6 @@
 """Publishing by rename: nothing is ever half written."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from multiprocessing import get_context
 import pytest
 
 from fcotvl.core.io import atomic, write_text
+from tests.support.imports import ROOT
 
 
 def test_a_failure_keeps_the_old_file(tmp_path):
@@ -84,6 +86,48 @@ def test_the_next_run_sweeps_what_a_killed_one_left_and_nothing_else(tmp_path):
         assert living.exists()
     assert target.read_text() == "one"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.txt.mine", "out.txt"]
+
+
+SWEPT = """
+import sys
+from pathlib import Path
+from fcotvl.core.io import atomic
+from fcotvl.core.resume import resumable
+from tests.soak.forks import Child, kill_at
+
+def publish(number=None):
+    if number is not None:
+        kill_at(number)
+    with resumable("a", inputs=[], cache_key=0) as state:
+        parts = [state / name for name in ("a", "b", "c")]
+        if not (state / "done").exists():
+            for part in parts:
+                part.write_text("x")
+            (state / "done").touch()
+        made = [part.read_text() for part in parts]
+        with atomic(Path("out")) as scratch:
+            scratch.mkdir()
+            for name in made * 2:
+                (scratch / name).touch()
+
+number, code = 0, -9
+while code == -9:
+    code = Child(lambda: publish(number)).wait().code
+    again = Child(publish).wait()
+    assert again.code == 0, (number, again.text)
+    left = sorted(str(path) for path in Path().rglob("*"))
+    assert left == [".scratch", "out", "out/x"], (number, left)
+    number += 1
+print(number)
+"""
+
+
+def test_killed_before_any_change_the_next_run_succeeds_and_sweeps(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SWEPT], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert int(done.stdout) > 20
 
 
 def _publish_often(target):

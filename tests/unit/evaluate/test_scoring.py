@@ -1,6 +1,8 @@
 """Tables of scores from tables of predictions."""
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fcotvl.core.errors import DataError, ParamsError
@@ -101,3 +103,10 @@ def test_what_is_no_parquet_file_is_one_line(tmp_path, content):
     with pytest.raises(DataError, match=r"is not a table of predictions \(.*\); run predict first") as caught:
         read_predictions(path)
     assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_not_utf_8_is_one_line(tmp_path):
+    path = tmp_path / "predictions.parquet"
+    pq.write_table(pa.table({"system": pa.array([b"a", b"\xdb"]).view(pa.string())}), path)
+    with pytest.raises(DataError, match=r"is not a table of predictions \(Invalid.*UTF8.*\); run predict first"):
+        read_predictions(path)

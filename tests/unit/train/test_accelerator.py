@@ -33,8 +33,9 @@ def test_a_step_has_the_losses_and_gradients_of_a_cpu(tmp_path, stage, compresso
     expected, slopes = gradients(tmp_path / "cpu", stage, compressor, "cpu")
     found, others = gradients(tmp_path / "device", stage, compressor, device)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-    for name, slope in slopes.items():
-        torch.testing.assert_close(others[name], slope, rtol=1e-2, atol=1e-2 * slope.abs().max().item(), msg=name)
+    largest = max(slope.abs().max().item() for slope in slopes.values())
+    for name, slope in slopes.items():  # a key's bias has a gradient of zero, but for rounding
+        torch.testing.assert_close(others[name], slope, rtol=1e-2, atol=1e-3 * largest, msg=name)
 
 
 @pytest.mark.parametrize("stage", ["distill", "sft"])
