@@ -96,8 +96,8 @@ class FcotvlImageProcessor(BaseImageProcessor):
 
     def _normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         mean, std = (np.asarray(x, dtype=np.float32)[:, None, None] for x in (self.image_mean, self.image_std))
-        normalised: npt.NDArray[np.float32] = (pixels.astype(np.float32) / 255 - mean) / std
-        return normalised
+        normalised = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return normalised.astype(np.float32, copy=False)
 
 
 @no_type_check  # transformers reads the code of __init__, which a checking wrapper would hide

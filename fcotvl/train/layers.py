@@ -5,10 +5,10 @@ as in any causal model. Fused kernels are fastest there, and compute half the sq
 need the mask.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, InternVLForConditionalGeneration
@@ -17,6 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from fcotvl.core.config import OptimParams
 
 NAME = "shared_prefix"
+_attention: Callable[..., Tensor] = torch.nn.functional.scaled_dot_product_attention
 
 
 def shared_prefix_attention(
@@ -32,13 +33,12 @@ def shared_prefix_attention(
 ) -> tuple[Float[Tensor, "row seq head width"], None]:
     """What transformers' ``sdpa`` computes, given that the mask is causal on the first ``shared_prefix`` positions."""
     s, groups = shared_prefix, query.shape[1] // key.shape[1]
-    prefix = F.scaled_dot_product_attention(
-        *(states[:, :, :s] for states in (query, key, value)), is_causal=True, scale=scaling, enable_gqa=groups > 1
-    )
+    before = (states[:, :, :s] for states in (query, key, value))
+    prefix = _attention(*before, is_causal=True, scale=scaling, enable_gqa=groups > 1)
     # Heads that share a key are further queries of it: no kernel with a mask knows groups.
     queries = query[:, :, s:].unflatten(1, (-1, groups)).flatten(2, 3)
     mask = attention_mask[:, :, s:].repeat(1, 1, groups, 1)
-    turns = F.scaled_dot_product_attention(queries, key, value, attn_mask=mask, scale=scaling)
+    turns = _attention(queries, key, value, attn_mask=mask, scale=scaling)
     turns = turns.unflatten(2, (groups, -1)).flatten(1, 2)
     return torch.cat([prefix, turns], dim=2).transpose(1, 2).contiguous(), None
 

@@ -103,7 +103,7 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
         lr = float(scheduler.get_last_lr()[0])
         torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
         items = task.sample_items(step, log)
-        sums = _step(accelerator, objective, prepared, task, items, optim.micro_batch_tokens)
+        sums = _step(accelerator, objective, prepared, task, items, micro_batch_tokens=optim.micro_batch_tokens)
         loss = sum(sums["loss"]) / sum(sums["weight"])
         if not math.isfinite(loss):
             raise ParamsError(
@@ -156,6 +156,7 @@ def _step(
     optimizer: Any,
     task: Task,
     items: Sequence[Any],
+    *,
     micro_batch_tokens: int,
 ) -> dict[str, list[float]]:
     """One update from this process's share of ``items``; returns the sums of all items.

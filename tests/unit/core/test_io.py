@@ -123,8 +123,9 @@ print(number)
 
 
 def test_killed_before_any_change_the_next_run_succeeds_and_sweeps(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", SWEPT], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+        [sys.executable, "-c", SWEPT], cwd=tmp_path, env=environment, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     assert int(done.stdout) > 20

@@ -8,10 +8,7 @@ from fcotvl.train.layers import prepare_layers
 from fcotvl.train.loop import make_accelerator
 from tests.unit.train.test_micro_batches import make_task
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")]
 
 
 def gradients(folder, stage, compressor, device, dtype=None):

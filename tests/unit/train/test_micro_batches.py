@@ -30,9 +30,7 @@ def make_task(folder, stage, *, compressor="cnn"):
         params = DistillParams(temperature=1.0, ce_weight=0.0)
         objective = DistillObjective(teacher, student, params)
         return DistillTask(objective, builder, batch_size=4, seed=0)
-    return SameBatches(
-        SftObjective(student, teacher, 0.5), builder, batch_size=4, seed=0
-    )
+    return SameBatches(SftObjective(student, teacher, 0.5), builder, batch_size=4, seed=0)
 
 
 @dataclass(frozen=True)
