@@ -54,9 +54,13 @@ class Noise:
     ends: list[float] = field(default_factory=list)
     _batch: Batch | None = None
 
-    def sample_items(self, step: int, log: Log) -> Sequence[int]:  # noqa: ARG002
+    def horizon(self, step: int) -> int:
+        """One step at a time."""
+        return step
+
+    def sample_items(self, steps: range, log: Log) -> list[range]:  # noqa: ARG002
         """Numbers of pictures."""
-        return range(step * self.args.pictures, (step + 1) * self.args.pictures)
+        return [range(self.args.pictures)] * len(steps)
 
     def collate(self, items: Sequence[int]) -> Batch:
         """Noise of the right shape, the same in every step: reading data is not what is measured."""
@@ -124,6 +128,7 @@ def measure(case: str, args: argparse.Namespace) -> dict[str, Any]:
         micro_batch_tokens=tokens,
         activation_checkpointing="recompute" in options,
         torch_compile="compile" in options,
+        workers=0,
     )
     task = Noise(objective, args, stage)
     on_device = args.device != "cpu"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,28 @@ def turns_of(row: dict[str, Any]) -> tuple[Turn, ...]:
     return tuple(Turn(**{**turn, "answers": tuple(turn["answers"])}) for turn in row["turns"])
 
 
+GROUP = 16
+"""Records in a row group, the least that is read: training draws pictures in random order."""
+
+
 def write_shards(
-    folder: Path, records: Iterable[Record], *, shard_size: int, done: int = 0, after: Callable[[], None] = lambda: None
+    folder: Path,
+    records: Iterable[Record],
+    *,
+    shard_size: int,
+    by_source: bool = False,
+    done: int = 0,
+    after: Callable[[], None] = lambda: None,
 ) -> int:
     """Write ``records`` to ``folder/00000.parquet``, ... and return how many there were.
 
-    The first ``done`` shards are there and stay; ``after`` is called behind each other one.
+    Args:
+        folder: where the shards go.
+        records: what to write.
+        shard_size: records in a shard.
+        by_source: whether each shard is sorted by source, so that its row groups hold few of them each.
+        done: number of leading shards that are there and stay.
+        after: called behind each other shard.
     """
     folder.mkdir(parents=True, exist_ok=True)
     count, shard = 0, 0
@@ -65,8 +82,10 @@ def write_shards(
     def flush() -> None:
         nonlocal shard, rows
         if shard >= done:
+            if by_source:
+                rows.sort(key=itemgetter("source"))
             table = pa.Table.from_pylist(rows, schema=SCHEMA)
-            pq.write_table(table, folder / f"{shard:05d}.parquet", row_group_size=256)
+            pq.write_table(table, folder / f"{shard:05d}.parquet", row_group_size=GROUP)
             after()
         shard, rows = shard + 1, []
 

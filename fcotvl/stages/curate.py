@@ -115,7 +115,8 @@ class Curation:
             for number, source in enumerate(corpus_sources(self.params, self.raw, split))
         ]
         records = mix(streams, count, self.seen, self.benchmarks)
-        row = self._write(resume_log, records, streams, self.params.mix_config.audit.max_tiles)
+        max_tiles = self.params.mix_config.audit.max_tiles
+        row = self._write(resume_log, records, streams, max_tiles, by_source=True)
         return {"images_asked": count, **row}
 
     def _stream(self, source: SplitSource, resume_log: ResumeLog, chunks: list[Path]) -> Stream:
@@ -136,7 +137,13 @@ class Curation:
         return Stream(name, weight, items, restart=reader.read, epochs=epochs)
 
     def _write(
-        self, resume_log: ResumeLog, records: Iterator[Record], streams: Sequence[Stream], max_tiles: int
+        self,
+        resume_log: ResumeLog,
+        records: Iterator[Record],
+        streams: Sequence[Stream],
+        max_tiles: int,
+        *,
+        by_source: bool = False,
     ) -> dict[str, Any]:
         """Write the shards of one split or benchmark and return what they are made of."""
         name, size = resume_log.shards.name, self.params.mix_config.audit.tile_size
@@ -146,6 +153,7 @@ class Curation:
             resume_log.shards,
             iter(bar),
             shard_size=self.params.mix_config.corpus.shard_size,
+            by_source=by_source,
             done=resume_log.done,
             after=resume_log.end_shard,
         )

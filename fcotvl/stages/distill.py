@@ -37,7 +37,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
     """
     budget, model = params.scale_config.distill, params.scale_config.model
     optim = budget.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
-    with resumable("distill", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
+    with resumable("distill", inputs=[teacher], vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, teacher)
         log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype)
         if not is_main():

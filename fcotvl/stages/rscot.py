@@ -45,7 +45,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, accept
         acceptance: CSV of counts per source and kind of question.
     """
     scale_config = params.scale_config
-    with resumable("rscot", inputs=[corpus, teacher], cache_key=_cache_key(params)) as folder:
+    with resumable("rscot", inputs=[teacher], vast=[corpus], cache_key=_cache_key(params)) as folder:
         instruct = Corpus(corpus / "instruct")
         questions = choose_questions(instruct, scale_config.rscot.questions, params.data_seed)
         if not questions:

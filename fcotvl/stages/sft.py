@@ -45,8 +45,8 @@ def run(
         sampling: CSV of the sampling weights of data sets.
     """
     optim, model = params.scale_config.sft, params.scale_config.model
-    inputs = [corpus, rationales, teacher, student]
-    with resumable("sft", inputs=inputs, cache_key=_cache_key(params)) as folder:
+    inputs = [rationales, teacher, student]
+    with resumable("sft", inputs=inputs, vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, rationales, teacher, student)
         pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, optim.checkpoints)}
 

@@ -23,6 +23,9 @@ from fcotvl.train.losses import cross_entropy, distillation_kl, in_chunks, item_
 from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, answer_states
 from fcotvl.train.state import Log
 
+AHEAD = 100
+"""Steps that are planned at a time."""
+
 
 class DistillObjective(nn.Module):
     """(1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy, summed per item."""
@@ -72,10 +75,14 @@ class DistillTask:
     def _order(self) -> ShuffledEpochs[RowRef]:
         return ShuffledEpochs(self.builder.corpus.refs(), f"distill-{self.seed}")
 
-    def sample_items(self, step: int, log: Log) -> list[tuple[int, RowRef]]:  # noqa: ARG002
-        """The next pictures, each with its number; every epoch has every picture once."""
-        first = (step - 1) * self.batch_size
-        return [(index, self._order[index]) for index in range(first, first + self.batch_size)]
+    def horizon(self, step: int) -> int:
+        """Any step would do: no loss changes what comes."""
+        return step + AHEAD - 1
+
+    def sample_items(self, steps: range, log: Log) -> list[list[tuple[int, RowRef]]]:  # noqa: ARG002
+        """The next pictures of each step, with their numbers; every epoch has every picture once."""
+        size = self.batch_size
+        return [[(i, self._order[i]) for i in range((step - 1) * size, step * size)] for step in steps]
 
     def collate(self, items: Sequence[tuple[int, RowRef]]) -> Batch:
         """The pictures, each with its transcription and some of its questions."""

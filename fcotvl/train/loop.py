@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,6 +22,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
+from fcotvl.train.feeding import reader
 from fcotvl.train.layers import prepare_layers
 from fcotvl.train.optim import Muon
 from fcotvl.train.packing import Batch
@@ -33,7 +34,9 @@ MAX_GRAD_NORM = 1.0
 LOG_STEPS = 10
 """Steps between two lines of the log."""
 SAVE_SECONDS = 30.0
-"""Time between two saves: a stopped run loses at most this much work and a step."""
+"""Least time between two saves; at 0, each step is saved."""
+SAVE_SHARE = 0.02
+"""Largest share of the time that saves may take: they come the rarer, the longer one takes."""
 
 
 @runtime_checkable
@@ -51,8 +54,11 @@ class Task(Protocol):
         Its parameters that require a gradient are trained; ``loss`` must carry one.
         """
 
-    def sample_items(self, step: int, log: Log) -> Sequence[Any]:
-        """The items of step 1, 2, ...; the same at every call."""
+    def horizon(self, step: int) -> int:
+        """The last step, ``step`` or a later one, whose items follow from the log before ``step``."""
+
+    def sample_items(self, steps: range, log: Log) -> Sequence[Sequence[Any]]:
+        """The items of each of ``steps``, counted from 1 and up to a horizon; the same at every call."""
 
     def collate(self, items: Sequence[Any]) -> Batch:
         """The objective's input for these items."""
@@ -95,15 +101,14 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
     scheduler = get_cosine_schedule_with_warmup(
         optimizer, math.ceil(optim.warmup * optim.steps), optim.steps + 1, last_epoch=done
     )
-    saved = time.monotonic()
+    saved, interval = time.monotonic(), SAVE_SECONDS
     main = accelerator.is_main_process
-    steps = range(done + 1, optim.steps + 1)
-    bar = tqdm(steps, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)
-    for step in bar:
+    planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)
+    bar = tqdm(planned, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)
+    for step, items, batch in bar:
         lr = float(scheduler.get_last_lr()[0])
         torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
-        items = task.sample_items(step, log)
-        sums = _step(accelerator, objective, prepared, task, items, micro_batch_tokens=optim.micro_batch_tokens)
+        sums = _step(accelerator, objective, prepared, batch, len(items), micro_batch_tokens=optim.micro_batch_tokens)
         loss = sum(sums["loss"]) / sum(sums["weight"])
         if not math.isfinite(loss):
             raise ParamsError(
@@ -116,9 +121,10 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
         log += task.record(step, items, sums, lr)
         if main:
             task.on_step_end(step)
-            if time.monotonic() - saved >= SAVE_SECONDS:
+            if (start := time.monotonic()) - saved >= interval:
                 save_state(folder, trained, optimizer, step, log)
                 saved = time.monotonic()
+                interval = SAVE_SECONDS and max(SAVE_SECONDS, (saved - start) / SAVE_SHARE)
     accelerator.wait_for_everyone()
     if not all(parameter.isfinite().all() for parameter in trained.values()):
         raise ParamsError(f"{task.name}: weights are not finite after step {optim.steps}; lower lr ({optim.lr:g})")
@@ -150,22 +156,28 @@ def make_accelerator(dtype: str) -> Accelerator:
     return accelerator
 
 
+def _planned(
+    task: Task, accelerator: Accelerator, steps: range, log: Log, *, workers: int
+) -> Iterator[tuple[int, Sequence[Any], Any]]:
+    """Each step, its items, and the batch of this process's share of them; ``log`` grows meanwhile."""
+    own = slice(accelerator.process_index, None, accelerator.num_processes)
+    read = reader(task.collate, workers)
+    while steps:
+        ahead = steps[: task.horizon(steps[0]) - steps[0] + 1]
+        planned = task.sample_items(ahead, log)
+        yield from zip(ahead, planned, read([items[own] for items in planned]), strict=True)
+        steps = steps[len(ahead) :]
+
+
 def _step(
-    accelerator: Accelerator,
-    objective: nn.Module,
-    optimizer: Any,
-    task: Task,
-    items: Sequence[Any],
-    *,
-    micro_batch_tokens: int,
+    accelerator: Accelerator, objective: nn.Module, optimizer: Any, batch: Any, count: int, *, micro_batch_tokens: int
 ) -> dict[str, list[float]]:
-    """One update from this process's share of ``items``; returns the sums of all items.
+    """One update from this process's share of a step's ``count`` items; returns the sums of all of them.
 
     However the share is cut into micro-batches, the gradient is that of the whole step.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
-    own = range(rank, len(items), world)
-    batch = task.collate([items[slot] for slot in own])
+    own = range(rank, count, world)
     parts = batch.micro_batches(micro_batch_tokens)
     if world > 1:  # processes meet in every forward pass
         most = accelerator.gather(torch.tensor([len(parts)], device=accelerator.device)).max()
@@ -176,7 +188,7 @@ def _step(
             part_sums = objective(batch.select(part).to(accelerator.device))
             accelerator.backward(part_sums["loss"].sum())
         for name, values in part_sums.items():
-            table = sums.setdefault(name, torch.zeros(len(items), device=accelerator.device))
+            table = sums.setdefault(name, torch.zeros(count, device=accelerator.device))
             table[[own[item] for item in part]] = values.detach().float()
     if world > 1:
         sums = {name: accelerator.reduce(table, reduction="sum") for name, table in sums.items()}

@@ -86,18 +86,29 @@ class SftTask:
     on_step_end: Callable[[int], None] = lambda _: None
     name: str = "sft"
     _weights: dict[int, Weights] = field(default_factory=dict)
+    _counted: int = 0
+    """Rows of the log that are in ``_drawn``."""
+    _drawn: Counter[str] = field(default_factory=Counter)
+    """Items of each data set up to there."""
 
-    def sample_items(self, step: int, log: Log) -> list[SftItem]:
-        """Items by the weights of this step: as near to them as a batch can be."""
-        rng = Random(f"sft-{self.datasets.seed}-{step}")  # noqa: S311 - sampling, not secrets
-        counts: Counter[str] = Counter()
-        for row in log:
-            counts[row["dataset"]] += row["n"]
-        items = []
-        for dataset in systematic_sample(self.weights(step, log), self.batch_size, rng.random()):
-            items.append(self.datasets.item(dataset, counts[dataset]))
-            counts[dataset] += 1
-        return items
+    def horizon(self, step: int) -> int:
+        """The last step before weights change."""
+        return -(-step // self.reweigh) * self.reweigh
+
+    def sample_items(self, steps: range, log: Log) -> list[list[SftItem]]:
+        """Items by the weights of each step: as near to them as a batch can be."""
+        for row in log[self._counted :]:
+            self._drawn[row["dataset"]] += row["n"]
+        self._counted, drawn = len(log), self._drawn.copy()
+        planned = []
+        for step in steps:
+            rng = Random(f"sft-{self.datasets.seed}-{step}")  # noqa: S311 - sampling, not secrets
+            items = []
+            for dataset in systematic_sample(self.weights(step, log), self.batch_size, rng.random()):
+                items.append(self.datasets.item(dataset, drawn[dataset]))
+                drawn[dataset] += 1
+            planned.append(items)
+        return planned
 
     def weights(self, step: int, log: Log) -> Weights:
         """Sampling weights of ``step``, from all updates before it."""

@@ -15,7 +15,7 @@ from random import Random
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import Prompts, reply
 from fcotvl.core.records import Turn
-from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
+from fcotvl.train.dataset import CACHE, Corpus, RowRef, ShuffledEpochs
 from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat
 from fcotvl.train.resampling import Weights
 
@@ -79,8 +79,9 @@ class SftDatasets:
     def item(self, dataset: str, number: int) -> SftItem:
         """Item ``number`` = 0, 1, ... of ``dataset``; every epoch has each picture once."""
         if dataset not in self._orders:
-            key = f"sft-{self.seed}-{dataset}"
-            self._orders[dataset] = ShuffledEpochs(self.refs[dataset], key)
+            # Half of what is kept in memory is for data sets that are drawn rarely.
+            window = max(1, CACHE // (2 * len(self.refs)))
+            self._orders[dataset] = ShuffledEpochs(self.refs[dataset], f"sft-{self.seed}-{dataset}", window)
         return SftItem(dataset, number, self._orders[dataset][number])
 
     def batch(self, items: Sequence[SftItem], builder: BatchBuilder) -> Batch:

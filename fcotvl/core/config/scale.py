@@ -41,6 +41,9 @@ class OptimParams(Section):
     the same step."""
     activation_checkpointing: bool = False
     """Compute each LLM layer again in the backward pass instead of keeping what it needs."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 4
+    """Processes beside each training process that read and cut pictures ahead of it (tiny: 0); results do not depend
+    on them."""
     torch_compile: bool = False
     """Compile each layer of ViT and LLM; for accelerators that ``torch.compile`` knows."""
     optimizer: Literal["adamw", "muon"] = "adamw"

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.accelerator.is_avail
 def gradients(folder, stage, compressor, device, dtype=None):
     task = make_task(folder, stage, compressor=compressor)
     prepare_layers(task.objective, OptimParams(steps=1, lr=0.1))
-    batch = task.collate(task.sample_items(1, []))
+    batch = task.collate(*task.sample_items(range(1, 2), []))
     objective = task.objective.to(device)
     with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
         sums = objective(batch.to(torch.device(device)))

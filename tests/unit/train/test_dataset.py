@@ -22,8 +22,8 @@ def test_headers_agree_with_the_records(tmp_path):
         assert (header.id, header.source, header.turns) == (record.id, record.source, record.turns)
 
 
-def test_only_a_window_of_row_groups_stays_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("fcotvl.train.dataset.WINDOW", 2)
+def test_only_so_many_row_groups_stays_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcotvl.train.dataset.CACHE", 2)
     corpus = Corpus(corpora.write(tmp_path, shard_size=2) / "align")
     for group in corpus.refs():
         assert corpus[group[0]].id

@@ -10,7 +10,7 @@ from fcotvl.core.errors import ParamsError
 from fcotvl.train import loop
 from fcotvl.train.loop import train
 
-OPTIM = OptimParams(steps=9, batch_size=4, lr=0.05, warmup=0.2, weight_decay=0.01)
+OPTIM = OptimParams(steps=9, batch_size=4, lr=0.05, warmup=0.2, weight_decay=0.01, workers=0)
 
 
 class Line(nn.Module):
@@ -50,13 +50,16 @@ class Task:
         self.stop_at = stop_at
         self.seen = []
 
-    def sample_items(self, step, log):
-        if step == self.stop_at:
-            raise KeyboardInterrupt
-        assert len(log) == step - 1
-        return [0.5 * i + 0.01 * step for i in range(4)]
+    def horizon(self, step):
+        return -(-step // 2) * 2
+
+    def sample_items(self, steps, log):
+        assert len(log) == steps.start - 1
+        return [[0.5 * i + 0.01 * step for i in range(4)] for step in steps]
 
     def collate(self, items):
+        if round(100 * items[0]) == self.stop_at:
+            raise KeyboardInterrupt
         return Points(torch.tensor(items)[:, None])
 
     def record(self, step, items, sums, lr):

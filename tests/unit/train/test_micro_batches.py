@@ -44,7 +44,7 @@ class SameBatches(DistillTask):
 
 
 def trained(task, folder, **how):
-    optim = OptimParams(steps=3, batch_size=4, lr=1e-3, warmup=0.0, **how)
+    optim = OptimParams(**{"steps": 3, "batch_size": 4, "lr": 1e-3, "warmup": 0.0, "workers": 0, **how})
     log = train(task, optim, seed=0, folder=folder)
     return [row["loss"] for row in log], dict(task.objective.named_parameters())
 
@@ -79,7 +79,7 @@ def test_recomputing_keeps_less(tmp_path):
     def kept(recompute):
         task = make_task(tmp_path / f"{recompute}", "distill")
         prepare_layers(task.objective, OptimParams(steps=1, lr=0.1, activation_checkpointing=recompute))
-        batch = task.collate(task.sample_items(1, []))
+        batch = task.collate(*task.sample_items(range(1, 2), []))
         total = 0
 
         def pack(tensor):
@@ -96,7 +96,7 @@ def test_recomputing_keeps_less(tmp_path):
 
 def test_pictures_are_shared_out_once_and_within_the_budget(tmp_path):
     task = make_task(tmp_path, "distill", compressor="adaptive")
-    items = task.sample_items(1, []) + task.sample_items(2, [])
+    items = [item for items in task.sample_items(range(1, 3), []) for item in items]
     batch = task.collate(items)
     lengths = batch.lengths()
     assert len(set(lengths)) > 1
@@ -110,7 +110,7 @@ def test_pictures_are_shared_out_once_and_within_the_budget(tmp_path):
 
 def test_part_of_a_batch_is_the_batch_of_that_part(tmp_path):
     task = make_task(tmp_path, "distill", compressor="adaptive")
-    items = task.sample_items(1, [])
+    (items,) = task.sample_items(range(1, 2), [])
     part, alone = task.collate(items).select([1, 3]), task.collate([items[1], items[3]])
     assert torch.equal(part.pixels, alone.pixels)
     assert (part.num_tiles, part.turns, part.tile_tokens) == (alone.num_tiles, alone.turns, alone.tile_tokens)
@@ -118,7 +118,7 @@ def test_part_of_a_batch_is_the_batch_of_that_part(tmp_path):
 
 def test_pixels_are_normalised_on_the_device_to_the_bit(tmp_path):
     task = make_task(tmp_path, "distill")
-    items = task.sample_items(1, [])
+    (items,) = task.sample_items(range(1, 2), [])
     batch = task.collate(items)
     assert batch.pixels.dtype == torch.uint8
     builder = task.builder

@@ -1,4 +1,6 @@
 from collections import Counter
+from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -88,3 +90,22 @@ def test_a_batch_is_as_near_to_the_weights_as_whole_numbers_allow(values, count,
 
 def test_a_data_set_of_weight_zero_is_never_sampled():
     assert set(systematic_sample({"a": 0.0, "b": 1.0, "c": 0.0}, 9, 0.0)) == {"b"}
+
+
+@pytest.mark.parametrize(("by_source", "least", "most"), [(True, 0.8, 1.5), (False, 6, 16)])
+def test_a_batch_of_sixteen_pictures_reads_few_row_groups(tmp_path, by_source, least, most):
+    """64 data sets of unequal weight, in turn as curate mixes them; unsorted shards show what sorting is good for."""
+    one = replace(corpora.record(0), image=b"x")
+    records = [replace(one, id=f"{i}", source=f"source/{i % 64}") for i in range(64 * 150)]
+    write_shards(tmp_path, records, shard_size=2000, by_source=by_source)
+    corpus, reads, batches = Corpus(tmp_path), 0, 200
+    datasets = SftDatasets.from_corpus(corpus, {}, cot=0.0, seed=0)
+    weights = {name: 1 / (1 + rank) for rank, name in enumerate(datasets.initial_weights)}
+    rng, numbers = Random(0), Counter()
+    for _ in range(batches):
+        for name in systematic_sample(weights, 16, rng.random()):
+            item = datasets.item(name, numbers[name])
+            reads += item.ref[0] not in corpus._cache
+            assert f"{corpus[item.ref].source}/direct" == name
+            numbers[name] += 1
+    assert least < (reads - len(weights)) / batches < most
