@@ -84,7 +84,8 @@ def training_flops(
     """Count the FLOPs of one picture in a training step, forward and backward, nothing computed twice.
 
     A backward pass costs one forward pass for the gradients of a layer's input and one for those of its weights. The
-    ViT is frozen and has neither; in distillation the LLM is frozen and has the former only.
+    ViT is frozen and has neither; in distillation the LLM is frozen and has the former only. Attention itself has two
+    inputs for each product, and so both in any case.
 
     Args:
         teacher: the teacher of distillation; without one, the LLM is trained too.
@@ -95,15 +96,19 @@ def training_flops(
     """
     seen = cost(student, tiles=tiles, text_tokens=0)
 
-    def llm(config: InternVLConfig) -> int:
+    def llm(config: InternVLConfig) -> tuple[int, int]:
+        """Forward pass, and attention as a part of it."""
+        text = config.text_config
         length = tiles * compressed(full_tokens(config), getattr(config, "ratio", 0.0)) + text_tokens
-        head = 2 * config.text_config.hidden_size * config.text_config.vocab_size
-        return config.text_config.num_hidden_layers * _llm_layer(config, length, length) + head * answer_tokens
+        layers, head = text.num_hidden_layers, 2 * text.hidden_size * text.vocab_size
+        attention = 4 * length**2 * _attention_widths(config)[0]
+        return layers * _llm_layer(config, length, length) + head * answer_tokens, layers * attention
 
-    connector = 3 * seen.connector
+    shared = seen.vit + 3 * seen.connector
+    forward, attention = llm(student)
     if teacher is None:
-        return seen.vit + connector + 3 * llm(student)
-    return seen.vit + connector + cost(teacher, tiles=tiles, text_tokens=0).connector + llm(teacher) + 2 * llm(student)
+        return shared + 3 * forward
+    return shared + cost(teacher, tiles=tiles, text_tokens=0).connector + llm(teacher)[0] + 2 * forward + attention
 
 
 def parameters(config: InternVLConfig) -> dict[str, int]:

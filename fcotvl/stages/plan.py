@@ -1,19 +1,35 @@
-"""Print a mix as a table, before anything is downloaded."""
+"""Print a mix as a table, and what training costs, before anything is downloaded."""
 
 import sys
+from dataclasses import asdict
 
 from tabulate import tabulate
 
+from fcotvl.compress.config import FcotvlConfig
 from fcotvl.core.config import Params
 from fcotvl.data.lazy_records import SPLIT_SHARES
 from fcotvl.data.plan import Planned, plan
+from fcotvl.evaluate.cost import training_flops
+from fcotvl.internvl.architectures import teacher_config
+from fcotvl.train.memory import training_memory
 
 REPEATED = 1.005
 """Epochs from which on a source counts as repeated: less is rounding."""
+TEXT, ANSWER = 240, 150
+"""Text tokens of a picture with its turns, and those of them that are predicted."""
+SPEED = 400e12
+"""FLOP/s of one accelerator: 40 % of an H100's peak in bfloat16, see docs/running.md."""
 
 
 def run(params: Params) -> None:
-    """Print how many images each split takes of each source, with licences, sizes and epochs."""
+    """Print how many images each split takes of each source, and what training takes at hub scale."""
+    _print_mix(params)
+    if params.scale_config.model.dtype == "bfloat16":
+        _print_training(params)
+
+
+def _print_mix(params: Params) -> None:
+    """Print images of each split and source, with licences, sizes and epochs."""
     corpus = params.mix_config.corpus
     planned = plan(params.mix_config.sources, corpus)
     rows = [
@@ -48,3 +64,30 @@ def _counts(one: Planned) -> list[str]:
 
 def _shown(value: int | float | None) -> str:
     return "?" if value is None else f"{value:,}"
+
+
+def _print_training(params: Params) -> None:
+    """Print operations, accelerator hours and memory of distillation and fine-tuning."""
+    scale = params.scale_config
+    teacher = teacher_config(scale.model.architecture)
+    options = params.compressors.get(params.compressor, {})
+    student = FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=params.ratio, options=options)
+    tiles, rows = scale.model.max_tiles + 1, []
+    for stage, optim in (("distill", scale.distill), ("sft", scale.sft)):
+        one = training_flops(
+            teacher if stage == "distill" else None, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER
+        )
+        total = one * optim.steps * optim.batch_size
+        memory = training_memory(stage, student, optim, processes=2)
+        parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items()]
+        hours = f"{total / SPEED / 3600:,.0f}"
+        rows.append(
+            [stage, f"{optim.steps:,}", f"{total / 1e18:,.0f}", hours, f"{memory.total / 1e9:.0f}", ", ".join(parts)]
+        )
+    print(f"\nTraining at scale {params.scale}, {params.compressor} at ratio {params.ratio}:\n")
+    header = ["stage", "steps", "EFLOP", "accelerator hours", "GB a process", "of which"]
+    print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 4, "left"]))
+    print(
+        f"\nAssumed: {tiles} tiles, {TEXT} text tokens, {ANSWER} of them answers, and {SPEED / 1e12:g} TFLOP/s, which "
+        "distillation\nat 2B reaches on an H100. Memory is for one of several processes and a full micro-batch."
+    )
