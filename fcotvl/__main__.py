@@ -1,8 +1,8 @@
 """``fcotvl STAGE --flag value``: one stage of the chain, as dvc.yaml calls it.
 
-A stage is ``fcotvl.stages.<stage>.run(params, *, flag, ...)``. Its keywords are its flags, and the ``Args:`` of its
-docstring their help. Both are read from the syntax, so that help and refusals do not wait for torch. A mistake that the
-user can correct is one line and exit code 2.
+A stage is ``fcotvl.stages.<stage>.run(params, argument, ..., *, flag, ...)``. Its keywords are its flags, and the
+``Args:`` of its docstring their help. Both are read from the syntax, so that help and refusals do not wait for torch. A
+mistake that the user can correct is one line and exit code 2.
 """
 
 import ast
@@ -28,7 +28,7 @@ log = logging.getLogger("fcotvl")
 GROUPS = {
     "Chain": "check curate teacher distill rscot sft merge predict score speed report",
     "Data": "plan audit prefetch",
-    "Model": "card convert export",
+    "Model": "ask card convert export",
     "Compare": "compare submit publish",
     "Project": "schemas",
 }
@@ -59,13 +59,14 @@ class Stage(click.Command):
         run = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "run")
         text = ast.get_docstring(run) or ""
         keywords = zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)
+        self.arguments = [click.Argument([one.arg], type=TYPES[_type(one)]) for one in run.args.args[1:]]
         self.flags = [_option(flag, default, flag_help(text)) for flag, default in keywords]
         self.overrides = [click.Option([f"--{name}"], type=kind, help=line) for name, (kind, line) in OVERRIDES.items()]
         log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
         super().__init__(
             path.stem.replace("_", "-"),
-            params=[*self.flags, *self.overrides, log_file],
-            callback=lambda **values: execute(path.stem, self.flags, values),
+            params=[*self.arguments, *self.flags, *self.overrides, log_file],
+            callback=lambda **values: execute(path.stem, [*self.arguments, *self.flags], values),
             help=re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0].replace("``", "`"),
             short_help=(ast.get_docstring(tree) or "").partition("\n")[0],
         )
@@ -77,7 +78,7 @@ class Stage(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the stage's own flags apart from those that every command has."""
-        rest = self.get_params(ctx)[len(self.flags) + len(self.overrides) :]
+        rest = self.get_params(ctx)[len(self.arguments) + len(self.flags) + len(self.overrides) :]
         for title, part in (("Flags", self.flags), ("In place of params.yaml", self.overrides), ("Options", rest)):
             if records := [found for one in part if (found := one.get_help_record(ctx))]:
                 with formatter.section(title):
@@ -111,8 +112,14 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _type(argument: ast.arg) -> str:
+    return ast.unparse(argument.annotation) if argument.annotation else "Path"
+
+
 def _option(flag: ast.arg, default: ast.expr | None, help_texts: dict[str, str]) -> click.Option:
-    annotation = ast.unparse(flag.annotation) if flag.annotation else "Path"
+    annotation = _type(flag)
+    if annotation == "bool":
+        return click.Option([f"--{flag.arg.replace('_', '-')}", flag.arg], is_flag=True, help=help_texts.get(flag.arg))
     many = annotation == MANY
     value = {"default": ast.literal_eval(default)} if default and not many else {}
     return click.Option(
@@ -135,7 +142,7 @@ def _repeated(args: Sequence[str], many: set[str]) -> Iterator[str]:
             yield from (current, arg) if current else (arg,)
 
 
-def execute(stage: str, flags: Sequence[click.Option], values: dict[str, Any]) -> int:
+def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]) -> int:
     """Run ``stage`` with parsed ``values`` and return its exit code."""
     given = {flag.name: values[flag.name] for flag in flags if flag.name}
     try:
