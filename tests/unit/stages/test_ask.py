@@ -65,9 +65,9 @@ def test_what_is_not_there_is_one_line(workspace, params):
     with pytest.raises(DataError, match=r"none\.png cannot be read \(No such file.*name a file with a picture"):
         ask.run(params, workspace / "none.png", QUESTION)
     (workspace / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match="picture|decode|image"):
+    with pytest.raises(DataError, match="not a readable image: no known format"):
         ask.run(params, workspace / "text.png", QUESTION)
-    with pytest.raises(CheckpointError, match="cnn-r0.75-s0/full/merged/merged.safetensors is missing; run make repro"):
+    with pytest.raises(CheckpointError, match=r"merged\.safetensors is missing; run make repro"):
         ask.run(params.model_copy(update={"ratio": 0.75}), workspace / "page.png", QUESTION)
     with pytest.raises(CheckpointError, match="has no processor"):
         ask.run(params, workspace / "page.png", QUESTION, model=(workspace / "data",))
