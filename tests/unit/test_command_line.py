@@ -268,3 +268,9 @@ def test_the_log_lies_where_the_last_file_does(demo, flags, log):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert fcotvl.__version__ in capsys.readouterr().out
+
+
+def test_arguments_without_a_flag_are_named_in_usage_and_refusal(capsys):
+    assert "Usage: fcotvl ask [OPTIONS] PICTURE QUESTION" in helped(capsys, "ask")
+    assert main(["ask", "page.png"]) == 2
+    assert "Missing argument 'QUESTION'" in capsys.readouterr().err
