@@ -1,4 +1,4 @@
-"""Print a mix as a table, and what training costs, before anything is downloaded."""
+"""Print a mix as a table, and what training takes at hub scale."""
 
 import sys
 from dataclasses import asdict
