@@ -10,8 +10,8 @@ from fcotvl.core.config import Params
 from fcotvl.data.lazy_records import SPLIT_SHARES
 from fcotvl.data.plan import Planned, plan
 from fcotvl.evaluate.cost import training_flops
+from fcotvl.evaluate.memory import training_memory
 from fcotvl.internvl.architectures import teacher_config
-from fcotvl.train.memory import training_memory
 
 REPEATED = 1.005
 """Epochs from which on a source counts as repeated: less is rounding."""

@@ -11,11 +11,11 @@ from fcotvl.compress.config import FcotvlConfig
 from fcotvl.core import config
 from fcotvl.core.config import DistillParams, OptimParams
 from fcotvl.evaluate.cost import training_flops
+from fcotvl.evaluate.memory import LOGIT_COPIES, ROW, training_memory
 from fcotvl.internvl.architectures import teacher_config
 from fcotvl.train.distill import DistillObjective
 from fcotvl.train.layers import NAME
 from fcotvl.train.losses import MAX_LOGITS
-from fcotvl.train.memory import LOGIT_COPIES, ROW, training_memory
 from fcotvl.train.packing import Chat, collate
 from fcotvl.train.sft import SftObjective
 from tests.support import models
