@@ -59,8 +59,11 @@ class Stage(click.Command):
         run = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "run")
         text = ast.get_docstring(run) or ""
         keywords = zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)
-        self.arguments = [click.Argument([one.arg], type=TYPES[_type(one)]) for one in run.args.args[1:]]
-        self.flags = [_option(flag, default, flag_help(text)) for flag, default in keywords]
+        texts = flag_help(text)
+        self.arguments = [
+            click.Argument([one.arg], type=TYPES[_type(one)], help=texts.get(one.arg)) for one in run.args.args[1:]
+        ]
+        self.flags = [_option(flag, default, texts) for flag, default in keywords]
         self.overrides = [click.Option([f"--{name}"], type=kind, help=line) for name, (kind, line) in OVERRIDES.items()]
         log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
         super().__init__(

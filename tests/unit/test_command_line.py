@@ -118,8 +118,11 @@ def test_help_and_refusals_do_not_import_what_stages_need(arguments):
 @EVERY_STAGE
 def test_flags_are_the_keywords_of_run(stage):
     signature = inspect.signature(import_module(f"fcotvl.stages.{stage}").run, eval_str=True)
-    params, *keywords = signature.parameters.values()
+    params, *others = signature.parameters.values()
     assert params.annotation.__name__ == "Params"
+    keywords = [one for one in others if one.kind is one.KEYWORD_ONLY]
+    arguments = [one.name for one in program().commands[stage].arguments]
+    assert arguments == [one.name for one in others if one.kind is not one.KEYWORD_ONLY]
     flags = {flag.name: flag for flag in program().commands[stage].flags}
     assert list(flags) == [keyword.name for keyword in keywords]
     for keyword in keywords:
@@ -127,6 +130,7 @@ def test_flags_are_the_keywords_of_run(stage):
         assert flag.opts == [f"--{keyword.name.replace('_', '-')}"]
         assert flag.required == (keyword.default is inspect.Parameter.empty)
         assert flag.multiple == (keyword.annotation == tuple[Path, ...])
+        assert flag.is_flag == (keyword.annotation is bool)
 
 
 @EVERY_STAGE
@@ -271,6 +275,8 @@ def test_version(capsys):
 
 
 def test_arguments_without_a_flag_are_named_in_usage_and_refusal(capsys):
-    assert "Usage: fcotvl ask [OPTIONS] PICTURE QUESTION" in helped(capsys, "ask")
+    text = helped(capsys, "ask")
+    assert "Usage: fcotvl ask [OPTIONS] PICTURE QUESTION" in text
+    assert re.search(r"^Positional arguments:\n  PICTURE +PNG, JPEG", text, re.MULTILINE)
     assert main(["ask", "page.png"]) == 2
     assert "Missing argument 'QUESTION'" in capsys.readouterr().err
