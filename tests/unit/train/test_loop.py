@@ -1,5 +1,7 @@
 """The loop on a task of two numbers: its schedule, its record, and resuming to the byte."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from accelerate import PartialState
@@ -155,3 +157,22 @@ def test_the_log_tells_the_loss(tmp_path, caplog):
     lines = [record.message for record in caplog.records]
     assert [line.partition(",")[0] for line in lines] == ["line: step 1 of 9", "line: step 9 of 9"]
     assert all("loss" in line and "lr" in line for line in lines)
+
+
+@pytest.mark.parametrize(("cost", "saves"), [(0.1, [2, 4, 6, 8]), (12.0, [2])])
+def test_saves_come_the_rarer_the_longer_one_takes(tmp_path, monkeypatch, cost, saves):
+    """A step takes 20 seconds, of which saves may take a fiftieth."""
+    clock, saved = [0.0], []
+
+    class Slow(Task):
+        def on_step_end(self, step):
+            clock[0] += 20
+
+    def save(folder, trained, optimizer, step, log):
+        saved.append(step)
+        clock[0] += cost
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(loop, "save_state", save)
+    train(Slow(), OPTIM, seed=0, folder=tmp_path)
+    assert saved == saves

@@ -1,5 +1,10 @@
 """Micro-batches, recomputed layers and chunked losses: less memory, the same step."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -17,6 +22,7 @@ from fcotvl.train.loop import train
 from fcotvl.train.packing import BatchBuilder
 from fcotvl.train.sft import SftObjective
 from tests.support import corpora, models
+from tests.support.imports import ROOT
 
 
 def make_task(folder, stage, *, compressor="cnn"):
@@ -138,3 +144,21 @@ def test_a_batch_that_processes_cannot_share_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "make_accelerator", three)
     with pytest.raises(ParamsError, match="a batch of 4 does not divide among 3 processes; change batch_size"):
         trained(make_task(tmp_path, "distill"), tmp_path / "state")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on a CPU")
+def test_compiled_layers_learn_what_others_do(tmp_path):
+    """In a process of its own, without the checks of types that tests have; by the benchmark, which is tried so too."""
+    cases = ["sft", "sft,compile", "sft,recompute,compile,100"]
+    command = [sys.executable, ROOT / "benchmarks/train.py", "--architecture", "tiny", "--dtype", "float32"]
+    command += ["--tiles", "1", "--pictures", "3", "--answer", "20", "--steps", "6", "--output", tmp_path / "rows.json"]
+    command += [word for case in cases for word in ("--case", case)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    plain, *others = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["case"] for row in others] == cases[1:]
+    assert others[1]["micro-batches"] == 3
+    assert plain["last loss"] < plain["first loss"]
+    for row in others:
+        for key in ("first loss", "last loss"):
+            assert row[key] == pytest.approx(plain[key], rel=1e-4)
