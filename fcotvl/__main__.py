@@ -26,10 +26,10 @@ from fcotvl.core.errors import FcotvlError
 log = logging.getLogger("fcotvl")
 
 GROUPS = {
-    "Chain": "check curate teacher distill rscot sft merge predict score speed report",
+    "Chain": "check curate teacher distill rscot sft merge predict score harness speed report",
     "Data": "plan audit prefetch",
     "Model": "ask card convert export",
-    "Compare": "compare submit publish",
+    "Compare": "compare lm-eval submit publish",
     "Project": "schemas",
 }
 """The order of ``fcotvl --help``; stages that are not named here come last."""
@@ -38,6 +38,10 @@ PATH = click.Path(path_type=Path)
 TYPES: dict[str, Any] = {"Path": PATH, "str": str, "int": int, "float": float}
 MANY = "tuple[Path, ...]"
 """Annotation of a flag that takes several values, as in ``--student a b c``."""
+ARGUMENTS = "tuple[str, ...]"
+"""Annotation of an argument that takes the rest of the command line, for another program's."""
+REST = -1
+"""click's number of values for it."""
 
 OVERRIDES = {
     "scale": (str, "Model and budgets: a file in workflow/scales."),
@@ -60,9 +64,7 @@ class Stage(click.Command):
         text = ast.get_docstring(run) or ""
         keywords = zip(run.args.kwonlyargs, run.args.kw_defaults, strict=True)
         texts = flag_help(text)
-        self.arguments = [
-            click.Argument([one.arg], type=TYPES[_type(one)], help=texts.get(one.arg)) for one in run.args.args[1:]
-        ]
+        self.arguments = [_argument(one, texts.get(one.arg)) for one in run.args.args[1:]]
         self.flags = [_option(flag, default, texts) for flag, default in keywords]
         self.overrides = [click.Option([f"--{name}"], type=kind, help=line) for name, (kind, line) in OVERRIDES.items()]
         log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
@@ -73,6 +75,8 @@ class Stage(click.Command):
             help=re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0].replace("``", "`"),
             short_help=(ast.get_docstring(tree) or "").partition("\n")[0],
         )
+        if any(argument.nargs == REST for argument in self.arguments):  # options after the first belong to it
+            self.allow_interspersed_args, self.ignore_unknown_options = False, True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Spell ``--many a b`` as click does: ``--many a --many b``."""
@@ -117,6 +121,12 @@ def _sentence(text: str) -> str:
 
 def _type(argument: ast.arg) -> str:
     return ast.unparse(argument.annotation) if argument.annotation else "Path"
+
+
+def _argument(argument: ast.arg, help_text: str | None) -> click.Argument:
+    if _type(argument) == ARGUMENTS:
+        return click.Argument([argument.arg], type=click.UNPROCESSED, nargs=REST, help=help_text)
+    return click.Argument([argument.arg], type=TYPES[_type(argument)], help=help_text)
 
 
 def _option(flag: ast.arg, default: ast.expr | None, help_texts: dict[str, str]) -> click.Option:

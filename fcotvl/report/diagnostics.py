@@ -1,4 +1,4 @@
-"""Tables of everything but scores: merging, speed, curation and rejection sampling."""
+"""Tables of everything but scores: merging, speed, curation, rejection sampling, lm-eval."""
 
 from typing import Any, cast
 
@@ -119,6 +119,21 @@ def acceptance(report: ReportData) -> Table | None:
     )
     title = "Rejection sampling of rationales"
     return make_table("acceptance", title, note, rows, report.acceptance)
+
+
+def harness(report: ReportData) -> Table | None:
+    """How many replies and scores lm-evaluation-harness finds equal to the chain's."""
+    data = _records(report.harness)
+    rows = [
+        {"System": report.label(row["system"]), "What": row["what"], "Equal": f"{row['equal']:,} of {row['total']:,}"}
+        for row in data
+    ]
+    note = (
+        "Every question of the benchmarks was asked again by lm-evaluation-harness, under direct answers, with the "
+        "tasks fcotvl_*. Counted are the raw replies that are equal to those behind this report, letter by letter, "
+        "and the scores of all metrics."
+    )
+    return make_table("harness", "Asked again by lm-evaluation-harness", note, rows, report.harness)
 
 
 def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from fcotvl.core.errors import DataError
 
@@ -119,6 +119,15 @@ class Weights(_Checked):
     methods: dict[str, _Method]
     shapley: dict[str, _Interval]
     gaps: list[_Gap]
+
+
+class _Counts(_Checked):
+    equal: int
+    total: int
+
+
+class Agreement(RootModel[dict[str, dict[str, _Counts]]]):
+    """What the report reads of ``harness.json``: counts by system and by what was compared."""
 
 
 def read_json(path: Path, schema: type[BaseModel], stage: str, content: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fcotvl.report.table import PROMPTS, Table
 from fcotvl.report.templates import render_template
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("results", "Results", ("ratio",), ("results", "retention", "differences", "metrics", "kinds")),
+    ("results", "Results", ("ratio",), ("results", "retention", "differences", "metrics", "kinds", "harness")),
     ("ablations", "Ablations", ("compressors",), ("ablation", "modules")),
     ("merging", "Merging", ("shapley",), ("shapley", "merge")),
     ("speed", "Speed", (), ("speed",)),

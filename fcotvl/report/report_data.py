@@ -77,6 +77,8 @@ class ReportData:
     """system, baseline (the teacher), benchmark, prompt, metric, headline, n, retention, low, high."""
     differences: pd.DataFrame
     """system, baseline, benchmark, prompt, metric, headline, n, difference, low, high (paired)."""
+    harness: pd.DataFrame | None = None
+    """system, what (``replies`` or ``scores``), equal, total: lm-evaluation-harness beside the chain."""
     kinds: pd.DataFrame | None = None
     """``scores`` split by a further column ``kind``."""
     grid: pd.DataFrame | None = None

@@ -14,7 +14,7 @@ _BY_PROMPT = (
     scores.kinds,
     diagnostics.methods,
 )
-_OTHERS = (diagnostics.shapley, diagnostics.speed, diagnostics.composition, diagnostics.acceptance)
+_OTHERS = (diagnostics.harness, diagnostics.shapley, diagnostics.speed, diagnostics.composition, diagnostics.acceptance)
 
 
 def all_tables(report: ReportData) -> list[Table]:

@@ -15,7 +15,7 @@ from fcotvl.core.geometry import compressed
 from fcotvl.core.io import atomic, write_json, write_text
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
-from fcotvl.report.inputs import Audit, Weights, read_json, read_scores, read_table
+from fcotvl.report.inputs import Agreement, Audit, Weights, read_json, read_scores, read_table
 from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
@@ -85,6 +85,7 @@ def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: 
         scores=summarise(scores, bootstrap=bootstrap),
         retention=retention(scores, "teacher", bootstrap=bootstrap),
         differences=compare(scores, _pairs(params, names, weights["methods"]), bootstrap=bootstrap),
+        harness=_harness(recipe / "harness.json"),
         kinds=summarise(scores, by=["kind"], bootstrap=bootstrap),
         grid=grid,
         grid_differences=grid_differences,
@@ -171,6 +172,13 @@ def _pairs(params: Params, names: list[str], methods: Iterable[str]) -> list[tup
     headline = params.recipes[params.recipe].merge
     pairs += [("merged", name) for name in methods if name in names and name != headline]
     return list(dict.fromkeys(pairs))
+
+
+def _harness(path: Path) -> pd.DataFrame:
+    """How far lm-eval agrees, a row for each system and thing that was compared."""
+    found = read_json(path, Agreement, "harness", "a comparison with lm-eval")
+    rows = [{"system": system, "what": what} | counts for system, own in found.items() for what, counts in own.items()]
+    return pd.DataFrame(rows)
 
 
 def _shapley(weights: dict[str, Any]) -> pd.DataFrame:

@@ -27,7 +27,7 @@ EXPORT = ("fcotvl/export", "fcotvl/stages/export.py", "fcotvl/stages/card.py", "
 
 
 def test_every_stage_is_looked_at():
-    assert len(STAGES) == 17
+    assert len(STAGES) == 18
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -54,7 +54,7 @@ def test_a_compressor_is_a_dependency_of_the_student_and_what_follows_alone():
     file = Path("fcotvl/compress/compressors/cnn.py")
     readers = {name for name, stage in STAGES.items() if any(_is_in(file, Path(dep)) for dep in stage.deps)}
     assert readers == {
-        "check", "distill", "sft", "merge", "speed",
+        "check", "distill", "sft", "merge", "speed", "harness",
         "predict_distilled", "predict_sft", "predict_merged",
     }  # fmt: skip
 

@@ -57,6 +57,8 @@ def data(tmp_path):
     variant = write_variant(tmp_path / "scale/cnn-r0.5-s0", correct=5)
     for name in STUDY.ablation_recipes:
         write_scores(variant / f"sft-scores/{name}.parquet", f"sft-{name}")
+    counts = {"replies": {"equal": 599, "total": 600, "different": ["docvqa / direct / 7"]}}
+    (variant / "full/harness.json").write_text(json.dumps({"teacher": counts, "merged": counts}))
     interval = {"value": 0.1, "low": 0.0, "high": 0.2}
     weights = {"step-2": 0.5, "step-4": 0.5}
     methods = {name: {"utility": 0.5, "weights": weights} for name in ("shapley", "uniform")}

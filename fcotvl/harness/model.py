@@ -1,0 +1,182 @@
+"""Teachers and students as a model of lm-eval, which answers with the project's own ``generate``."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, processor_for
+from fcotvl.compress.processor import FcotvlProcessor
+from fcotvl.core.errors import CheckpointError, ParamsError
+from fcotvl.inference import pruning as methods
+from fcotvl.inference.generate import Query, generate
+from fcotvl.inference.pruned_decoding import System
+
+IMAGE = "<image>"
+"""What a task puts before the question, without a newline."""
+KNOWN = ("until", "max_gen_toks", "max_tiles", "do_sample", "temperature")
+"""Keys of ``generation_kwargs`` that are obeyed."""
+
+
+@register_model("fcotvl")
+class FcotvlLM(LM):
+    """Answers questions about one picture each, greedily; it has no log-likelihoods.
+
+    Args:
+        pretrained: folder of an exported student, of a converted InternVL2 or of a teacher; or, with ``teacher``, a
+            file of trained tensors.
+        teacher: folder of the teacher whose tensors the file replaces.
+        pruning: name of a training-free method that drops visual tokens, such as ``fastv``.
+        ratio: share of visual tokens that ``pruning`` removes.
+        layer: the first LLM layer without them.
+        dtype: number type of the weights; ``auto``: as they were saved.
+        batch_size: replies decoded together.
+        device: where to compute; lm-eval's default, ``cuda``, stands for the accelerator, if there is one.
+        max_batch_size: not used, since no batch size is sought.
+
+    Raises:
+        CheckpointError: there is no such model.
+        ParamsError: an argument is not a value that it can have.
+    """
+
+    MULTIMODAL = True
+
+    def __init__(
+        self,
+        pretrained: str,
+        *,
+        teacher: str | None = None,
+        pruning: str | None = None,
+        ratio: float = 0.5,
+        layer: int = 2,
+        dtype: str = "auto",
+        batch_size: int | str = 8,
+        device: str | None = None,
+        max_batch_size: int | None = None,  # noqa: ARG002 - lm-eval gives it to every model
+    ) -> None:
+        super().__init__()
+        if not str(batch_size).isdecimal() or not int(batch_size):
+            raise ParamsError(f"batch_size is {batch_size!r}, expected the number of replies decoded together")
+        if dtype not in {"auto", "float32", "bfloat16", "float16"}:
+            raise ParamsError(f"dtype is {dtype!r}, expected auto, float32, bfloat16 or float16")
+        self.batch_size = int(batch_size)
+        self._device = PartialState().device if device in {None, "cuda", "cuda:0"} else torch.device(device)
+        weights = None if dtype == "auto" else getattr(torch, dtype)
+        model, processor = _from_file(pretrained, teacher, weights) if teacher else _from_folder(pretrained, weights)
+        model = model.to(self._device).eval()
+        self.system = methods.build(pruning, model, ratio=ratio, layer=layer) if pruning else System(model)
+        self.processor: FcotvlProcessor = processor_for(processor, self.system.model.config)
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The greedy reply to each request.
+
+        Requests of one task are answered together in its order, with the batches of ``predict``.
+
+        Raises:
+            ParamsError: a request is not one question about one picture, or asks for more than greedy decoding.
+        """
+        replies: list[str] = []
+        for _, group in groupby(requests, key=lambda request: (request.task_name, request.args[1])):
+            together = list(group)
+            limits = together[0].args[1]
+            _check_limits(limits)
+            texts = generate(
+                self.system.model,
+                self.processor,
+                [_query(request) for request in together],
+                max_new_tokens=int(limits.get("max_gen_toks", 256)),
+                batch_size=self.batch_size,
+                max_tiles=limits.get("max_tiles"),
+                pruning=self.system.pruning,
+                label=together[0].task_name,
+            )
+            texts = [_cut(text, limits.get("until") or ()) for text in texts]
+            for request, text in zip(together, texts, strict=True):
+                self.cache_hook.add_partial("generate_until", request.args, text)
+            replies += texts
+        return replies
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Refused: such a task compares probabilities of given texts."""
+        raise ParamsError(f"task {requests[0].task_name} needs log-likelihoods; fcotvl has generate_until tasks only")
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Refused, as ``loglikelihood``."""
+        raise ParamsError(f"task {requests[0].task_name} needs log-likelihoods; fcotvl has generate_until tasks only")
+
+    def apply_chat_template(self, *_: Any, **__: Any) -> str:
+        """Refused: ``generate_until`` applies the model's template to what the task asks."""
+        raise ParamsError("the model's chat template is always applied; leave out --apply_chat_template")
+
+
+def _from_folder(folder: str, dtype: Any) -> tuple[Any, FcotvlProcessor]:
+    """Model and processor of a folder that export, convert or teacher wrote."""
+    processor = load_processor(Path(folder))
+    try:
+        if AutoConfig.from_pretrained(folder, local_files_only=True).model_type == "internvl":
+            return load_teacher(Path(folder), dtype=dtype), processor
+        return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True), processor
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder} is not a model ({reason}); name a folder that export wrote") from error
+
+
+def _from_file(file: str, teacher: str, dtype: Any) -> tuple[Any, FcotvlProcessor]:
+    """The student of a stage's file and its teacher."""
+    full = load_teacher(Path(teacher), dtype=dtype)
+    return load_student(full, [Path(file)], share_frozen=True), load_processor(Path(teacher))
+
+
+def _query(request: Instance) -> Query:
+    """The request as ``generate`` takes it."""
+    context, _, *media = request.args
+    pictures = [picture for one in media for picture in one["visual"]]
+    if len(pictures) != 1 or not context.startswith(IMAGE):
+        raise ParamsError(
+            f"task {request.task_name} asks {context[:60]!r} about {len(pictures)} pictures; expected {IMAGE}, then a "
+            "question about one picture, without examples or system prompt"
+        )
+    picture = pictures[0]
+    return Query(partial(_decoded, picture), _picture_id(request, picture), context.removeprefix(IMAGE))
+
+
+def _picture_id(request: Instance, picture: Image.Image) -> str:
+    """The document's own name of its picture, else a digest of the pixels."""
+    if "image_id" in request.doc:
+        return str(request.doc["image_id"])
+    return hashlib.sha256(_decoded(picture).tobytes()).hexdigest()
+
+
+def _decoded(picture: Image.Image) -> Image.Image:
+    """``picture`` in RGB. One that is still a file stays so: lm-eval holds the pictures of all requests."""
+    file = getattr(picture, "fp", None)
+    if isinstance(file, io.BytesIO):
+        with Image.open(io.BytesIO(file.getbuffer())) as fresh:
+            return fresh.convert("RGB")
+    return picture.convert("RGB")
+
+
+def _check_limits(limits: dict[str, Any]) -> None:
+    """Refuse ``generation_kwargs`` that would not be obeyed."""
+    if unknown := [key for key in limits if key not in KNOWN]:
+        raise ParamsError(f"generation_kwargs has {', '.join(unknown)}; fcotvl obeys {', '.join(KNOWN)}")
+    if limits.get("do_sample") or limits.get("temperature"):
+        raise ParamsError("generation_kwargs asks for sampling; fcotvl decodes greedily (do_sample: false)")
+
+
+def _cut(text: str, ends: str | Sequence[str]) -> str:
+    """``text`` up to the first of ``ends``."""
+    for end in [ends] if isinstance(ends, str) else ends:
+        text = text.partition(end)[0]
+    return text
