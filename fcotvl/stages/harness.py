@@ -1,4 +1,4 @@
-"""Ask teacher and student by lm-evaluation-harness too, and compare."""
+"""Compare lm-evaluation-harness' replies with the chain's."""
 
 import logging
 import os

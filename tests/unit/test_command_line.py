@@ -81,6 +81,11 @@ def demo(tmp_path, monkeypatch):
     sys.modules.pop("fcotvl.stages.demo", None)
 
 
+def command_of(stage):
+    """The command of a stage: hyphens for underscores."""
+    return stage.replace("_", "-")
+
+
 def helped(capsys, *arguments):
     assert main([*arguments, "--help"]) == 0
     return capsys.readouterr().out
@@ -88,12 +93,12 @@ def helped(capsys, *arguments):
 
 def test_help_lists_every_stage_once_under_its_group_with_a_line(capsys):
     text = helped(capsys)
-    listed = re.findall(r"^  ([a-z]+)  +(.+)$", text.partition("Chain:")[2], re.MULTILINE)
-    assert sorted(name for name, _ in listed) == STAGES
+    listed = re.findall(r"^  ([a-z-]+)  +(.+)$", text.partition("Chain:")[2], re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(map(command_of, STAGES))
     positions = [text.index(f"\n{title}:\n") for title in ("Chain", "Data", "Model", "Compare")]
     assert positions == sorted(positions)
     assert "More:" not in text
-    assert all(program().commands[name].short_help for name in STAGES)
+    assert all(program().commands[command_of(name)].short_help for name in STAGES)
 
 
 def test_the_chain_is_listed_in_its_order(capsys):
@@ -121,9 +126,9 @@ def test_flags_are_the_keywords_of_run(stage):
     params, *others = signature.parameters.values()
     assert params.annotation.__name__ == "Params"
     keywords = [one for one in others if one.kind is one.KEYWORD_ONLY]
-    arguments = [one.name for one in program().commands[stage].arguments]
+    arguments = [one.name for one in program().commands[command_of(stage)].arguments]
     assert arguments == [one.name for one in others if one.kind is not one.KEYWORD_ONLY]
-    flags = {flag.name: flag for flag in program().commands[stage].flags}
+    flags = {flag.name: flag for flag in program().commands[command_of(stage)].flags}
     assert list(flags) == [keyword.name for keyword in keywords]
     for keyword in keywords:
         flag = flags[keyword.name]
@@ -135,7 +140,7 @@ def test_flags_are_the_keywords_of_run(stage):
 
 @EVERY_STAGE
 def test_every_flag_has_a_help_text(stage):
-    command = program().commands[stage]
+    command = program().commands[command_of(stage)]
     missing = {option.name for option in command.params if not option.help}
     assert not missing
 

@@ -36,7 +36,7 @@ EMPTY = 200
 """Bytes up to which a package's ``__init__`` holds a docstring and no code."""
 SHARED = ["curate", "predict_baselines", "rscot", "score_baselines", "teacher"]
 STUDENT = ["distill", "predict_distilled", "score_distilled", "speed"]
-RECIPE = ["merge", "predict_merged", "predict_sft", "score_merged", "score_sft", "sft"]
+RECIPE = ["harness", "merge", "predict_merged", "predict_sft", "score_merged", "score_sft", "sft"]
 EVERY = sorted([*SHARED, *STUDENT, *RECIPE, "check", "report"])
 AFTER_A_COMPRESSOR = sorted([*STUDENT, *RECIPE, "check", "report"])
 VARIANT = "data/smoke/cnn-r0.5-s0"
@@ -113,7 +113,17 @@ def test_an_edit_reruns_what_depends_on_it_in_either_engine(clone: Workspace, ed
         planned = clone.ok("snakemake", "--dry-run").stages
     finally:
         path.write_text(before)
-    direct = {"check", "distill", "merge", "predict_distilled", "predict_merged", "predict_sft", "sft", "speed"}
+    direct = {
+        "check",
+        "distill",
+        "harness",
+        "merge",
+        "predict_distilled",
+        "predict_merged",
+        "predict_sft",
+        "sft",
+        "speed",
+    }
     assert set(wanted) == (direct if reruns else set())
     assert planned == reruns
     clone.is_idle()
