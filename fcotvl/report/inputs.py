@@ -13,7 +13,8 @@ from fcotvl.core.errors import DataError
 DAMAGED = (OSError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError)
 """What pandas raises on damaged Parquet and CSV files."""
 Number = int | float
-SCORE_TEXTS = ("system", "benchmark", "prompt", "kind", "image_id", "question_id", "metric")
+REPLY_TEXTS = ("system", "benchmark", "prompt", "kind", "image_id", "question_id")
+SCORE_TEXTS = (*REPLY_TEXTS, "metric")
 
 
 class _Checked(BaseModel):
@@ -179,3 +180,12 @@ def read_scores(path: Path) -> pd.DataFrame:
         DataError: as ``read_table``.
     """
     return read_table(path, "score", "scores", texts=SCORE_TEXTS, numbers=["score"])
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The replies in ``path``.
+
+    Raises:
+        DataError: as ``read_table``.
+    """
+    return read_table(path, "predict", "replies", texts=[*REPLY_TEXTS, "prediction"])

@@ -9,7 +9,7 @@ from typing import Any
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, claims
 from fcotvl.report.formatting import headline
 from fcotvl.report.plots import Plot
-from fcotvl.report.report_data import ReportData
+from fcotvl.report.report_data import ROLES, Case, ReportData
 from fcotvl.report.table import PROMPTS, Table
 from fcotvl.report.templates import render_template
 
@@ -23,6 +23,14 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 """Each section's id, title, stems of its plots, stems of its tables."""
 _OPEN = {"results", "differences", "modules", "ablation", "merge", "shapley", "speed", "acceptance"}
+
+KINDS = {"extractive": "written in the picture", "reason": "to be worked out", "transcribe": "the whole text"}
+OUTCOMES = {
+    "alike": "teacher and student score alike",
+    "teacher": "the teacher scores higher",
+    "student": "the student scores higher",
+}
+"""Of a case in the gallery, in words."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ def render_page(report: ReportData, tables: Sequence[Table], plots: Mapping[str,
     sections = _sections(report, plots, tables)
     contents = [("run", "What was run"), ("claims", "Claims of the paper")]
     contents += [(section.id, section.title) for section in sections]
+    gallery = _gallery(report)
+    contents += [("gallery", "Gallery")] if gallery else []
     return render_template(
         "page.html.j2",
         is_ablation=report.grid is not None,
@@ -50,6 +60,7 @@ def render_page(report: ReportData, tables: Sequence[Table], plots: Mapping[str,
         claims=_judged(report),
         tally={PROMPTS.get(prompt, prompt): _tally(report, prompt) for prompt in report.prompts},
         sections=sections,
+        gallery=gallery,
         is_open=lambda table: _stem(table.name) in _OPEN,
     )
 
@@ -104,6 +115,37 @@ def _cards(report: ReportData) -> dict[str, list[dict[str, Any]]]:
                 card |= {"student": rows[report.student], "teacher": rows["teacher"]}
                 cards.setdefault(PROMPTS.get(prompt, prompt), []).append(card)
     return cards
+
+
+def _gallery(report: ReportData) -> dict[str, Any] | None:
+    """What the page says of the gallery: its cases, what they can be filtered by, and what is not shown."""
+    if report.gallery is None:
+        return None
+    prompts = {name: words.lower() for name, words in PROMPTS.items()}
+    facets = {"benchmark": report.benchmarks, "kind": KINDS, "prompt": prompts, "outcome": OUTCOMES}
+    cases = report.gallery.cases
+    return {
+        "cases": [(case, *_replies(report, case)) for case in cases],
+        "facets": {
+            name: {value: words.get(value, value) for value in dict.fromkeys(getattr(case, name) for case in cases)}
+            for name, words in facets.items()
+        },
+        "drawn_from": report.gallery.drawn_from,
+        "withheld": report.gallery.withheld,
+    }
+
+
+def _replies(report: ReportData, case: Case) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The replies of teacher, student and FastV at the student's ratio, and those of the other systems."""
+    systems = report.systems.set_index("system")
+    first = {"teacher", report.student}
+    first |= {name for name in report.role("fastv") if systems["ratio"][name] == systems["ratio"][report.student]}
+    rows: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for name in report.role(*ROLES):
+        if answer := case.answers.get(name):
+            tokens = f"{case.tiles * int(systems['tokens'][name]):,}"
+            rows[name not in first].append({"label": report.label(name), "tokens": tokens, "answer": answer})
+    return rows
 
 
 def _stem(name: str) -> str:

@@ -56,6 +56,51 @@ def system(name: str, role: str, *, ratio: float, tokens: int, detail: str = "")
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a system replied to one question."""
+
+    final: str
+    reasons: str
+    """What a chain of thought says before its final answer."""
+    score: float
+    """By the benchmark's headline metric, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question under one prompt."""
+
+    benchmark: str
+    kind: str
+    prompt: str
+    question: str
+    references: tuple[str, ...]
+    picture: str
+    """A ``data:`` address of the picture, which may be smaller than ``size``."""
+    size: tuple[int, int]
+    """Width and height of what the systems saw, in pixels."""
+    tiles: int
+    """Into how many tiles it was cut, thumbnail included."""
+    source: str
+    licence: str
+    outcome: str
+    """``alike`` where teacher and student have the same score; else who scores higher, ``teacher`` or ``student``."""
+    answers: Mapping[str, Answer]
+    """By system."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Real cases, and how many others there are."""
+
+    cases: tuple[Case, ...]
+    drawn_from: int
+    """Cases that could have been drawn."""
+    withheld: Mapping[str, int]
+    """Cases that could not, by the licence that forbids it."""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that one report shows."""
 
@@ -107,6 +152,7 @@ class ReportData:
     """step, dataset, loss."""
     sampling: pd.DataFrame | None = None
     """step, dataset, weight."""
+    gallery: Gallery | None = None
 
     @property
     def prompts(self) -> list[str]:

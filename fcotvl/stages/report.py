@@ -11,15 +11,18 @@ import pandas as pd
 from fcotvl.core.bootstrap import Bootstrap
 from fcotvl.core.config import STUDY, Params
 from fcotvl.core.errors import DataError
-from fcotvl.core.geometry import compressed
+from fcotvl.core.geometry import compressed, count_tiles
 from fcotvl.core.io import atomic, write_json, write_text
+from fcotvl.core.records import Record
+from fcotvl.core.shards import read_records
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
-from fcotvl.report.inputs import Agreement, Audit, Weights, read_json, read_scores, read_table
+from fcotvl.report.gallery import make_gallery, scored_replies
+from fcotvl.report.inputs import Agreement, Audit, Weights, read_json, read_predictions, read_scores, read_table
 from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
-from fcotvl.report.report_data import TRAINING_FREE, ReportData, system
+from fcotvl.report.report_data import TRAINING_FREE, Gallery, ReportData, system
 from fcotvl.report.table import render
 from fcotvl.report.tables import all_tables
 
@@ -101,6 +104,25 @@ def _read(params: Params, shared: Path, curated: Path, variant: Path, variants: 
         distill=read_table(variant / "distill.csv", "distill", "losses", numbers=["step", "loss"]),
         sft=read_table(recipe / "sft.csv", "sft", "losses", texts=["dataset"], numbers=["step", "loss"]),
         sampling=read_table(recipe / "sampling.csv", "sft", "weights", texts=["dataset"], numbers=["step", "weight"]),
+        gallery=None if variants else _gallery(params, scores, shared, curated, variant),
+    )
+
+
+def _gallery(params: Params, scores: pd.DataFrame, shared: Path, curated: Path, variant: Path) -> Gallery:
+    """Cases from the answers of the training-free systems and of every step to the headline student."""
+    recipe = variant / params.recipe
+    files = [folder / "predictions.parquet" for folder in (shared, variant, recipe)]
+    predictions = pd.concat(map(read_predictions, [*files, recipe / "merged.parquet"]), ignore_index=True)
+    mix, tile_size = params.mix_config.benchmarks, params.scale_config.model.tile_size
+
+    def tiles(benchmark: str, record: Record) -> int:
+        return count_tiles(record.width, record.height, tile_size=tile_size, max_tiles=mix[benchmark].max_tiles)
+
+    return make_gallery(
+        scored_replies(predictions, scores, {name: benchmarks.get(name).headline for name in mix}),
+        lambda name: read_records(curated / "benchmarks" / name),
+        student="merged",
+        tiles=tiles,
     )
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 STAGES = sorted(path.stem for path in (ROOT / "fcotvl/stages").glob("[!_]*.py"))
 EVERY_STAGE = pytest.mark.parametrize("stage", STAGES)
 
-DEMO = '''
+ECHO = '''
 """Print what it is given."""
 
 from pathlib import Path
@@ -65,11 +65,11 @@ def run(
 
 
 @pytest.fixture
-def demo(tmp_path, monkeypatch):
+def echo(tmp_path, monkeypatch):
     """A stage that is not one of the project's; logs go to the test's folder."""
     folder = tmp_path / "stages"
     folder.mkdir()
-    (folder / "demo.py").write_text(DEMO)
+    (folder / "echo.py").write_text(ECHO)
     monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(folder)])
     monkeypatch.chdir(tmp_path)
     for name in ("params.yaml", "workflow"):
@@ -78,7 +78,7 @@ def demo(tmp_path, monkeypatch):
     before = logger.handlers, logger.level, logger.propagate
     yield tmp_path
     logger.handlers, logger.level, logger.propagate = before
-    sys.modules.pop("fcotvl.stages.demo", None)
+    sys.modules.pop("fcotvl.stages.echo", None)
 
 
 def command_of(stage):
@@ -106,8 +106,8 @@ def test_the_chain_is_listed_in_its_order(capsys):
     assert re.findall(r"^  ([a-z]+) ", chain, re.MULTILINE) == GROUPS["Chain"].split()
 
 
-def test_a_new_stage_is_listed_without_editing_the_groups(demo, capsys):
-    assert "\nMore:\n  demo      Print what it is given.\n" in helped(capsys)
+def test_a_new_stage_is_listed_without_editing_the_groups(echo, capsys):
+    assert "\nMore:\n  echo      Print what it is given.\n" in helped(capsys)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["distill", "--help"], ["distill", "--wrong"]])
@@ -152,14 +152,14 @@ def test_the_first_line_of_a_docstring_is_the_help_line():
 
 
 def test_flag_help_reads_the_args_of_a_docstring():
-    text = inspect.cleandoc(DEMO.split('"""')[3])
+    text = inspect.cleandoc(ECHO.split('"""')[3])
     found = flag_help(text)
     assert found == {"params": "The study.", "output": "Where `output` goes.", "count": "How many."}
     assert flag_help("Nothing here.") == {}
 
 
-def test_help_of_a_stage_shows_text_and_defaults(demo, capsys):
-    text = helped(capsys, "demo")
+def test_help_of_a_stage_shows_text_and_defaults(echo, capsys):
+    text = helped(capsys, "echo")
     assert "Print the flags.\n\n  Second paragraph." in text
     assert "Raises" not in text
     assert re.search(r"--output PATH +Where `output` goes\.  \[required\]", text)
@@ -168,9 +168,9 @@ def test_help_of_a_stage_shows_text_and_defaults(demo, capsys):
         assert flag in text
 
 
-def test_flags_get_their_types_and_replace_params(demo, capsys):
+def test_flags_get_their_types_and_replace_params(echo, capsys):
     flags = "--output out --count 5 --name x --read-from y --ratio 0.75 --seed 7 --mix smoke"
-    assert main(["demo", *flags.split()]) == 0
+    assert main(["echo", *flags.split()]) == 0
     assert capsys.readouterr().out == "(0.75, 7, 'smoke') out 5 x () y\n"
 
 
@@ -184,8 +184,8 @@ def test_flags_get_their_types_and_replace_params(demo, capsys):
         ("", ""),
     ],
 )
-def test_a_flag_of_several_values_takes_all_that_follow(demo, capsys, given, expected):
-    assert main(["demo", *given.split(), "--output", "out"]) == 0
+def test_a_flag_of_several_values_takes_all_that_follow(echo, capsys, given, expected):
+    assert main(["echo", *given.split(), "--output", "out"]) == 0
     paths = tuple(Path(name) for name in expected.split())
     assert f"out 3 None {paths} None" in capsys.readouterr().out
 
@@ -202,10 +202,10 @@ def test_a_flag_of_several_values_takes_all_that_follow(demo, capsys, given, exp
         ("--output", "Option '--output' requires an argument"),
     ],
 )
-def test_wrong_flags_are_refused(demo, capsys, flags, message):
-    assert main(["demo", *flags.split()]) == 2
+def test_wrong_flags_are_refused(echo, capsys, flags, message):
+    assert main(["echo", *flags.split()]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
-    assert not (demo / "logs").exists()
+    assert not (echo / "logs").exists()
 
 
 def test_a_required_flag_of_several_values_needs_one(capsys):
@@ -218,60 +218,60 @@ def test_an_unknown_stage_gets_a_suggestion(capsys):
     assert capsys.readouterr().err.splitlines()[-1].endswith("Did you mean 'merge'?")
 
 
-def test_what_the_user_can_correct_is_one_line(demo, capsys):
+def test_what_the_user_can_correct_is_one_line(echo, capsys):
     for flags, message in (
-        (["--name", "wrong"], "demo: the name is wrong, take another"),
-        (["--ratio", "0.3"], "demo: params.yaml: ratio 0.3 is not one of 0.0, 0.25"),
+        (["--name", "wrong"], "echo: the name is wrong, take another"),
+        (["--ratio", "0.3"], "echo: params.yaml: ratio 0.3 is not one of 0.0, 0.25"),
     ):
-        assert main(["demo", "--output", "out", *flags]) == 2
+        assert main(["echo", "--output", "out", *flags]) == 2
         text = capsys.readouterr().err
         assert text.startswith(message)
         assert text.count("\n") == 1
-        assert message in (demo / "logs/demo.log").read_text()
+        assert message in (echo / "logs/echo.log").read_text()
 
 
-def test_outside_the_project_a_command_says_so_and_leaves_nothing(demo, capsys, monkeypatch):
-    folder = demo / "elsewhere"
+def test_outside_the_project_a_command_says_so_and_leaves_nothing(echo, capsys, monkeypatch):
+    folder = echo / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert main(["demo", "--output", "out"]) == 2
-    assert capsys.readouterr().err == "demo: params.yaml not found; run in the project's folder\n"
+    assert main(["echo", "--output", "out"]) == 2
+    assert capsys.readouterr().err == "echo: params.yaml not found; run in the project's folder\n"
     assert not list(folder.iterdir())
 
 
-def test_a_bug_keeps_its_traceback(demo, capsys):
-    assert main(["demo", "--output", "out", "--name", "broken"]) == 1
+def test_a_bug_keeps_its_traceback(echo, capsys):
+    assert main(["echo", "--output", "out", "--name", "broken"]) == 1
     text = capsys.readouterr().err
-    assert text.startswith("demo: this is a bug, please report it\nTraceback")
+    assert text.startswith("echo: this is a bug, please report it\nTraceback")
     assert text.endswith("RuntimeError: no one expects this\n")
-    assert "RuntimeError: no one expects this" in (demo / "logs/demo.log").read_text()
+    assert "RuntimeError: no one expects this" in (echo / "logs/echo.log").read_text()
 
 
 @pytest.mark.parametrize(
     ("name", "message"), [("full", "File too large"), ("full below a library", "No space left on device")]
 )
-def test_a_full_disk_is_no_bug(demo, name, message):
-    command = [sys.executable, "-m", "fcotvl", "demo", "--output", "out", "--name", name]
+def test_a_full_disk_is_no_bug(echo, name, message):
+    command = [sys.executable, "-m", "fcotvl", "echo", "--output", "out", "--name", name]
     code = "import sys; from fcotvl import stages; stages.__path__.append('stages'); "
     code += f"from fcotvl.__main__ import main; sys.exit(main({command[3:]}))"
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (8192, 8192))
     done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"demo: {message}; free some and run it again\n"
+    assert done.stderr == f"echo: {message}; free some and run it again\n"
 
 
 @pytest.mark.parametrize(
     ("flags", "log"),
     [
-        ("--output out", "logs/demo.log"),
-        ("--output data/tiny/cnn-r0.5-s0/out", "logs/tiny/cnn-r0.5-s0/demo.log"),
-        ("--read-from data/tiny/full/x --output data/tiny/out", "logs/tiny/full/demo.log"),
+        ("--output out", "logs/echo.log"),
+        ("--output data/tiny/cnn-r0.5-s0/out", "logs/tiny/cnn-r0.5-s0/echo.log"),
+        ("--read-from data/tiny/full/x --output data/tiny/out", "logs/tiny/full/echo.log"),
         ("--output data/tiny/out --log elsewhere/my.log", "elsewhere/my.log"),
     ],
 )
-def test_the_log_lies_where_the_last_file_does(demo, flags, log):
-    assert main(["demo", *flags.split()]) == 0
-    assert [str(path.relative_to(demo)) for path in demo.rglob("*.log")] == [log]
+def test_the_log_lies_where_the_last_file_does(echo, flags, log):
+    assert main(["echo", *flags.split()]) == 0
+    assert [str(path.relative_to(echo)) for path in echo.rglob("*.log")] == [log]
 
 
 def test_version(capsys):

@@ -2,21 +2,25 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from fcotvl.core import config
 from fcotvl.core.errors import DataError
+from fcotvl.core.records import Turn
+from fcotvl.core.shards import write_shards
 from fcotvl.evaluate.scoring import score_predictions
 from fcotvl.stages import report
+from tests.support import corpora
 
 STUDY = config.load(scale="smoke", mix="smoke")
 BASELINES = [f"{name}-r{ratio}" for name in ("fastv", "random", "untrained-pool") for ratio in STUDY.baselines.ratios]
 
 
-def write_scores(path, *systems, correct=4):
-    """Scores of ``systems``, each with the first ``correct`` of 8 answers correct."""
+def write_scores(path, *systems, correct=4, predictions=None):
+    """Scores of ``systems``, each with the first ``correct`` of 8 answers correct; and its answers, if asked for."""
     replies = [
         {
             "system": system,
@@ -35,28 +39,45 @@ def write_scores(path, *systems, correct=4):
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     score_predictions(pd.DataFrame(replies)).to_parquet(path)
+    if predictions:
+        pd.DataFrame(replies).to_parquet(predictions)
 
 
 def write_variant(folder, correct):
     """A variant's folder with its recipe's."""
-    write_scores(folder / "scores.parquet", "distilled", correct=correct)
-    write_scores(folder / "full/merged-scores.parquet", "merged", "uniform", correct=correct + 1)
+    write_scores(folder / "scores.parquet", "distilled", correct=correct, predictions=folder / "predictions.parquet")
+    merged = folder / "full/merged.parquet"
+    write_scores(folder / "full/merged-scores.parquet", "merged", "uniform", correct=correct + 1, predictions=merged)
     return folder
+
+
+def write_benchmark(folder):
+    """The images behind ``write_scores``: four, with two questions each."""
+    records = [
+        replace(corpora.record(n), id=str(n), turns=tuple(Turn(str(q), f"{q}?", ("a",), "extractive") for q in pair))
+        for n, pair in enumerate([(0, 1), (2, 3), (4, 5), (6, 7)])
+    ]
+    write_shards(folder, records, shard_size=3)
 
 
 @pytest.fixture
 def data(tmp_path):
     """``data/<scale>``, ``data/<mix>`` and a variant as a finished run leaves them."""
-    write_scores(tmp_path / "scale/scores.parquet", "teacher", *BASELINES, correct=7)
+    (tmp_path / "scale").mkdir()
+    answers = tmp_path / "scale/predictions.parquet"
+    write_scores(tmp_path / "scale/scores.parquet", "teacher", *BASELINES, correct=7, predictions=answers)
+    for name in STUDY.mix_config.benchmarks:
+        write_benchmark(tmp_path / "mix/benchmarks" / name)
     pd.DataFrame({"dataset": ["chart"], "kept": [3]}).to_csv(tmp_path / "scale/acceptance.csv", index=False)
-    (tmp_path / "mix").mkdir()
     source = dict.fromkeys(["read", "kept", "duplicates", "contaminated", "quarantined"], 5)
     sources = {"sources": {"rendered": source | {"share_asked": 1.0, "share_kept": 1.0}}}
     audit = {"corpus": {"align": sources}, "benchmarks": {}}
     (tmp_path / "mix/audit.json").write_text(json.dumps(audit))
     variant = write_variant(tmp_path / "scale/cnn-r0.5-s0", correct=5)
     for name in STUDY.ablation_recipes:
-        write_scores(variant / f"sft-scores/{name}.parquet", f"sft-{name}")
+        (variant / name).mkdir(exist_ok=True)
+        answers = variant / name / "predictions.parquet"
+        write_scores(variant / f"sft-scores/{name}.parquet", f"sft-{name}", predictions=answers)
     counts = {"replies": {"equal": 599, "total": 600, "different": ["docvqa / direct / 7"]}}
     (variant / "full/harness.json").write_text(json.dumps({"teacher": counts, "merged": counts}))
     interval = {"value": 0.1, "low": 0.0, "high": 0.2}
@@ -111,6 +132,16 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     assert not (output / "tables/ablation-direct.csv").exists()
 
 
+def test_the_page_has_cases_with_the_answers_of_every_step_to_the_student(data):
+    page = (run(data) / "index.html").read_text(encoding="utf-8")
+    assert page.count('<article class="case"') == 24
+    case = re.search(r'<article class="case" [^>]*data-outcome="teacher".*?</article>', page, re.DOTALL)[0]
+    assert "<h3>6?</h3>" in case  # the teacher has seven right, the student six
+    labels = ["Teacher", "Distilled student", "Fine-tuned, recipe full", "Merged, shapley", "FastV, 75 % removed"]
+    assert all(f">{label}</th>" in case for label in labels)
+    assert re.search(r'>Teacher</th><td data-label="Tokens">64</td>\s*<td data-label="Reply">a<', case)
+
+
 def test_grid_points_are_named_by_their_folders_and_compared_in_pairs(data):
     other = write_variant(data / "scale/qformer-r0.5-s0", correct=1)
     output = run(data, variants=(data / "scale/cnn-r0.5-s0/full", other / "full"))
@@ -123,6 +154,7 @@ def test_grid_points_are_named_by_their_folders_and_compared_in_pairs(data):
         ["qformer", 0.5, 0, "full", 25],
     ]
     page = (output / "index.html").read_text(encoding="utf-8")
+    assert 'id="gallery"' not in page  # it is on the experiment's own page
     assert "<dt>grid</dt><dd>compressor cnn, qformer; ratio 0.5; seed 0</dd>" in page
     assert re.search(
         r"compressor cnn, ratio 0.5, stage full, seed 0</th>\s*<td [^>]*><span .*?</span>\s+\+50\.0 \[", page
@@ -152,6 +184,9 @@ def test_a_system_without_scores_is_named(data):
         ("scale/cnn-r0.5-s0/distill.csv", "step,loss\n1,low\n", "is not a table of losses (Unable to parse"),
         ("scale/scores.parquet", "PAR1", "is not a table of scores ("),
         ("scale/cnn-r0.5-s0/scores.parquet", None, "is not a table of scores ("),
+        ("scale/predictions.parquet", "PAR1", "is not a table of replies ("),
+        ("scale/cnn-r0.5-s0/full/merged.parquet", None, "is not a table of replies ("),
+        ("mix/benchmarks/docvqa/00000.parquet", "PAR1", "is not a readable shard ("),
     ],
 )
 def test_a_damaged_input_is_one_line(data, file, content, message):
