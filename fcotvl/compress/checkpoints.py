@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
+from transformers import AutoConfig, InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
 from transformers.utils import logging
 
 from fcotvl.compress.config import FcotvlConfig, tile_tokens, visual_tokens
@@ -60,6 +60,20 @@ def load_teacher(folder: str | Path, *, dtype: torch.dtype | None = None) -> Int
             )
     loaded: InternVLForConditionalGeneration = model.eval()
     return loaded
+
+
+def load_model(folder: Path, *, dtype: torch.dtype | None = None) -> InternVLForConditionalGeneration:
+    """Load the whole model in ``folder``, a teacher or an exported student, in evaluation mode.
+
+    Raises:
+        CheckpointError: it is not a model.
+    """
+    _check_folder(folder)
+    with _loading(f"{folder} is not a model"):
+        if AutoConfig.from_pretrained(folder).model_type != FcotvlConfig.model_type:
+            return load_teacher(folder, dtype=dtype)
+        student: FcotvlForConditionalGeneration = FcotvlForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    return student.eval()
 
 
 def load_processor(folder: str | Path) -> FcotvlProcessor:

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from PIL import Image
-from transformers import AutoModelForImageTextToText
 
-from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, processor_for
+from fcotvl.compress.checkpoints import load_model, load_processor, load_student, load_teacher, processor_for
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, DataError
@@ -97,13 +96,8 @@ def _in_folders(params: Params, folders: tuple[Path, ...]) -> dict[str, Asked]:
     """The models of these folders, under their names."""
     systems: dict[str, Asked] = {}
     for folder in folders:
-        processor = load_processor(folder)
-        try:
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=_dtype(params), local_files_only=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{folder} is not a model ({reason}); name a folder that export wrote") from error
-        systems[str(folder)] = (System(model.to(PartialState().device).eval()), processor)
+        processor, model = load_processor(folder), load_model(folder, dtype=_dtype(params))
+        systems[str(folder)] = (System(model.to(PartialState().device)), processor)
     return systems
 
 

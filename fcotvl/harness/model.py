@@ -14,11 +14,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText
 
-from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, processor_for
+from fcotvl.compress.checkpoints import load_model, load_processor, load_student, load_teacher, processor_for
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.core.errors import CheckpointError, ParamsError
+from fcotvl.core.errors import ParamsError
 from fcotvl.inference import pruning as methods
 from fcotvl.inference.generate import Query, generate
 from fcotvl.inference.pruned_decoding import System
@@ -73,8 +72,11 @@ class FcotvlLM(LM):
         self.batch_size = int(batch_size)
         self._device = PartialState().device if device in {None, "cuda", "cuda:0"} else torch.device(device)
         weights = None if dtype == "auto" else getattr(torch, dtype)
-        model, processor = _from_file(pretrained, teacher, weights) if teacher else _from_folder(pretrained, weights)
-        model = model.to(self._device).eval()
+        processor = load_processor(Path(teacher or pretrained))
+        model = load_teacher(Path(teacher), dtype=weights) if teacher else load_model(Path(pretrained), dtype=weights)
+        model = model.to(self._device)
+        if teacher:
+            model = load_student(model, [Path(pretrained)], share_frozen=True)
         self.system = methods.build(pruning, model, ratio=ratio, layer=layer) if pruning else System(model)
         self.processor: FcotvlProcessor = processor_for(processor, self.system.model.config)
 
@@ -118,24 +120,6 @@ class FcotvlLM(LM):
     def apply_chat_template(self, *_: Any, **__: Any) -> str:
         """Refused: ``generate_until`` applies the model's template to what the task asks."""
         raise ParamsError("the model's chat template is always applied; leave out --apply_chat_template")
-
-
-def _from_folder(folder: str, dtype: Any) -> tuple[Any, FcotvlProcessor]:
-    """Model and processor of a folder that export, convert or teacher wrote."""
-    processor = load_processor(Path(folder))
-    try:
-        if AutoConfig.from_pretrained(folder, local_files_only=True).model_type == "internvl":
-            return load_teacher(Path(folder), dtype=dtype), processor
-        return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True), processor
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{folder} is not a model ({reason}); name a folder that export wrote") from error
-
-
-def _from_file(file: str, teacher: str, dtype: Any) -> tuple[Any, FcotvlProcessor]:
-    """The student of a stage's file and its teacher."""
-    full = load_teacher(Path(teacher), dtype=dtype)
-    return load_student(full, [Path(file)], share_frozen=True), load_processor(Path(teacher))
 
 
 def _query(request: Instance) -> Query:
