@@ -24,7 +24,7 @@ from fcotvl.inference.pruned_decoding import System
 
 IMAGE = "<image>"
 """What a task puts before the question, without a newline."""
-KNOWN = ("until", "max_gen_toks", "max_tiles", "do_sample", "temperature")
+KNOWN = ("until", "max_gen_toks", "do_sample", "temperature")
 """Keys of ``generation_kwargs`` that are obeyed."""
 
 
@@ -83,15 +83,17 @@ class FcotvlLM(LM):
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The greedy reply to each request.
 
-        Requests of one task are answered together in its order, with the batches of ``predict``.
+        Requests of one task are answered together in its order, with the batches of ``predict``. Of a document that
+        names them, ``image_id`` is the picture's name, and ``max_tiles`` its largest number of tiles.
 
         Raises:
             ParamsError: a request is not one question about one picture, or asks for more than greedy decoding.
         """
         replies: list[str] = []
-        for _, group in groupby(requests, key=lambda request: (request.task_name, request.args[1])):
+        for (task, limits, max_tiles), group in groupby(
+            requests, key=lambda request: (request.task_name, request.args[1], request.doc.get("max_tiles"))
+        ):
             together = list(group)
-            limits = together[0].args[1]
             _check_limits(limits)
             texts = generate(
                 self.system.model,
@@ -99,9 +101,9 @@ class FcotvlLM(LM):
                 [_query(request) for request in together],
                 max_new_tokens=int(limits.get("max_gen_toks", 256)),
                 batch_size=self.batch_size,
-                max_tiles=limits.get("max_tiles"),
+                max_tiles=max_tiles,
                 pruning=self.system.pruning,
-                label=together[0].task_name,
+                label=task,
             )
             texts = [_cut(text, limits.get("until") or ()) for text in texts]
             for request, text in zip(together, texts, strict=True):

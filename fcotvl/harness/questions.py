@@ -33,14 +33,15 @@ class Questions(Sequence[Document]):
         records: pictures with their questions.
         prompts: how a question is asked.
         mode: ``direct`` or ``cot``.
+        max_tiles: largest number of tiles per picture, thumbnail not counted.
     """
 
     features: Mapping[str, str] = dict.fromkeys(
-        ("question_id", "image_id", "source", "kind", "question", "prompt", "references"), ""
+        ("question_id", "image_id", "source", "kind", "question", "prompt", "references", "max_tiles"), ""
     )
     """Names of a document's fields, as lm-eval asks a data set for them."""
 
-    def __init__(self, records: Sequence[Record], prompts: Prompts, mode: str) -> None:
+    def __init__(self, records: Sequence[Record], prompts: Prompts, mode: str, max_tiles: int) -> None:
         self._records = {record.id: record for record in records}
         self._documents = [
             {
@@ -51,6 +52,7 @@ class Questions(Sequence[Document]):
                 "question": turn.question,
                 "prompt": prompts.ask(turn, mode),
                 "references": list(turn.answers),
+                "max_tiles": max_tiles,
             }
             for record in records
             for turn in record.turns

@@ -29,8 +29,8 @@ class QuestionTask(ConfigurableTask):
     """Questions about pictures, scored by every metric of their benchmark.
 
     Beside lm-eval's own keys a YAML has in ``metadata``: ``benchmark`` (a name of ``fcotvl.evaluate.benchmarks``),
-    ``prompt`` (``direct`` or ``cot``), ``licence``, and ``source`` where the task is a part of the benchmark.
-    ``dataset_kwargs`` are options of the reader ``huggingface``.
+    ``prompt`` (``direct`` or ``cot``), ``max_tiles``, ``licence``, and ``source`` where the task is a part of the
+    benchmark. ``dataset_kwargs`` are options of the reader ``huggingface``.
 
     Args:
         config: of the YAML file, with lm-eval's metadata.
@@ -43,13 +43,12 @@ class QuestionTask(ConfigurableTask):
         config = {key: value for key, value in config.items() if key != "class"}
         about = config["metadata"]
         study, prompt = about.get("study"), about["prompt"]
-        prompts = Prompts(**study["prompts"]) if study else Prompts()
+        prompts, max_tiles = Prompts(), about["max_tiles"]
         if study:
-            limits = {"max_gen_toks": prompts.max_new_tokens(prompt)}
-            if (tiles := study["max_tiles"].get(about["benchmark"])) is not None:
-                limits["max_tiles"] = tiles
-            config |= {"doc_to_text": "<image>{{prompt}}", "generation_kwargs": config["generation_kwargs"] | limits}
-        self.questions = Questions(_records(config), prompts, prompt)
+            prompts, max_tiles = Prompts(**study["prompts"]), study["max_tiles"].get(about["benchmark"], max_tiles)
+            limits = config["generation_kwargs"] | {"max_gen_toks": prompts.max_new_tokens(prompt)}
+            config |= {"doc_to_text": "<image>{{prompt}}", "generation_kwargs": limits}
+        self.questions = Questions(_records(config), prompts, prompt, max_tiles)
         names = benchmarks.get(about["benchmark"]).metrics
         config |= {
             "doc_to_image": self.questions.pictures,

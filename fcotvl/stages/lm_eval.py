@@ -22,9 +22,10 @@ def run(params: Params, arguments: tuple[str, ...]) -> None:
     Raises:
         ParamsError: lm-eval refuses its arguments.
     """
-    from lm_eval._cli.harness import HarnessCLI  # noqa: PLC0415 - slow, and needed only here
+    import lm_eval.models  # noqa: F401, PLC0415 - slow, and needed only here; registers lm-eval's models
+    from lm_eval._cli.harness import HarnessCLI  # noqa: PLC0415
 
-    from fcotvl.harness import TASKS, model  # noqa: F401, PLC0415 - registers the model
+    from fcotvl.harness import TASKS, model  # noqa: F401, PLC0415 - registers ours
     from fcotvl.harness.task import study_metadata  # noqa: PLC0415
 
     command_line = HarnessCLI()

@@ -12,7 +12,7 @@ from fcotvl.inference import pruning
 from fcotvl.inference.generate import Query, generate
 from tests.support import corpora, models
 
-LIMITS = {"until": [], "max_gen_toks": 6, "max_tiles": 2, "do_sample": False}
+LIMITS = {"until": [], "max_gen_toks": 6, "do_sample": False}
 PICTURES = {name: models.picture(112, 56, seed) for seed, name in enumerate("abc")}
 ASKED = [("a", "Total?"), ("b", "Name?"), ("a", "Date?"), ("c", "Is <image> a word?")]
 
@@ -32,7 +32,7 @@ def requests(limits=LIMITS, *, asked=ASKED, image="<image>"):
     return [
         Instance(
             "generate_until",
-            {"image_id": name},
+            {"image_id": name, "max_tiles": 2},
             (f"{image}{question}", dict(limits), {"visual": [PICTURES[name]]}),
             0,
             ("task", number, 1),

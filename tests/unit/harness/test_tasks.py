@@ -65,7 +65,7 @@ def test_a_task_asks_as_the_public_mix_and_the_internvl2_scales_do(name):
     settings = PUBLIC.mix_config.benchmarks[cfg["metadata"]["benchmark"]]
     hub = {"id": cfg["dataset_path"], "split": cfg["test_split"], **cfg["dataset_kwargs"]}
     hub |= {"config": cfg["dataset_name"]} if "dataset_name" in cfg else {}
-    assert (hub, limits["max_tiles"]) == (settings.options, settings.max_tiles)
+    assert (hub, cfg["metadata"]["max_tiles"]) == (settings.options, settings.max_tiles)
     assert cfg["metadata"]["licence"] == settings.licence
 
 
@@ -90,7 +90,8 @@ def test_a_study_changes_prompt_limit_tiles_and_questions(name, curated):
     ]
     limits = loaded.config.generation_kwargs
     assert limits["max_gen_toks"] == prompts.max_new_tokens(about["prompt"])
-    assert limits["max_tiles"] == params.mix_config.benchmarks[benchmark].max_tiles
+    tiles = params.mix_config.benchmarks[benchmark].max_tiles
+    assert {doc["max_tiles"] for doc in loaded.eval_docs} == {tiles}
     (picture,) = loaded.doc_to_image(loaded.eval_docs[0])
     assert picture.convert("RGB").tobytes() == records[0].decode().tobytes()
 
