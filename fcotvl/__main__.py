@@ -28,7 +28,7 @@ log = logging.getLogger("fcotvl")
 GROUPS = {
     "Chain": "check curate teacher distill rscot sft merge predict score speed report",
     "Data": "plan audit prefetch",
-    "Model": "ask card convert export",
+    "Model": "ask serve card convert export",
     "Compare": "compare submit publish",
     "Project": "schemas",
 }
