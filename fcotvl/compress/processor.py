@@ -138,7 +138,7 @@ class FcotvlImageProcessor(BaseImageProcessor):
         pixels, counts, kept = [], [], []
         for picture in make_flat_list_of_images(self.fetch_images(images)):
             is_bytes = isinstance(picture, Image.Image) or not _is_floating(picture)
-            tiles = split_into_tiles(as_pillow(picture, do_rescale, input_data_format), **sizes)
+            tiles = split_into_tiles(_as_pillow(picture, do_rescale, input_data_format), **sizes)
             cut = np.stack([np.asarray(tile).transpose(2, 0, 1) for tile in tiles])
             pixels.append(_scale(cut, rescale=do_rescale or not is_bytes, statistics=statistics))
             counts.append(len(tiles))
@@ -161,7 +161,7 @@ def _is_floating(array: Any) -> bool:
     return np.issubdtype(np.asarray(array).dtype, np.floating)
 
 
-def as_pillow(picture: Any, do_rescale: bool, layout: str | ChannelDimension | None = None) -> Image.Image:
+def _as_pillow(picture: Any, do_rescale: bool, layout: str | ChannelDimension | None = None) -> Image.Image:
     """A picture as Pillow's: itself, or an array or tensor of bytes, or of floats.
 
     Args:

@@ -21,6 +21,7 @@ from fcotvl.core.prompts import Prompts
 from fcotvl.export.export import export_student
 from fcotvl.stages import serve
 from tests.support import models
+from tests.support.documents import code_blocks
 from tests.support.imports import ROOT
 
 fastapi, uvicorn, openai = (
@@ -86,10 +87,10 @@ def ask(client, question, **kwargs):
     return client.chat.completions.create(model="mine", messages=chat, max_tokens=TOKENS, **kwargs)
 
 
-def expected(student, question):
+def expected(student, question, tokens=TOKENS):
     processor = processor_for(models.processor(), student.config)
     inputs = processor([PICTURE], processor.render(question))
-    reply = student.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
+    reply = student.generate(**inputs, max_new_tokens=tokens, do_sample=False)
     return processor.decode(reply[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True), inputs
 
 
@@ -114,6 +115,18 @@ def test_a_picture_token_in_a_question_is_letters(client, student):
 
 def test_the_served_model_is_listed(client):
     assert [model.id for model in client.models.list()] == ["mine"]
+
+
+def test_the_manuals_client_prints_the_reply(port, student, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs/running.md").read_text(encoding="utf-8")
+    (code,) = code_blocks(page.split("\n## Serve a student\n")[1].partition("\n## ")[0], "python")
+    assert "my-student" in code
+    assert "localhost:8000" in code
+    PICTURE.save(tmp_path / "page.png")
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("my-student", "mine").replace("localhost:8000", f"localhost:{port}"), {})
+    text, _ = expected(student, "What is the total? Answer briefly.", tokens=64)
+    assert capsys.readouterr().out == f"{text}\n"
 
 
 def test_what_cannot_be_served_is_one_line(tmp_path, folder, port, monkeypatch):
