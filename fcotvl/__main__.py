@@ -28,7 +28,7 @@ log = logging.getLogger("fcotvl")
 GROUPS = {
     "Chain": "check curate teacher distill rscot sft merge predict score harness speed report",
     "Data": "plan audit prefetch",
-    "Model": "ask card convert demo export",
+    "Model": "ask demo serve card convert export",
     "Compare": "compare lm-eval submit publish",
     "Project": "schemas",
 }

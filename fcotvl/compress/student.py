@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration, InternVLModel
+from transformers import (
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    InternVLForConditionalGeneration,
+    InternVLModel,
+)
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -142,3 +148,4 @@ register_checkpoint_conversion_mapping(
 
 AutoModel.register(FcotvlConfig, FcotvlModel)
 AutoModelForImageTextToText.register(FcotvlConfig, FcotvlForConditionalGeneration)
+AutoModelForMultimodalLM.register(FcotvlConfig, FcotvlForConditionalGeneration)

@@ -3,6 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
+from fcotvl import __version__
 from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens
 from fcotvl.compress.processor import FcotvlProcessor
@@ -10,6 +11,16 @@ from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.prompts import Prompts
 from fcotvl.evaluate.cost import cost, parameters
 
+CLASSES = "requires_fcotvl.py"
+"""The file of the folder that transformers imports where the package is not imported."""
+MODEL_CLASSES = {
+    "AutoConfig": "FcotvlConfig",
+    "AutoModel": "FcotvlModel",
+    "AutoModelForImageTextToText": "FcotvlForConditionalGeneration",
+    "AutoModelForMultimodalLM": "FcotvlForConditionalGeneration",
+}
+PROCESSOR = {"AutoProcessor": "FcotvlProcessor"}
+IMAGES = {"AutoImageProcessor": "FcotvlImageProcessor"}
 TEXT_TOKENS = 50
 """Text tokens of the prompt whose cost the card states."""
 
@@ -33,8 +44,12 @@ def export_student(
         stage: the stage that made the weights.
         prompts: what the student was trained with.
     """
+    adapted = processor_for(processor, model.config)
+    for part, classes in ((model.config, MODEL_CLASSES), (adapted, PROCESSOR), (adapted.image_processor, IMAGES)):
+        part.auto_map = {auto: f"{Path(CLASSES).stem}.{name}" for auto, name in classes.items()}
     model.save_pretrained(folder)
-    processor_for(processor, model.config).save_pretrained(folder)
+    adapted.save_pretrained(folder)
+    (folder / CLASSES).write_bytes(files(__package__).joinpath(CLASSES).read_bytes())
     text = model_card(model, processor, name=name, stage=stage, prompts=prompts)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -53,6 +68,7 @@ def model_card(
     return template.format(
         name=name,
         stage=stage,
+        version=__version__,
         compressor=config.compressor,
         removed=("on average " if len(kept) > 1 else "") + f"{config.ratio:.1%}",
         left=" or ".join(map(str, kept)),

@@ -152,7 +152,7 @@ def collate(
 ) -> Batch:
     """Tile and normalise the pictures, and tokenise the chats about each."""
     images = processor.image_processor
-    vision = images(list(pictures), max_tiles=max_tiles, do_normalize=False, return_tensors="pt")
+    vision = images(list(pictures), max_tiles=max_tiles, do_rescale=False, do_normalize=False, return_tensors="pt")
     turns = [[_tokenise(chat, processor) for chat in own] for own in chats]
     tile_tokens = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
     normalisation = (tuple(images.image_mean), tuple(images.image_std))

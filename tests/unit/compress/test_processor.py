@@ -153,8 +153,11 @@ def test_chats_with_pictures_are_encoded_as_transformers_users_do_it(processor):
 
 
 def test_a_picture_too_few_is_an_error(processor):
+    chats = [processor.render("A"), processor.render("B")]
+    with pytest.raises(ValueError, match="Found total 2 <IMG_CONTEXT> tokens and 1 images"):
+        processor([models.picture()], chats)
     with pytest.raises(ValueError, match="mention 2 pictures, but 1 were given"):
-        processor([models.picture()], [processor.render("A"), processor.render("B")])
+        processor.expand(chats, [1])
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused(processor):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -14,6 +18,7 @@ from fcotvl.export.export import export_student, model_card
 from fcotvl.stages import export
 from tests.support import models
 from tests.support.documents import code_blocks
+from tests.support.imports import ROOT
 
 PROMPTS = Prompts(direct="{question} In a word.", cot="{question} Why?", direct_tokens=5)
 
@@ -64,6 +69,65 @@ def test_the_cards_code_asks_as_the_student_was_trained(tmp_path, monkeypatch, c
     reply = student.generate(**asked, max_new_tokens=5, do_sample=False)
     expected = ours.decode(reply[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
     assert capsys.readouterr().out == f"{expected}\n"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    student = make_student(models.teacher(), compressor="pool", ratio=0.75)
+    export_student(student, models.processor(), folder, name="small", stage="sft", prompts=PROMPTS)
+    return folder
+
+
+LOAD = """
+import sys
+{before}
+import transformers
+for auto in {autos!r}:
+    try:
+        print(type(getattr(transformers, auto).from_pretrained({folder!r}, trust_remote_code={trust})).__name__)
+    except (ImportError, ValueError) as error:
+        print(type(error).__name__, str(error).splitlines()[-1])
+"""
+
+
+def load(folder, home, *autos, trust, before=""):
+    """What a program that does not import the package gets from ``folder``, one line for each Auto class."""
+    code = LOAD.format(before=before, autos=autos, folder=str(folder), trust=trust)
+    env = os.environ | {"HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+    )
+    return [line for line in done.stdout.splitlines() if line.startswith(("Fcotvl", "ValueError", "ImportError"))]
+
+
+NAMES = {
+    "AutoModelForImageTextToText": "FcotvlForConditionalGeneration",
+    "AutoModelForMultimodalLM": "FcotvlForConditionalGeneration",
+    "AutoProcessor": "FcotvlProcessor",
+    "AutoImageProcessor": "FcotvlImageProcessor",
+    "AutoConfig": "FcotvlConfig",
+}
+
+
+def test_without_an_import_of_the_package_the_folder_is_refused(exported, tmp_path):
+    advice = "Please pass the argument `trust_remote_code=True` to allow custom code to be run."
+    assert load(exported, tmp_path, *NAMES, trust=False) == [f"ValueError {advice}"] * len(NAMES)
+
+
+@pytest.mark.parametrize("first", ["AutoProcessor", "AutoModelForImageTextToText"])
+def test_on_trust_the_folder_imports_the_package(exported, tmp_path, first):
+    names = {first: NAMES[first]} | NAMES
+    assert load(exported, tmp_path, *names, trust=True) == list(names.values())
+
+
+def test_without_the_package_the_folder_says_what_to_install(exported, tmp_path):
+    said = load(exported, tmp_path, *NAMES, trust=True, before="sys.modules['fcotvl'] = None")
+    assert len(said) == len(NAMES)
+    assert all(line.startswith("ImportError this model needs the Python package fcotvl; install it") for line in said)
+    for name in ("config.json", "processor_config.json"):
+        assert '"requires_fcotvl.Fcotvl' in (exported / name).read_text()
+    assert "the Python package `fcotvl` (made with version" in (exported / "README.md").read_text()
 
 
 @pytest.fixture
