@@ -68,5 +68,5 @@ lock:  ## write requirements.lock anew from pyproject.toml
 	sed -i.bak -E '/^(nvidia-|cuda-|triton|--)/d; s/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
 	rm requirements.lock.bak
 
-clean:  ## logs and scratch; keeps results and caches
-	rm -rf logs .scratch
+clean:  ## logs, live curves and scratch; keeps results and caches
+	rm -rf logs dvclive/*/ .scratch
