@@ -25,9 +25,7 @@ CALIBRATION_PICTURES = 500
 """Pictures behind a threshold, and behind the budget that it reaches on others."""
 
 
-def run(
-    params: Params, *, corpus: Path, teacher: Path, student: Path, live: Path | None = None, losses: Path
-) -> None:
+def run(params: Params, *, corpus: Path, teacher: Path, student: Path, live: Path | None = None, losses: Path) -> None:
     """Write the trained tensors to ``student`` and the losses of each step to ``losses``.
 
     Args:

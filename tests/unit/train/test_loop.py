@@ -1,6 +1,7 @@
 """The loop on a task of two numbers: its schedule, its record, and resuming to the byte."""
 
 import csv
+import shutil
 import subprocess
 from types import SimpleNamespace
 
@@ -181,12 +182,25 @@ def test_a_curve_has_every_step_once_while_it_runs_and_after_a_stop(tmp_path, sa
     assert train(Task(), OPTIM, seed=0, folder=tmp_path / "whole") == log  # and changes nothing
 
 
-def test_a_curve_is_no_reason_not_to_train(tmp_path, monkeypatch, caplog):
-    """Where dvclive cannot start, as in a repository without a commit."""
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+@pytest.mark.parametrize("trouble", ["no commit", "no space"])
+def test_a_curve_is_no_reason_not_to_train(tmp_path, trouble, monkeypatch, caplog):
+    """Where dvclive cannot start, and where it cannot go on."""
     monkeypatch.chdir(tmp_path)
-    train(Task(), OPTIM, seed=0, folder=tmp_path / "state", live=tmp_path / "live")
-    assert "no live curve: " in caplog.text
+    live = tmp_path / "live"
+    if trouble == "no commit":
+        subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+
+    class Disturbed(Task):
+        def on_step_end(self, step):
+            super().on_step_end(step)
+            if step == 3 and trouble == "no space":
+                shutil.rmtree(live)
+                live.touch()  # a file, below which nothing can be written
+
+    task = Disturbed()
+    train(task, OPTIM, seed=0, folder=tmp_path / "state", live=live)
+    assert task.seen == list(range(1, 10))
+    assert sum("no live curve: " in line for line in caplog.messages) == 1
 
 
 @pytest.mark.parametrize(("cost", "saves"), [(0.1, [2, 4, 6, 8]), (12.0, [2])])
