@@ -8,7 +8,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # Two OpenMP threads on busy cores wait for each other, and tests run in parallel. Stages obey their scale's threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help repro test soak check results lock clean in-git teacher
+.PHONY: help repro test soak check docs results lock clean in-git teacher
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ check: $(READY)  ## style, types, import directions, workflow lint
 	codespell
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+docs: $(READY)  ## the pages of docs/ and of every package as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo "site: $(abspath site/index.html)"
 
 results:  ## the pages of the last run as the committed ones: docs/results, with the ablation grid if it was run
 	@test -f reports/index.html || { echo "reports/index.html is missing: run make repro first" >&2; exit 1; }
@@ -63,10 +67,10 @@ $(READY): pyproject.toml requirements.lock
 
 lock:  ## write requirements.lock anew from pyproject.toml
 	python -m pip install --quiet pip-tools
-	pip-compile --quiet --strip-extras --extra dev --no-header --no-annotate --no-emit-index-url \
+	pip-compile --quiet --strip-extras --extra dev --extra docs --no-header --no-annotate --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
-	sed -i.bak -E '/^(nvidia-|cuda-|triton|--)/d; s/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
+	sed -i.bak -E '/^(nvidia-[^m]|cuda-|triton|--)/d; s/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
 	rm requirements.lock.bak
 
-clean:  ## logs and scratch; keeps results and caches
-	rm -rf logs .scratch
+clean:  ## logs, live curves and scratch; keeps results and caches
+	rm -rf logs dvclive/*/ .scratch

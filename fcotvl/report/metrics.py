@@ -1,9 +1,9 @@
-"""The numbers of a run as JSON: a few that experiments are compared by (DVC's metrics), and all scores."""
+"""The numbers of a run for other programs: a few that experiments are compared by (DVC's metrics), and all scores."""
 
 import pandas as pd
 
 from fcotvl.report.formatting import headline
-from fcotvl.report.report_data import ReportData
+from fcotvl.report.report_data import LABELS, TRAINING_FREE, ReportData
 
 Scores = dict[str, dict[str, dict[str, dict[str, float]]]]
 
@@ -27,6 +27,23 @@ def metrics(report: ReportData) -> dict[str, float]:
         if len(times):
             found["speedup"] = round(1 / float(times.iloc[0]), 2)
     return found
+
+
+def results(report: ReportData) -> pd.DataFrame:
+    """For ``dvc plots``: score, low and high in percent by the headline metrics, over the visual tokens of a tile.
+
+    ``series`` is what a line joins: the points of a training-free baseline, or one system alone.
+    """
+    names = {name: report.label(name) for name in report.systems["system"]}
+    names |= {
+        row["system"]: LABELS.get(row["role"], row["role"])
+        for row in report.systems.to_dict("records")
+        if row["role"] in TRAINING_FREE
+    }
+    rows = pd.concat([headline(report.scores, prompt) for prompt in report.prompts])
+    rows = rows[rows["benchmark"].isin(report.benchmarks)].merge(report.systems, on="system")
+    rows["series"], rows["benchmark"] = rows["system"].map(names), rows["benchmark"].map(report.benchmarks)
+    return rows[["series", "benchmark", "prompt", "tokens", "ratio", "n", "score", "low", "high"]]
 
 
 def scores(report: ReportData) -> Scores:

@@ -25,7 +25,7 @@ CALIBRATION_PICTURES = 500
 """Pictures behind a threshold, and behind the budget that it reaches on others."""
 
 
-def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: Path) -> None:
+def run(params: Params, *, corpus: Path, teacher: Path, student: Path, live: Path | None = None, losses: Path) -> None:
     """Write the trained tensors to ``student`` and the losses of each step to ``losses``.
 
     Args:
@@ -33,13 +33,14 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, losses: P
         corpus: the curated corpus; ``align`` is trained on.
         teacher: folder of the teacher.
         student: file of trained tensors to write.
+        live: folder of dvclive's curve of the loss, for while it runs (default: none).
         losses: CSV of the losses of each step.
     """
     budget, model = params.scale_config.distill, params.scale_config.model
     optim = budget.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
     with resumable("distill", inputs=[teacher], vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, teacher)
-        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype)
+        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, live=live)
         if not is_main():
             return
         with atomic(student) as path:

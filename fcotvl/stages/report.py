@@ -19,7 +19,7 @@ from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
 from fcotvl.report.gallery import make_gallery, scored_replies
 from fcotvl.report.inputs import Agreement, Audit, Weights, read_json, read_predictions, read_scores, read_table
-from fcotvl.report.metrics import metrics, scores
+from fcotvl.report.metrics import metrics, results, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
 from fcotvl.report.report_data import TRAINING_FREE, Gallery, ReportData, system
@@ -57,8 +57,8 @@ def run(
         scratch.mkdir()
         for name, plot in plots.items():
             (scratch / f"{name}.svg").write_text(plot.file, encoding="utf-8")
-    for name in ("distill", "sft", "sampling"):
-        data: pd.DataFrame = getattr(report, name)
+    curves = {name: getattr(report, name) for name in ("distill", "sft", "sampling")}
+    for name, data in ({"results": results(report)} | curves).items():
         write_text(output / f"plots/{name}.csv", data.to_csv(index=False, float_format="%.6g"))
     write_json(output / "metrics.json", metrics(report))
     write_json(output / "scores.json", scores(report))

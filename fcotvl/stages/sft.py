@@ -29,6 +29,7 @@ def run(
     teacher: Path,
     student: Path,
     checkpoints: Path,
+    live: Path | None = None,
     losses: Path,
     sampling: Path,
 ) -> None:
@@ -41,6 +42,7 @@ def run(
         teacher: folder of the teacher.
         student: tensors of the distilled student.
         checkpoints: folder of the checkpoints to keep.
+        live: folder of dvclive's curve of the loss, for while it runs (default: none).
         losses: CSV of the losses of each step and data set.
         sampling: CSV of the sampling weights of data sets.
     """
@@ -56,7 +58,7 @@ def run(
                     save_student_tensors(task.objective.student, path, stage="sft")
 
         task.on_step_end = save_if_due
-        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype)
+        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, live=live)
         if not is_main():
             return
         if missing := [file for file in pool.values() if not file.is_file()]:

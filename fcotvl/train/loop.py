@@ -25,6 +25,7 @@ from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
 from fcotvl.train.feeding import reader
 from fcotvl.train.layers import prepare_layers
+from fcotvl.train.live import live_curve
 from fcotvl.train.optim import Muon
 from fcotvl.train.packing import Batch
 from fcotvl.train.state import Log, load_state, save_state
@@ -71,7 +72,9 @@ class Task(Protocol):
         """Called after each step, on the main process."""
 
 
-def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str = "float32") -> Log:
+def train(
+    task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str = "float32", live: Path | None = None
+) -> Log:
     """Train ``task`` for ``optim.steps`` steps and return the log of all of them.
 
     Args:
@@ -80,6 +83,7 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
         seed: random seed of the run.
         folder: where the state of a stopped run is kept and looked for.
         dtype: ``bfloat16`` computes in mixed precision; trained parameters stay in float32.
+        live: folder of the curve that is drawn while training runs; none to do without.
 
     Raises:
         ParamsError: a loss or a trained weight is not finite, or processes cannot share a batch.
@@ -106,26 +110,30 @@ def train(task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str
     main = accelerator.is_main_process
     planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)
     bar = tqdm(planned, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)
-    for step, items, batch in bar:
-        lr = float(scheduler.get_last_lr()[0])
-        torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
-        sums = _step(accelerator, objective, prepared, batch, len(items), micro_batch_tokens=optim.micro_batch_tokens)
-        loss = sum(sums["loss"]) / sum(sums["weight"])
-        if not math.isfinite(loss):
-            raise ParamsError(
-                f"{task.name}: the loss of step {step} is {loss}; lower lr ({optim.lr:g}) in the scale file"
+    with live_curve(live if main else None, log) as show:
+        for step, items, batch in bar:
+            lr = float(scheduler.get_last_lr()[0])
+            torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
+            sums = _step(
+                accelerator, objective, prepared, batch, len(items), micro_batch_tokens=optim.micro_batch_tokens
             )
-        bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-        if main and (step in (1, optim.steps) or step % LOG_STEPS == 0):
-            logger.info("%s: step %d of %d, loss %.4g, lr %.3g", task.name, step, optim.steps, loss, lr)
-        scheduler.step()
-        log += task.record(step, items, sums, lr)
-        if main:
-            task.on_step_end(step)
-            if (start := time.monotonic()) - saved >= interval:
-                save_state(folder, trained, optimizer, step, log)
-                saved = time.monotonic()
-                interval = SAVE_SECONDS and max(SAVE_SECONDS, (saved - start) / SAVE_SHARE)
+            loss = sum(sums["loss"]) / sum(sums["weight"])
+            if not math.isfinite(loss):
+                raise ParamsError(
+                    f"{task.name}: the loss of step {step} is {loss}; lower lr ({optim.lr:g}) in the scale file"
+                )
+            bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            if main and (step in (1, optim.steps) or step % LOG_STEPS == 0):
+                logger.info("%s: step %d of %d, loss %.4g, lr %.3g", task.name, step, optim.steps, loss, lr)
+            scheduler.step()
+            log += (rows := task.record(step, items, sums, lr))
+            if main:
+                show(rows)
+                task.on_step_end(step)
+                if (start := time.monotonic()) - saved >= interval:
+                    save_state(folder, trained, optimizer, step, log)
+                    saved = time.monotonic()
+                    interval = SAVE_SECONDS and max(SAVE_SECONDS, (saved - start) / SAVE_SHARE)
     accelerator.wait_for_everyone()
     if not all(parameter.isfinite().all() for parameter in trained.values()):
         raise ParamsError(f"{task.name}: weights are not finite after step {optim.steps}; lower lr ({optim.lr:g})")

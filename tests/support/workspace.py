@@ -1,4 +1,4 @@
-"""A fresh clone of the project in which the real engines run."""
+"""Clones of the project in which the real engines run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ class Ran:
 
 
 class Workspace:
-    """The committed and the new files of this checkout, as the first commit of a repository."""
+    """A folder in which commands run as a user types them."""
 
     def __init__(self, folder: Path) -> None:
-        """Copy them to ``folder``, at test size and with one recipe."""
+        """Take ``folder`` as it is."""
         self.folder = folder
         self.environment = _environment(folder)
+
+    def fill(self) -> None:
+        """Copy the committed and the new files of this checkout, at test size and with one recipe, and commit them."""
+        folder = self.folder
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -62,9 +66,13 @@ class Workspace:
         self.edit("params.yaml", r"^  ratios:\n(  - .*\n)+", "  ratios:\n  - 0.5\n")
         self.edit("workflow/scales/smoke.yaml", r"^  speed_batch: \d+", "  speed_batch: 1")
         self.run("git", "init", "--quiet", "--initial-branch=main")
+        self.name_user()
+        self.commit()
+
+    def name_user(self) -> None:
+        """Tell Git who commits here."""
         self.run("git", "config", "user.name", "fcotvl")
         self.run("git", "config", "user.email", "fcotvl@example.org")
-        self.commit()
 
     def run(self, *command: str, **environment: str) -> Ran:
         """Run ``command`` here, without a terminal."""

@@ -12,4 +12,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A fresh clone at scale smoke: nothing is built."""
     folder: Path = tmp_path_factory.mktemp("engines") / "clone"
     folder.mkdir()
-    return Workspace(folder)
+    workspace = Workspace(folder)
+    workspace.fill()
+    return workspace

@@ -172,16 +172,6 @@ def test_after_a_checkout_neither_engine_has_anything_to_do(clone: Workspace):
     clone.is_idle()
 
 
-def test_a_clone_gets_the_artifacts_from_a_remote(clone: Workspace):
-    remote = clone.folder.parent / "remote"
-    clone.ok("dvc", "remote", "add", "--local", "--default", "folder", str(remote))
-    clone.ok("dvc", "push")
-    shutil.rmtree(clone.folder / "data/smoke")
-    shutil.rmtree(clone.folder / ".dvc/cache")
-    clone.ok("dvc", "pull")
-    clone.is_idle()
-
-
 def test_another_ratio_keeps_what_variants_share(clone: Workspace):
     before = yaml.safe_load((clone.folder / "reports/metrics.json").read_text())
     ran = clone.ok("dvc", "exp", "run", "--name", "three-quarters", "--set-param", "ratio=0.75")
@@ -194,6 +184,22 @@ def test_another_ratio_keeps_what_variants_share(clone: Workspace):
     compared = clone.ok("dvc", "metrics", "diff", "--all", "--json")
     assert set(json.loads(compared.text)["reports/metrics.json"]) == set(after)
     assert "file://" in clone.ok("dvc", "plots", "show").text
+    shown = json.loads(clone.ok("dvc", "plots", "diff", "--json", "HEAD", "three-quarters").text)
+    assert "errors" not in shown
+    (scores,) = shown["data"]["score by visual tokens"]
+    points = {(row["rev"], row["series"]): row["tokens"] for row in scores["content"]["data"]["values"]}
+    merged = {rev: tokens for (rev, series), tokens in points.items() if series.startswith("Merged, shapley")}
+    assert merged == {"HEAD": "32", "three-quarters": "16"}
+
+
+def test_trainings_leave_curves_that_only_dvc_plots_knows(clone: Workspace):
+    curve = f"dvclive/{VARIANT.removeprefix('data/')}/full/sft/plots/metrics/loss.tsv"
+    steps = [int(row["step"]) for row in csv.DictReader((clone.folder / curve).open(), delimiter="\t")]
+    assert steps == list(range(1, len(steps) + 1))
+    shown = json.loads(clone.ok("dvc", "plots", "show", "--json").text)
+    assert "errors" not in shown
+    assert curve in shown["data"]
+    assert not [name for name in shown["data"] if name.endswith((".json", ".md"))]
 
 
 def test_the_documented_table_of_experiments_is_narrow(clone: Workspace):
@@ -212,6 +218,32 @@ def test_going_back_runs_nothing(clone: Workspace):
     clone.ok("git", "checkout", "--quiet", ".")
     clone.ok("dvc", "checkout")
     clone.is_idle()
+
+
+def test_another_clone_gets_results_experiments_and_models_and_runs_nothing(clone: Workspace):
+    home = clone.folder.parent
+    clone.ok("git", "init", "--quiet", "--bare", "--initial-branch=main", str(home / "origin.git"))
+    clone.ok("git", "remote", "add", "origin", str(home / "origin.git"))
+    clone.ok("dvc", "remote", "add", "--local", "--default", "storage", str(home / "storage"))
+    clone.ok("gto", "register", "merged-student", "--version", "v0.1.0")
+    clone.ok("git", "push", "--quiet", "--tags", "origin", "main")
+    clone.ok("dvc", "push")
+    clone.ok("dvc", "exp", "push", "origin", "three-quarters")
+
+    clone.ok("git", "clone", "--quiet", str(home / "origin.git"), str(home / "other"))
+    other = Workspace(home / "other")
+    other.name_user()
+    other.ok("dvc", "remote", "add", "--local", "--default", "storage", str(home / "storage"))
+    other.ok("dvc", "pull")
+    other.is_idle()
+    assert changed_in_git(other) == []
+    other.ok("dvc", "artifacts", "get", ".", "merged-student", "--rev", "v0.1.0", "--out", "got.safetensors")
+    merged = f"{VARIANT}/full/merged/merged.safetensors"
+    assert (other.folder / "got.safetensors").read_bytes() == (clone.folder / merged).read_bytes()
+    other.ok("dvc", "exp", "pull", "origin", "three-quarters")
+    other.ok("dvc", "exp", "apply", "three-quarters")
+    assert (other.folder / VARIANT.replace("0.5", "0.75") / "student.safetensors").is_file()
+    other.is_idle()
 
 
 def test_another_merge_rule_runs_what_follows_the_merge(clone: Workspace):
@@ -398,8 +430,30 @@ def test_a_job_names_its_log_and_not_its_code(clone: Workspace):
     assert "fcotvl/core" not in ran.text
 
 
+def test_the_picture_of_the_rules_is_current(clone: Workspace):
+    svg = (clone.folder / "docs/rulegraph.svg").read_text()
+    labels = dict(re.findall(r"<title>(\d+)</title>\n<path.*\n<text.*>(\w+)</text>", svg))
+    drawn = {(labels[a], labels[b]) for a, b in re.findall(r"<title>(\d+)&#45;&gt;(\d+)</title>", svg)}
+    text = clone.ok("snakemake", "reports/index.html", "--rulegraph").text
+    names_now = dict(re.findall(r'(\d+)\[label = "(\w+)"', text))
+    edges = {(names_now[a], names_now[b]) for a, b in re.findall(r"(\d+) -> (\d+)", text)}
+    assert drawn <= edges  # tred draws no edge that a longer way implies
+    assert reachable(drawn) == reachable(edges)
+    assert set(names_now.values()) == set(EVERY) - {"check"}
+
+
+def reachable(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Every pair of which the second is reached from the first."""
+    longer = edges | {(a, d) for a, b in edges for c, d in edges if b == c}
+    return edges if longer == edges else reachable(longer)
+
+
 def test_the_snakemake_report_and_lint(clone: Workspace):
     clone.ok("snakemake", "--report", "report.html")
     text = (clone.folder / "report.html").read_text()
     assert all(f'"{name}"' in text for name in ("Experiment", "Figures", "Tables", "Page", "chain of thought"))
     assert "Congratulations" in clone.ok("snakemake", "--lint").text
+
+
+def test_tools_that_look_below_workflow_find_the_same_rules(clone: Workspace):
+    assert "Nothing to be done" in clone.ok("snakemake", "--dry-run", "--snakefile", "workflow/Snakefile").text

@@ -30,6 +30,12 @@ def test_starts_without_torch(module):
     assert done.stdout.split() == []
 
 
+def test_training_loads_what_draws_its_curve_when_it_starts_to_train():
+    code = "import sys, fcotvl.stages.distill, fcotvl.stages.sft; print('dvclive' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False"]
+
+
 def refused(*arguments: str, **extra: str) -> str:
     """What a stage says that must end with exit code 2; no hub answers."""
     closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DOWNLOAD_TIMEOUT": "1", **extra}

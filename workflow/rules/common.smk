@@ -3,7 +3,7 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, workflow.basedir)
+sys.path.insert(0, str(Path(str(workflow.current_basedir)).parents[1]))
 
 from fcotvl import dag
 from fcotvl.core import config as typed
@@ -27,6 +27,7 @@ except FcotvlError as error:
 
 config.update(PIPELINE.values)  # for the captions of `snakemake --report`
 ENVIRONMENT = "../envs/fcotvl.yaml"  # with `--sdm conda`; otherwise the one that Snakemake runs in
+CONTAINER = "fcotvl.sif"  # with `--sdm apptainer`; made from the Dockerfile, see docs/running.md
 CURATED = f"data/{PIPELINE.values['mix']}"
 RULES = {name: PIPELINE.rule(name) for name in PIPELINE.stages}
 # The stages that run a model set this number of threads themselves, so that results do not depend on the engine.

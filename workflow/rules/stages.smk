@@ -14,6 +14,8 @@ for stage in PIPELINE.stages:
             beside(stage, "logs/benchmarks", ".tsv")
         conda:
             ENVIRONMENT
+        container:
+            CONTAINER
         # A measurement of speed is alone on the machine, or it is noise.
         threads: workflow.cores if stage == "speed" else THREADS.get(stage, 1)
         params:

@@ -19,6 +19,8 @@ rule ablation:
         "logs/benchmarks/ablation.tsv"
     conda:
         ENVIRONMENT
+    container:
+        CONTAINER
     params:
         *RULES["report"].params,
         command=PIPELINE.jobs()["report"].cmd,
@@ -59,6 +61,8 @@ rule prefetch_part:
         "logs/benchmarks/prefetch/{scatteritem}.tsv"
     conda:
         ENVIRONMENT
+    container:
+        CONTAINER
     params:
         *RULES["curate"].params,
     message:

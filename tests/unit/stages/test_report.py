@@ -117,7 +117,13 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     assert scores["merged"]["docvqa"]["direct"]["score"] == 75
     assert scores["teacher"]["docvqa"]["cot"]["low"] <= scores["teacher"]["docvqa"]["cot"]["score"] == 87.5
     plots = {path.name for path in (output / "plots").iterdir()}
-    assert plots == {"distill.csv", "sft.csv", "sampling.csv"}
+    assert plots == {"results.csv", "distill.csv", "sft.csv", "sampling.csv"}
+    points = pd.read_csv(output / "plots/results.csv")
+    fastv = points[(points["series"] == "FastV") & (points["benchmark"] == "DocVQA") & (points["prompt"] == "cot")]
+    assert fastv[["tokens", "score", "n"]].values.tolist() == [[32, 87.5, 8], [16, 87.5, 8]]
+    merged = points[points["series"] == "Merged, shapley"]
+    assert set(merged["tokens"]) == {32}
+    assert set(merged["score"]) == {75}
     figures = {path.name for path in (output / "figures").iterdir()}
     assert figures == {
         f"{name}.svg" for name in (*("ratio-direct", "ratio-cot"), "distill", "sft", "sampling", "shapley")

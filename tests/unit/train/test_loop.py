@@ -1,5 +1,8 @@
 """The loop on a task of two numbers: its schedule, its record, and resuming to the byte."""
 
+import csv
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -157,6 +160,47 @@ def test_the_log_tells_the_loss(tmp_path, caplog):
     lines = [record.message for record in caplog.records]
     assert [line.partition(",")[0] for line in lines] == ["line: step 1 of 9", "line: step 9 of 9"]
     assert all("loss" in line and "lr" in line for line in lines)
+
+
+@pytest.mark.parametrize("save_seconds", [0.0, 1e9])  # goes on after step 5, begins anew
+def test_a_curve_has_every_step_once_while_it_runs_and_after_a_stop(tmp_path, save_seconds, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", save_seconds)
+    monkeypatch.chdir(tmp_path)
+    live, curve = tmp_path / "live", tmp_path / "live/plots/metrics/loss.tsv"
+
+    def points():
+        return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(curve.open(), delimiter="\t")]
+
+    class Watched(Task):
+        def on_step_end(self, step):
+            assert [number for number, _ in points()] == list(range(1, step + 1))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Watched(6), OPTIM, seed=0, folder=tmp_path / "state", live=live)
+    log = train(Watched(), OPTIM, seed=0, folder=tmp_path / "state", live=live)
+    assert points() == [(row["step"], row["loss"]) for row in log]
+    assert train(Task(), OPTIM, seed=0, folder=tmp_path / "whole") == log  # and changes nothing
+
+
+@pytest.mark.parametrize("trouble", ["no commit", "no space"])
+def test_a_curve_is_no_reason_not_to_train(tmp_path, trouble, monkeypatch, caplog):
+    """Where dvclive cannot start, and where it cannot go on."""
+    monkeypatch.chdir(tmp_path)
+    live = tmp_path / "live"
+    if trouble == "no commit":
+        subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+
+    class Disturbed(Task):
+        def on_step_end(self, step):
+            super().on_step_end(step)
+            if step == 3 and trouble == "no space":
+                shutil.rmtree(live)
+                live.touch()  # a file, below which nothing can be written
+
+    task = Disturbed()
+    train(task, OPTIM, seed=0, folder=tmp_path / "state", live=live)
+    assert task.seen == list(range(1, 10))
+    assert sum("no live curve: " in line for line in caplog.messages) == 1
 
 
 @pytest.mark.parametrize(("cost", "saves"), [(0.1, [2, 4, 6, 8]), (12.0, [2])])
