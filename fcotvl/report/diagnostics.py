@@ -123,17 +123,16 @@ def acceptance(report: ReportData) -> Table | None:
 
 def harness(report: ReportData) -> Table | None:
     """How many replies and scores lm-evaluation-harness finds equal to the chain's."""
-    data = _records(report.harness)
-    rows = [
-        {"System": report.label(row["system"]), "What": row["what"], "Equal": f"{row['equal']:,} of {row['total']:,}"}
-        for row in data
-    ]
+    rows: dict[str, dict[str, str]] = {}
+    for row in _records(report.harness):
+        cells = rows.setdefault(row["system"], {"System": report.label(row["system"])})
+        cells[f"Equal {row['what']}"] = f"{row['equal']:,} of {row['total']:,}"
     note = (
         "Every question of the benchmarks was asked again by lm-evaluation-harness, under direct answers, with the "
         "tasks fcotvl_*. Counted are the raw replies that are equal to those behind this report, letter by letter, "
         "and the scores of all metrics."
     )
-    return make_table("harness", "Asked again by lm-evaluation-harness", note, rows, report.harness)
+    return make_table("harness", "Asked again by lm-evaluation-harness", note, [*rows.values()], report.harness)
 
 
 def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:

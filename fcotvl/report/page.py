@@ -22,7 +22,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("data", "Data", (), ("audit",)),
 )
 """Each section's id, title, stems of its plots, stems of its tables."""
-_OPEN = {"results", "differences", "modules", "ablation", "merge", "shapley", "speed", "acceptance"}
+_OPEN = {"results", "differences", "modules", "ablation", "merge", "shapley", "speed", "acceptance", "harness"}
 
 KINDS = {"extractive": "written in the picture", "reason": "to be worked out", "transcribe": "the whole text"}
 OUTCOMES = {

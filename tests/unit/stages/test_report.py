@@ -116,6 +116,8 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     scores = json.loads((output / "scores.json").read_text())
     assert scores["merged"]["docvqa"]["direct"]["score"] == 75
     assert scores["teacher"]["docvqa"]["cot"]["low"] <= scores["teacher"]["docvqa"]["cot"]["score"] == 87.5
+    found = (output / "tables/harness.md").read_text()
+    assert re.search(r"Merged, shapley +\| +599 of 600 ", found)
     plots = {path.name for path in (output / "plots").iterdir()}
     assert plots == {"results.csv", "distill.csv", "sft.csv", "sampling.csv"}
     points = pd.read_csv(output / "plots/results.csv")
