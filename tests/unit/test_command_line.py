@@ -120,6 +120,18 @@ def test_help_and_refusals_do_not_import_what_stages_need(arguments):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_no_stage_imports_what_few_of_them_need():
+    """lm-eval, gradio, dvclive and servers are imported where they are used, not at the start."""
+    code = (
+        "import sys; from importlib import import_module\n"
+        f"for name in {STAGES!r}: import_module(f'fcotvl.stages.{{name}}')\n"
+        "few = {'lm_eval', 'gradio', 'dvclive', 'fastapi', 'uvicorn', 'openai', 'vllm', 'mkdocs'}\n"
+        "print(sorted(few & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
 @EVERY_STAGE
 def test_flags_are_the_keywords_of_run(stage):
     signature = inspect.signature(import_module(f"fcotvl.stages.{stage}").run, eval_str=True)
