@@ -18,6 +18,17 @@ def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator
     yield Turn(name, fields.text(row, question), answers, kind)
 
 
+def votes(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """TextVQA, VQAv2: in column ``answer`` what each person said, as text or as {"answer": ..., ...}.
+
+    Equal answers and empty ones stay: they are counted.
+    """
+    given = fields.items(row, answer) if row.get(answer) is not None else ()
+    said = [one if isinstance(one, dict) else {"answer": one} for one in given]
+    answers = tuple(fields.text_or_empty(one, "answer") for one in said)
+    yield Turn(name, fields.text(row, question), answers, kind)
+
+
 def chats(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """Docmatix, the_cauldron: a list of {"user": ..., "assistant": ...} in column ``question``."""
     del answer
@@ -74,7 +85,7 @@ def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterat
         raise DataError(f"malformed table: {error!r}") from error
 
 
-FORMATS: dict[str, Format] = {format_.__name__: format_ for format_ in (flat, chats, columns, donut, tables)}
+FORMATS: dict[str, Format] = {format_.__name__: format_ for format_ in (flat, votes, chats, columns, donut, tables)}
 """By name."""
 
 

@@ -2,7 +2,7 @@
 
 Alone, a task asks what its YAML says of the hub's data. With ``study`` in lm-eval's ``--metadata``, as
 ``study_metadata`` makes it and ``fcotvl lm-eval`` gives it, prompt and limit are those of a scale, questions and tiles
-those of a mix.
+those of a mix. ``{"count": 500}`` in ``--metadata`` reads the first 500 questions of the hub's data, and no more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,7 +99,7 @@ def _records(config: Config) -> list[Record]:
     else:
         options = config.get("dataset_kwargs", {})
         place = {"config": config.get("dataset_name"), "split": config["test_split"], "licence": about["licence"]}
-        records = of_hub(config["dataset_path"], **place, options=options)
+        records = of_hub(config["dataset_path"], **place, options=options, count=about.get("count"))
     if part := about.get("source"):
         found = sorted({record.source for record in records})
         records = [record for record in records if record.source == part]

@@ -1,9 +1,10 @@
 """The tasks ask what the mixes and InternVL ask, and score by every metric of their benchmark."""
 
 import io
+from dataclasses import replace
 
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, List, Value
 from datasets import Image as Picture
 from lm_eval.tasks import TaskManager
 from PIL import Image
@@ -24,6 +25,9 @@ INDEX = {
     if "task" in entry.cfg and "group" not in entry.cfg
 }
 WHOLE = {name: cfg for name, cfg in INDEX.items() if "source" not in cfg["metadata"]}
+BENCHMARKS = sorted({cfg["metadata"]["benchmark"] for cfg in INDEX.values()})
+OF_MIX = [name for name, cfg in INDEX.items() if cfg["metadata"]["benchmark"] in PUBLIC.mix_config.benchmarks]
+TEXT = Value("string")
 
 
 def manager(params, curated):
@@ -34,12 +38,27 @@ def manager(params, curated):
 
 @pytest.fixture(scope="module")
 def curated(tmp_path_factory):
-    """Questions of two charts under the name of each benchmark."""
+    """Questions about two pictures under the name of each benchmark, all ten answers to one alike."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    for name in PUBLIC.mix_config.benchmarks:
+    for name in BENCHMARKS:
         records = [datasets.record(number, "How many?", "Which {{one}}?", split="test") for number in (1, 2)]
+        records = [
+            replace(one, turns=tuple(replace(turn, answers=("yes",) * 10) for turn in one.turns)) for one in records
+        ]
         write_shards(folder / name, records, shard_size=5)
     return folder
+
+
+def write_hub(folder, name, features, rows):
+    """A Parquet file that stands for a data set of the hub; each row has a picture of its own colour."""
+    pictures = []
+    for number, _ in enumerate(rows):
+        file = io.BytesIO()
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(file, "PNG")
+        pictures.append({"bytes": file.getvalue(), "path": None})
+    features = Features({"image": Picture(), **features})
+    table = [{"image": picture, **row} for picture, row in zip(pictures, rows, strict=True)]
+    Dataset.from_list(table, features=features).to_parquet(folder / name)
 
 
 def whole(benchmark, mode="direct"):
@@ -54,18 +73,27 @@ def test_every_benchmark_of_the_public_mix_has_a_task_for_each_prompt():
     assert found >= {(name, mode) for name in PUBLIC.mix_config.benchmarks for mode in MODES}
 
 
+def test_every_benchmark_has_tasks():
+    assert tuple(BENCHMARKS) == benchmarks.available()
+
+
 @pytest.mark.parametrize("name", INDEX)
-def test_a_task_asks_as_the_public_mix_and_the_internvl2_scales_do(name):
+def test_a_task_asks_as_the_internvl2_scales_do(name):
     cfg, prompts = INDEX[name], Prompts()
     mode, limits = cfg["metadata"]["prompt"], cfg["generation_kwargs"]
     template = {"direct": prompts.direct, "cot": prompts.cot}[mode]
     assert cfg["doc_to_text"] == "<image>" + template.replace("{question}", "{{question}}")
     assert limits["max_gen_toks"] == prompts.max_new_tokens(mode)
     assert (limits["until"], limits["do_sample"]) == ([], False)
+
+
+@pytest.mark.parametrize("name", OF_MIX)
+def test_a_task_asks_what_the_public_mix_asks(name):
+    cfg = INDEX[name]
     settings = PUBLIC.mix_config.benchmarks[cfg["metadata"]["benchmark"]]
     hub = {"id": cfg["dataset_path"], "split": cfg["test_split"], **cfg["dataset_kwargs"]}
     hub |= {"config": cfg["dataset_name"]} if "dataset_name" in cfg else {}
-    assert (hub, limits["max_tiles"]) == (settings.options, settings.max_tiles)
+    assert (hub, cfg["generation_kwargs"]["max_tiles"]) == (settings.options, settings.max_tiles)
     assert cfg["metadata"]["licence"] == settings.licence
 
 
@@ -90,7 +118,9 @@ def test_a_study_changes_prompt_limit_tiles_and_questions(name, curated):
     ]
     limits = loaded.config.generation_kwargs
     assert limits["max_gen_toks"] == prompts.max_new_tokens(about["prompt"])
-    assert limits["max_tiles"] == params.mix_config.benchmarks[benchmark].max_tiles
+    settings = params.mix_config.benchmarks.get(benchmark)
+    tiles = settings.max_tiles if settings else WHOLE[name]["generation_kwargs"]["max_tiles"]
+    assert limits["max_tiles"] == tiles
     (picture,) = loaded.doc_to_image(loaded.eval_docs[0])
     assert picture.convert("RGB").tobytes() == records[0].decode().tobytes()
 
@@ -109,14 +139,14 @@ def test_a_reply_is_scored_by_every_metric(name, curated):
     assert loaded.process_results(doc | {"references": []}, [reply]) == {}
 
 
-def test_without_a_study_the_questions_are_the_hub_s(curated, tmp_path, monkeypatch):
-    """A folder of Parquet files stands for the hub."""
-    file = io.BytesIO()
-    Image.new("RGB", (20, 20), "red").save(file, "PNG")
-    rows = {"image": [{"bytes": file.getvalue(), "path": None}] * 2, "question": ["One?", "Two?"]}
-    rows |= {"answer": ["1", "2"], "type": ["human_test", "augmented_test"]}
-    features = Features({"image": Picture(), **{name: Value("string") for name in ("question", "answer", "type")}})
-    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "lmms-lab/ChartQA/data/test-0.parquet")
+def test_without_a_study_the_questions_are_the_hub_s(tmp_path, monkeypatch):
+    """A folder of Parquet files stands for the hub, here and below."""
+    rows = [
+        {"question": "One?", "answer": "1", "type": "human_test"},
+        {"question": "Two?", "answer": "2", "type": "augmented_test"},
+    ]
+    features = dict.fromkeys(("question", "answer", "type"), TEXT)
+    write_hub(tmp_path, "lmms-lab/ChartQA/data/test-0.parquet", features, rows)
     monkeypatch.chdir(tmp_path)
     tasks = TaskManager(include_path=TASKS, include_defaults=False).load("fcotvl_chartqa")["tasks"]
     asked = {name: [(doc["source"], task.doc_to_text(doc)) for doc in task.eval_docs] for name, task in tasks.items()}
@@ -125,6 +155,32 @@ def test_without_a_study_the_questions_are_the_hub_s(curated, tmp_path, monkeypa
         "fcotvl_chartqa_human": [("chartqa/human", f"<image>One?{tail}")],
         "fcotvl_chartqa_augmented": [("chartqa/augmented", f"<image>Two?{tail}")],
     }
+
+
+VOTES = {
+    "fcotvl_textvqa_val": ("lmms-lab/textvqa", List(TEXT), lambda said: said),
+    "fcotvl_vqav2_val": (
+        "lmms-lab/VQAv2",
+        List({"answer": TEXT, "answer_confidence": TEXT, "answer_id": Value("int64")}),
+        lambda said: [{"answer": one, "answer_confidence": "yes", "answer_id": id_} for id_, one in enumerate(said, 1)],
+    ),
+}
+"""Where the hub's answers of ten people are, their type, and how they are held."""
+
+
+@pytest.mark.parametrize("name", VOTES)
+def test_ten_people_s_answers_count_as_votes(name, tmp_path, monkeypatch):
+    hub_id, kind, held = VOTES[name]
+    said = [["Red", "red.", "the red", *["blue"] * 5, "", ""], ["2"] * 10, ["no"] * 10]
+    rows = [{"question": f"{number}?", "answers": held(answers)} for number, answers in enumerate(said)]
+    write_hub(tmp_path, f"{hub_id}/data/validation-0.parquet", {"question": TEXT, "answers": kind}, rows)
+    monkeypatch.chdir(tmp_path)
+    task = TaskManager(include_path=TASKS, include_defaults=False, metadata={"count": 2}).load(name)["tasks"][name]
+    red, two = task.eval_docs
+    assert (red["references"], two["question"]) == (said[0], "1?")
+    assert task.process_results(red, ["red"])["vqa_accuracy"] == pytest.approx(0.9)
+    assert task.process_results(red, ["Blue"])["vqa_accuracy"] == pytest.approx(1)
+    assert task.process_results(two, ["two"]) == {"vqa_accuracy": 1, "exact_match": 0}
 
 
 def test_a_half_that_the_questions_do_not_have_is_one_line(curated):

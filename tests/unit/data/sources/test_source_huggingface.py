@@ -10,6 +10,7 @@ from fcotvl.data.sources.huggingface import read
 from tests.support.datasets import encoded, picture
 
 IMAGE = {"bytes": encoded(picture(1)), "path": None}
+VOTES = {"format": "votes", "answer": "answers"}
 
 
 def found(folder, rows, images=False, **options):
@@ -29,6 +30,17 @@ def test_flat_rows_are_mapped_by_column(tmp_path):
     assert record.image == IMAGE["bytes"]
     assert (record.turns[0].question, record.turns[0].answers) == ("How many?", ("14",))
     assert record.source == "hub/human"
+
+
+def test_equal_answers_of_several_people_all_count(tmp_path):
+    votes = [["red", "red ", ""], [{"answer": "red", "answer_id": 1}, {"answer": "red", "answer_id": 2}], None]
+    for number, (given, expected) in enumerate(zip(votes, [("red", "red", ""), ("red", "red"), ()], strict=True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (record,) = found(folder, [{"image": IMAGE, "question": "Which?", "answers": given}], **VOTES)
+        assert record.turns[0].answers == expected
+    (bad,) = found(folder / "hub", [{"image": IMAGE, "question": "Which?", "answers": [1, 2]}], **VOTES)
+    assert "answer is int 1, expected text" in bad.reason
 
 
 def test_chats_have_one_question_a_turn(tmp_path):
