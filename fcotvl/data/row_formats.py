@@ -7,7 +7,7 @@ from typing import Any
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
 from fcotvl.data import fields
-from fcotvl.data.ocr_tasks import required_transcription, table
+from fcotvl.data.ocr_tasks import ocrbench_answers, required_transcription, table
 
 Format = Callable[..., Iterator[Turn]]
 
@@ -26,6 +26,12 @@ def votes(row: Any, name: str, question: str, answer: str, kind: str) -> Iterato
     given = fields.items(row, answer) if row.get(answer) is not None else ()
     said = [one if isinstance(one, dict) else {"answer": one} for one in given]
     answers = tuple(fields.text_or_empty(one, "answer") for one in said)
+    yield Turn(name, fields.text(row, question), answers, kind)
+
+
+def ocrbench(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """OCRBench: as ``flat``; column ``dataset`` says which answers are formulas."""
+    answers = ocrbench_answers(fields.text(row, "dataset"), fields.texts(row, answer))
     yield Turn(name, fields.text(row, question), answers, kind)
 
 
@@ -85,7 +91,9 @@ def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterat
         raise DataError(f"malformed table: {error!r}") from error
 
 
-FORMATS: dict[str, Format] = {format_.__name__: format_ for format_ in (flat, votes, chats, columns, donut, tables)}
+FORMATS: dict[str, Format] = {
+    format_.__name__: format_ for format_ in (flat, votes, ocrbench, chats, columns, donut, tables)
+}
 """By name."""
 
 

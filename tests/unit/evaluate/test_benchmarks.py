@@ -7,7 +7,7 @@ from fcotvl.evaluate import benchmarks, metrics
 
 
 def test_finds_every_benchmark_of_the_folder():
-    assert benchmarks.available() == ("chartqa", "docvqa", "infovqa", "textvqa", "vqav2")
+    assert benchmarks.available() == ("chartqa", "docvqa", "infovqa", "ocrbench", "textvqa", "vqav2")
 
 
 @pytest.mark.parametrize("name", benchmarks.available())

@@ -157,6 +157,26 @@ def test_without_a_study_the_questions_are_the_hub_s(tmp_path, monkeypatch):
     }
 
 
+def test_formulas_of_ocrbench_have_a_rule_of_their_own(tmp_path, monkeypatch):
+    rows = [
+        {"dataset": "HME100k", "question": "Formula?", "question_type": "Formulas", "answer": ["X _ 2\n"]},
+        {"dataset": "IAM", "question": "Text?", "question_type": "Handwriting", "answer": ["Mr X ", "X"]},
+    ]
+    features = dict.fromkeys(("dataset", "question", "question_type"), TEXT) | {"answer": List(TEXT)}
+    write_hub(tmp_path, "echo840/OCRBench/data/test-0.parquet", features, rows)
+    monkeypatch.chdir(tmp_path)
+    name = whole("ocrbench")
+    task = TaskManager(include_path=TASKS, include_defaults=False).load(name)["tasks"][name]
+    replies = ("It is X_2.", "x_2", "mr x")
+    found = {
+        document["question"]: [task.process_results(document, [one]) for one in replies] for document in task.eval_docs
+    }
+    assert found == {
+        "Formula?": [{"ocrbench": 1}, {"ocrbench": 0}, {"ocrbench": 0}],
+        "Text?": [{"ocrbench": 1}, {"ocrbench": 1}, {"ocrbench": 1}],
+    }
+
+
 VOTES = {
     "fcotvl_textvqa_val": ("lmms-lab/textvqa", List(TEXT), lambda said: said),
     "fcotvl_vqav2_val": (
@@ -190,11 +210,14 @@ def test_a_half_that_the_questions_do_not_have_is_one_line(curated):
 
 
 @datasets.needs_realdata
-@pytest.mark.parametrize(("benchmark", "count"), [("chartqa", 282), ("docvqa", 53), ("infovqa", 10)])
+@pytest.mark.parametrize(("benchmark", "count"), [("chartqa", 282), ("docvqa", 53), ("infovqa", 10), ("ocrbench", 59)])
 def test_official_folders_are_read_where_nothing_is_curated(benchmark, count, tmp_path, monkeypatch):
     params = config.load(scale="local", mix="local")
-    folders = params.model_copy(update={"data": params.data.model_copy(update={"raw": str(datasets.realdata())})})
-    monkeypatch.setattr(task.params, "load", lambda **_: folders)
+    ocrbench = config.BenchmarkParams(reader="ocrbench", licence="MIT", count=1000, max_tiles=4)
+    mix = params.mix_config.model_copy(update={"benchmarks": {**params.mix_config.benchmarks, "ocrbench": ocrbench}})
+    raw = params.data.model_copy(update={"raw": str(datasets.realdata())})
+    params = params.model_copy(update={"data": raw, "mix_config": mix})
+    monkeypatch.setattr(task.params, "load", lambda **_: params)
     name = whole(benchmark)
     asked = manager(params, tmp_path).load(name)["tasks"][name].eval_docs
     assert len(asked) == count

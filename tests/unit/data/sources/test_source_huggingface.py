@@ -43,6 +43,15 @@ def test_equal_answers_of_several_people_all_count(tmp_path):
     assert "answer is int 1, expected text" in bad.reason
 
 
+def test_formulas_of_ocrbench_are_told_from_text(tmp_path):
+    rows = [
+        {"image": IMAGE, "dataset": "HME100k", "question": "Which formula?", "answer": ["x _ 2\n"]},
+        {"image": IMAGE, "dataset": "IAM", "question": "Which words?", "answer": ["x _ 2"]},
+    ]
+    formula, text = found(tmp_path, rows, format="ocrbench")
+    assert (formula.turns[0].answers, text.turns[0].answers) == (("$x _ 2$",), ("x _ 2",))
+
+
 def test_chats_have_one_question_a_turn(tmp_path):
     texts = [
         {"user": "Question: Who?\nAnswer briefly.", "assistant": "Answer: Me", "source": "x"},
