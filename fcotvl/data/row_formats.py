@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from string import ascii_uppercase
 from typing import Any
 
 from fcotvl.core.errors import DataError
@@ -33,6 +34,19 @@ def ocrbench(row: Any, name: str, question: str, answer: str, kind: str) -> Iter
     """OCRBench: as ``flat``; column ``dataset`` says which answers are formulas."""
     answers = ocrbench_answers(fields.text(row, "dataset"), fields.texts(row, answer))
     yield Turn(name, fields.text(row, question), answers, kind)
+
+
+def options(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """AI2D: choices in column ``options``; the one that ``answer`` counts to, from 0, is right.
+
+    They are lettered and become a part of the question, which asks for a letter.
+    """
+    choices = [fields.text_or_empty({"option": choice}, "option") for choice in fields.items(row, "options")]
+    right = fields.integer(row, answer)
+    if not right < len(choices) <= len(ascii_uppercase):
+        raise DataError(f"{answer} is {right} of {len(choices)} options, counted from 0")
+    lines = [f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False)]
+    yield Turn(name, "\n".join([fields.text(row, question), *lines]), (ascii_uppercase[right],), kind)
 
 
 def chats(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
@@ -92,7 +106,7 @@ def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterat
 
 
 FORMATS: dict[str, Format] = {
-    format_.__name__: format_ for format_ in (flat, votes, ocrbench, chats, columns, donut, tables)
+    format_.__name__: format_ for format_ in (flat, votes, ocrbench, options, chats, columns, donut, tables)
 }
 """By name."""
 

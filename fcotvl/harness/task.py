@@ -29,8 +29,9 @@ class QuestionTask(ConfigurableTask):
     """Questions about pictures, scored by every metric of their benchmark.
 
     Beside lm-eval's own keys a YAML has in ``metadata``: ``benchmark`` (a name of ``fcotvl.evaluate.benchmarks``),
-    ``prompt`` (``direct`` or ``cot``), ``licence``, and ``source`` where the task is a part of the benchmark.
-    ``dataset_kwargs`` are options of the reader ``huggingface``.
+    ``prompt`` (``direct`` or ``cot``), ``licence``, ``source`` where the task is a part of the benchmark, and
+    ``own_prompt`` where the prompts of a scale cannot ask its questions, such as those with options. ``dataset_kwargs``
+    are options of the reader ``huggingface``.
 
     Args:
         config: of the YAML file, with lm-eval's metadata.
@@ -48,7 +49,9 @@ class QuestionTask(ConfigurableTask):
             limits = {"max_gen_toks": prompts.max_new_tokens(prompt)}
             if (tiles := study["max_tiles"].get(about["benchmark"])) is not None:
                 limits["max_tiles"] = tiles
-            config |= {"doc_to_text": "<image>{{prompt}}", "generation_kwargs": config["generation_kwargs"] | limits}
+            config |= {"generation_kwargs": config["generation_kwargs"] | limits}
+            if not about.get("own_prompt"):
+                config |= {"doc_to_text": "<image>{{prompt}}"}
         self.questions = Questions(_records(config), prompts, prompt)
         names = benchmarks.get(about["benchmark"]).metrics
         config |= {

@@ -27,6 +27,7 @@ INDEX = {
 WHOLE = {name: cfg for name, cfg in INDEX.items() if "source" not in cfg["metadata"]}
 BENCHMARKS = sorted({cfg["metadata"]["benchmark"] for cfg in INDEX.values()})
 OF_MIX = [name for name, cfg in INDEX.items() if cfg["metadata"]["benchmark"] in PUBLIC.mix_config.benchmarks]
+OWN_PROMPTS = {"fcotvl_ai2d_test": "{question}\nAnswer with the option's letter from the given choices directly."}
 TEXT = Value("string")
 
 
@@ -81,7 +82,7 @@ def test_every_benchmark_has_tasks():
 def test_a_task_asks_as_the_internvl2_scales_do(name):
     cfg, prompts = INDEX[name], Prompts()
     mode, limits = cfg["metadata"]["prompt"], cfg["generation_kwargs"]
-    template = {"direct": prompts.direct, "cot": prompts.cot}[mode]
+    template = OWN_PROMPTS.get(name) or {"direct": prompts.direct, "cot": prompts.cot}[mode]
     assert cfg["doc_to_text"] == "<image>" + template.replace("{question}", "{{question}}")
     assert limits["max_gen_toks"] == prompts.max_new_tokens(mode)
     assert (limits["until"], limits["do_sample"]) == ([], False)
@@ -112,9 +113,10 @@ def test_a_study_changes_prompt_limit_tiles_and_questions(name, curated):
     loaded = manager(params, curated).load(name)["tasks"][name]
     about = WHOLE[name]["metadata"]
     prompts, benchmark = params.scale_config.prompts, about["benchmark"]
+    asking = Prompts(direct=OWN_PROMPTS[name]) if name in OWN_PROMPTS else prompts
     records = list(read_records(curated / benchmark))
     assert [loaded.doc_to_text(doc) for doc in loaded.eval_docs] == [
-        "<image>" + prompts.ask(turn, about["prompt"]) for record in records for turn in record.turns
+        "<image>" + asking.ask(turn, about["prompt"]) for record in records for turn in record.turns
     ]
     limits = loaded.config.generation_kwargs
     assert limits["max_gen_toks"] == prompts.max_new_tokens(about["prompt"])
@@ -155,6 +157,21 @@ def test_without_a_study_the_questions_are_the_hub_s(tmp_path, monkeypatch):
         "fcotvl_chartqa_human": [("chartqa/human", f"<image>One?{tail}")],
         "fcotvl_chartqa_augmented": [("chartqa/augmented", f"<image>Two?{tail}")],
     }
+
+
+def test_a_choice_is_asked_for_by_its_letter_also_in_a_study(tmp_path, monkeypatch):
+    rows = [{"question": "Which is a plant?", "options": ["Fox", "Oak"], "answer": "1"}]
+    features = {"question": TEXT, "options": List(TEXT), "answer": TEXT}
+    write_hub(tmp_path, "lmms-lab/ai2d/data/test-0.parquet", features, rows)
+    tasks, name = manager(config.load(scale="smoke", mix="smoke"), tmp_path / "none"), whole("ai2d")
+    monkeypatch.chdir(tmp_path)
+    task = tasks.load(name)["tasks"][name]
+    (document,) = task.eval_docs
+    assert task.doc_to_text(document) == (
+        "<image>Which is a plant?\nA. Fox\nB. Oak\nAnswer with the option's letter from the given choices directly."
+    )
+    scores = [task.process_results(document, [reply])["exact_match"] for reply in ("B", " b", "A", "Oak")]
+    assert scores == [1, 1, 0, 0]
 
 
 def test_formulas_of_ocrbench_have_a_rule_of_their_own(tmp_path, monkeypatch):

@@ -52,6 +52,14 @@ def test_formulas_of_ocrbench_are_told_from_text(tmp_path):
     assert (formula.turns[0].answers, text.turns[0].answers) == (("$x _ 2$",), ("x _ 2",))
 
 
+def test_options_are_lettered(tmp_path):
+    row = {"image": IMAGE, "question": "Which is a plant?", "options": ["Fox", "Oak", "Oak"], "answer": "1"}
+    good, bad = found(tmp_path, [row, row | {"answer": "3"}], format="options")
+    assert good.turns[0].question == "Which is a plant?\nA. Fox\nB. Oak\nC. Oak"
+    assert good.turns[0].answers == ("B",)
+    assert bad.reason == "answer is 3 of 3 options, counted from 0"
+
+
 def test_chats_have_one_question_a_turn(tmp_path):
     texts = [
         {"user": "Question: Who?\nAnswer briefly.", "assistant": "Answer: Me", "source": "x"},
