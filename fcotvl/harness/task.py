@@ -14,7 +14,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from fcotvl.core import config as params
 from fcotvl.core.config import BenchmarkParams
-from fcotvl.core.errors import DataError
+from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.records import Record
 from fcotvl.core.shards import read_records
@@ -100,9 +100,12 @@ def _records(config: Config) -> list[Record]:
     elif study and benchmark in study["max_tiles"]:
         records = of_mix(params.load(mix=study["mix"]), benchmark)
     else:
+        count = about.get("count")
+        if count is not None and not (isinstance(count, int) and count > 0):
+            raise ParamsError(f"count in --metadata is {count!r}, expected how many questions to read, from 1 on")
         options = config.get("dataset_kwargs", {})
         place = {"config": config.get("dataset_name"), "split": config["test_split"], "licence": about["licence"]}
-        records = of_hub(config["dataset_path"], **place, options=options, count=about.get("count"))
+        records = of_hub(config["dataset_path"], **place, options=options, count=count)
     if part := about.get("source"):
         found = sorted({record.source for record in records})
         records = [record for record in records if record.source == part]

@@ -10,11 +10,12 @@ from lm_eval.tasks import TaskManager
 from PIL import Image
 
 from fcotvl.core import config
-from fcotvl.core.errors import DataError
+from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.prompts import MODES, Prompts
 from fcotvl.core.shards import read_records, write_shards
 from fcotvl.evaluate import benchmarks, metrics
 from fcotvl.harness import TASKS, task
+from fcotvl.harness.questions import of_hub
 from fcotvl.harness.task import study_metadata
 from tests.support import datasets
 
@@ -105,6 +106,18 @@ def test_a_task_says_where_it_comes_from(name):
     assert f"`{name}`" in text
     assert INDEX[name]["dataset_path"] in text
     assert INDEX[name]["metadata"]["licence"] in text
+
+
+def test_the_table_of_sets_is_that_of_the_tasks():
+    lines = (TASKS / "README.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| [")]
+    found = {
+        (cfg["metadata"]["benchmark"], f"`{cfg['dataset_path']}`", cfg["test_split"], cfg["metadata"]["licence"])
+        for cfg in INDEX.values()
+    }
+    assert {
+        (link.partition("(")[2].partition("/")[0], hub, split, own) for link, _, hub, split, _, own in rows
+    } == found
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -218,6 +231,26 @@ def test_ten_people_s_answers_count_as_votes(name, tmp_path, monkeypatch):
     assert task.process_results(red, ["red"])["vqa_accuracy"] == pytest.approx(0.9)
     assert task.process_results(red, ["Blue"])["vqa_accuracy"] == pytest.approx(1)
     assert task.process_results(two, ["two"]) == {"vqa_accuracy": 1, "exact_match": 0}
+
+
+def test_a_picture_of_several_questions_is_held_once(tmp_path):
+    rows = [
+        {"image": {"bytes": datasets.encoded(datasets.picture(1)), "path": None}, "question": f"{one}?"} for one in "ab"
+    ]
+    features = Features({"image": Picture(), "question": TEXT, "answers": List(TEXT)})
+    Dataset.from_list([row | {"answers": ["x"] * 10} for row in rows], features=features).to_parquet(
+        tmp_path / "train.parquet"
+    )
+    place = {"config": None, "split": "train", "licence": "CC0", "count": None}
+    first, second = of_hub(str(tmp_path), **place, options={"source": "vqav2", "format": "votes", "answer": "answers"})
+    assert first.turns != second.turns
+    assert first.image is second.image
+
+
+def test_a_count_of_questions_that_is_none_is_one_line():
+    tasks = TaskManager(include_path=TASKS, include_defaults=False, metadata={"count": "few"})
+    with pytest.raises(ParamsError, match="count in --metadata is 'few', expected how many questions"):
+        tasks.load("fcotvl_vqav2_val")
 
 
 def test_a_half_that_the_questions_do_not_have_is_one_line(curated):
