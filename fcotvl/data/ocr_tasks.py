@@ -12,6 +12,8 @@ TABLE_MARKDOWN = "Write the table as Markdown."
 ROW, CELL = "<tr>", "</td>"
 """Where a row begins, and where a cell ends."""
 KEY_INFORMATION = "What is the {key}?"
+FORMULAS = "HME100k"
+"""The data set in OCRBench whose answers are formulas in LaTeX."""
 
 
 def transcription(name: str, lines: Iterable[str], *, longest: int = 2000) -> Turn | None:
@@ -45,6 +47,16 @@ def key_information(name: str, key: str, value: str) -> Turn | None:
     if not key or not value:
         return None
     return Turn(name, KEY_INFORMATION.format(key=key), (value,), "extractive")
+
+
+def ocrbench_answers(dataset: str, answers: Sequence[str]) -> tuple[str, ...]:
+    """Answers to a question of OCRBench, formulas between dollar signs: its metric compares them by another rule.
+
+    Args:
+        dataset: that OCRBench took the question from.
+        answers: as OCRBench has them.
+    """
+    return tuple(f"${answer}$" if dataset == FORMULAS else answer for answer in answers)
 
 
 def table(name: str, structure: Sequence[str], cells: Sequence[str]) -> Turn:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
+from string import ascii_uppercase
 from typing import Any
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
 from fcotvl.data import fields
-from fcotvl.data.ocr_tasks import required_transcription, table
+from fcotvl.data.ocr_tasks import ocrbench_answers, required_transcription, table
 
 Format = Callable[..., Iterator[Turn]]
 
@@ -16,6 +17,36 @@ def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator
     """DocVQA, ChartQA: a column with the question and one with the answer or a list of answers."""
     answers = fields.texts(row, answer) if row.get(answer) is not None else ()
     yield Turn(name, fields.text(row, question), answers, kind)
+
+
+def votes(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """TextVQA, VQAv2: in column ``answer`` what each person said, as text or as {"answer": ..., ...}.
+
+    Equal answers and empty ones stay: they are counted.
+    """
+    given = fields.items(row, answer) if row.get(answer) is not None else ()
+    said = [one if isinstance(one, dict) else {"answer": one} for one in given]
+    answers = tuple(fields.text_or_empty(one, "answer") for one in said)
+    yield Turn(name, fields.text(row, question), answers, kind)
+
+
+def ocrbench(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """OCRBench: as ``flat``; column ``dataset`` says which answers are formulas."""
+    answers = ocrbench_answers(fields.text(row, "dataset"), fields.texts(row, answer))
+    yield Turn(name, fields.text(row, question), answers, kind)
+
+
+def options(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
+    """AI2D: choices in column ``options``; the one that ``answer`` counts to, from 0, is right.
+
+    They are lettered and become a part of the question, which asks for a letter.
+    """
+    choices = [fields.text_or_empty({"option": choice}, "option") for choice in fields.items(row, "options")]
+    right = fields.integer(row, answer)
+    if not right < len(choices) <= len(ascii_uppercase):
+        raise DataError(f"{answer} is {right} of {len(choices)} options, counted from 0")
+    lines = [f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False)]
+    yield Turn(name, "\n".join([fields.text(row, question), *lines]), (ascii_uppercase[right],), kind)
 
 
 def chats(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
@@ -74,7 +105,9 @@ def tables(row: Any, name: str, question: str, answer: str, kind: str) -> Iterat
         raise DataError(f"malformed table: {error!r}") from error
 
 
-FORMATS: dict[str, Format] = {format_.__name__: format_ for format_ in (flat, chats, columns, donut, tables)}
+FORMATS: dict[str, Format] = {
+    format_.__name__: format_ for format_ in (flat, votes, ocrbench, options, chats, columns, donut, tables)
+}
 """By name."""
 
 

@@ -4,6 +4,7 @@ import io
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -84,21 +85,27 @@ def of_mix(params: Params, benchmark: str) -> list[Record]:
     return _take(benchmark, reader.read(), settings.count)
 
 
-def of_hub(hub_id: str, *, config: str | None, split: str, licence: str, options: Mapping[str, Any]) -> list[Record]:
-    """All questions of a hub data set, by the reader ``huggingface`` with its ``options``.
+def of_hub(
+    hub_id: str, *, config: str | None, split: str, licence: str, options: Mapping[str, Any], count: int | None
+) -> list[Record]:
+    """The first ``count`` questions of a hub data set, or all, by the reader ``huggingface`` with its ``options``.
 
     Raises:
         DataError: the hub, the data set or a column is not available.
     """
     options = {"id": hub_id, "config": config or "", "split": split, **options}
     entries = sources.read("huggingface", Request(Path(), "test", seed=0), options)
-    return _take(hub_id, decode(entries, Decoder("test", licence, MAX_PIXELS, needs_hash=False)), sys.maxsize)
+    return _take(hub_id, decode(entries, Decoder("test", licence, MAX_PIXELS, needs_hash=False)), count or sys.maxsize)
 
 
 def _take(name: str, items: Iterator[Item], count: int) -> list[Record]:
     """Records with up to ``count`` questions, as ``curate`` takes them; what cannot be read is counted."""
     stream = Stream(name, 1.0, items)
-    records = list(take_benchmark(stream, count, ContaminationFilter(distance=0)))
+    pictures: dict[str, bytes] = {}  # VQAv2 has a row for each question, and five questions a picture: it is held once
+    records = [
+        replace(record, image=pictures.setdefault(record.sha256, record.image))
+        for record in take_benchmark(stream, count, ContaminationFilter(distance=0))
+    ]
     if stream.quarantined:
         first = stream.quarantined[0]
         log.warning(

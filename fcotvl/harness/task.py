@@ -2,7 +2,7 @@
 
 Alone, a task asks what its YAML says of the hub's data. With ``study`` in lm-eval's ``--metadata``, as
 ``study_metadata`` makes it and ``fcotvl lm-eval`` gives it, prompt and limit are those of a scale, questions and tiles
-those of a mix.
+those of a mix. ``{"count": 500}`` in ``--metadata`` reads the first 500 questions of the hub's data, and no more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from fcotvl.core import config as params
 from fcotvl.core.config import BenchmarkParams
-from fcotvl.core.errors import DataError
+from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.records import Record
 from fcotvl.core.shards import read_records
@@ -29,8 +29,9 @@ class QuestionTask(ConfigurableTask):
     """Questions about pictures, scored by every metric of their benchmark.
 
     Beside lm-eval's own keys a YAML has in ``metadata``: ``benchmark`` (a name of ``fcotvl.evaluate.benchmarks``),
-    ``prompt`` (``direct`` or ``cot``), ``max_tiles``, ``licence``, and ``source`` where the task is a part of the
-    benchmark. ``dataset_kwargs`` are options of the reader ``huggingface``.
+    ``prompt`` (``direct`` or ``cot``), ``max_tiles``, ``licence``, ``source`` where the task is a part of the
+    benchmark, and ``own_prompt`` where the prompts of a scale cannot ask its questions, such as those with options.
+    ``dataset_kwargs`` are options of the reader ``huggingface``.
 
     Args:
         config: of the YAML file, with lm-eval's metadata.
@@ -46,8 +47,11 @@ class QuestionTask(ConfigurableTask):
         prompts, max_tiles = Prompts(), about["max_tiles"]
         if study:
             prompts, max_tiles = Prompts(**study["prompts"]), study["max_tiles"].get(about["benchmark"], max_tiles)
-            limits = config["generation_kwargs"] | {"max_gen_toks": prompts.max_new_tokens(prompt)}
-            config |= {"doc_to_text": "<image>{{prompt}}", "generation_kwargs": limits}
+            config |= {
+                "generation_kwargs": config["generation_kwargs"] | {"max_gen_toks": prompts.max_new_tokens(prompt)}
+            }
+            if not about.get("own_prompt"):
+                config |= {"doc_to_text": "<image>{{prompt}}"}
         self.questions = Questions(_records(config), prompts, prompt, max_tiles)
         names = benchmarks.get(about["benchmark"]).metrics
         config |= {
@@ -96,9 +100,12 @@ def _records(config: Config) -> list[Record]:
     elif study and benchmark in study["max_tiles"]:
         records = of_mix(params.load(mix=study["mix"]), benchmark)
     else:
+        count = about.get("count")
+        if count is not None and not (isinstance(count, int) and count > 0):
+            raise ParamsError(f"count in --metadata is {count!r}, expected how many questions to read, from 1 on")
         options = config.get("dataset_kwargs", {})
         place = {"config": config.get("dataset_name"), "split": config["test_split"], "licence": about["licence"]}
-        records = of_hub(config["dataset_path"], **place, options=options)
+        records = of_hub(config["dataset_path"], **place, options=options, count=count)
     if part := about.get("source"):
         found = sorted({record.source for record in records})
         records = [record for record in records if record.source == part]

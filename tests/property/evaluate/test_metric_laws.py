@@ -11,6 +11,9 @@ texts = st.text(max_size=12) | st.sampled_from(["5", "5%", "0", "2010", "-1e3", 
 lists = st.lists(texts, min_size=1, max_size=4)
 numbers = st.integers(-10_000, 10_000)
 EVERY = pytest.mark.parametrize("name", metrics.available())
+CONSENSUS = {"vqa_accuracy"}
+"""Metrics that count how many references agree: a further one may disagree, and a lone one convinces nobody."""
+BEST = pytest.mark.parametrize("name", sorted({*metrics.available()} - CONSENSUS))
 
 
 @EVERY
@@ -19,7 +22,7 @@ def test_a_score_is_between_zero_and_one(name, prediction, references):
     assert 0 <= metrics.get(name)(prediction, references) <= 1
 
 
-@EVERY
+@BEST
 @given(prediction=texts, references=lists, more=lists)
 def test_more_references_never_hurt(name, prediction, references, more):
     # To VLMEvalKit a lone list is the list of references: with others beside it, it is one of them.
@@ -35,10 +38,24 @@ def test_the_order_of_references_does_not_matter(name, prediction, references):
     assert score(prediction, references) == score(prediction, references[::-1])
 
 
-@EVERY
+@BEST
 @given(word=st.text(alphabet="abcdefgh", min_size=1, max_size=12))
 def test_a_word_matches_itself(name, word):
     assert metrics.get(name)(word, [word]) == 1
+
+
+@pytest.mark.parametrize("name", sorted(CONSENSUS))
+@given(prediction=texts, others=st.lists(texts, min_size=6, max_size=6))
+def test_four_of_ten_who_agree_are_enough(name, prediction, others):
+    assert metrics.get(name)(prediction, [prediction] * 4 + others) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", sorted(CONSENSUS))
+@given(prediction=texts, answers=st.lists(texts, min_size=10, max_size=10), place=st.integers(0, 9))
+def test_one_more_who_agrees_never_hurts(name, prediction, answers, place):
+    score = metrics.get(name)
+    agreeing = [*answers[:place], prediction, *answers[place + 1 :]]
+    assert score(prediction, agreeing) >= score(prediction, answers)
 
 
 @pytest.mark.parametrize("name", ["anls", "exact_match"])

@@ -7,7 +7,7 @@ from fcotvl.evaluate import benchmarks, metrics
 
 
 def test_finds_every_benchmark_of_the_folder():
-    assert benchmarks.available() == ("chartqa", "docvqa", "infovqa")
+    assert benchmarks.available() == ("ai2d", "chartqa", "docvqa", "infovqa", "ocrbench", "textvqa", "vqav2")
 
 
 @pytest.mark.parametrize("name", benchmarks.available())
@@ -24,7 +24,7 @@ def test_chartqa_reports_every_dialect_of_relaxed_accuracy():
 
 
 def test_an_unknown_benchmark_is_answered_with_the_known_ones():
-    with pytest.raises(ParamsError, match="no benchmark 'gqa'; there are chartqa, docvqa, infovqa"):
+    with pytest.raises(ParamsError, match="no benchmark 'gqa'; there are ai2d, chartqa, docvqa"):
         benchmarks.get("gqa")
 
 

@@ -10,6 +10,7 @@ from fcotvl.data.sources.huggingface import read
 from tests.support.datasets import encoded, picture
 
 IMAGE = {"bytes": encoded(picture(1)), "path": None}
+VOTES = {"format": "votes", "answer": "answers"}
 
 
 def found(folder, rows, images=False, **options):
@@ -29,6 +30,34 @@ def test_flat_rows_are_mapped_by_column(tmp_path):
     assert record.image == IMAGE["bytes"]
     assert (record.turns[0].question, record.turns[0].answers) == ("How many?", ("14",))
     assert record.source == "hub/human"
+
+
+def test_equal_answers_of_several_people_all_count(tmp_path):
+    votes = [["red", "red ", ""], [{"answer": "red", "answer_id": 1}, {"answer": "red", "answer_id": 2}], None]
+    for number, (given, expected) in enumerate(zip(votes, [("red", "red", ""), ("red", "red"), ()], strict=True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (record,) = found(folder, [{"image": IMAGE, "question": "Which?", "answers": given}], **VOTES)
+        assert record.turns[0].answers == expected
+    (bad,) = found(folder / "hub", [{"image": IMAGE, "question": "Which?", "answers": [1, 2]}], **VOTES)
+    assert "answer is int 1, expected text" in bad.reason
+
+
+def test_formulas_of_ocrbench_are_told_from_text(tmp_path):
+    rows = [
+        {"image": IMAGE, "dataset": "HME100k", "question": "Which formula?", "answer": ["x _ 2\n"]},
+        {"image": IMAGE, "dataset": "IAM", "question": "Which words?", "answer": ["x _ 2"]},
+    ]
+    formula, text = found(tmp_path, rows, format="ocrbench")
+    assert (formula.turns[0].answers, text.turns[0].answers) == (("$x _ 2$",), ("x _ 2",))
+
+
+def test_options_are_lettered(tmp_path):
+    row = {"image": IMAGE, "question": "Which is a plant?", "options": ["Fox", "Oak", "Oak"], "answer": "1"}
+    good, bad = found(tmp_path, [row, row | {"answer": "3"}], format="options")
+    assert good.turns[0].question == "Which is a plant?\nA. Fox\nB. Oak\nC. Oak"
+    assert good.turns[0].answers == ("B",)
+    assert bad.reason == "answer is 3 of 3 options, counted from 0"
 
 
 def test_chats_have_one_question_a_turn(tmp_path):

@@ -6,8 +6,8 @@ from fcotvl.data.sources.ocrbench import read
 from tests.support.datasets import needs_realdata, realdata, request, write_json, write_picture
 
 
-def row(number, answers, path="ChartQA/a.png"):
-    return {"id": number, "image_path": path, "question": "Who?", "answers": answers}
+def row(number, answers, path="ChartQA/a.png", dataset="ChartQA"):
+    return {"dataset_name": dataset, "id": number, "image_path": path, "question": "Who?", "answers": answers}
 
 
 def test_answers_may_be_text_or_list(tmp_path):
@@ -18,6 +18,16 @@ def test_answers_may_be_text_or_list(tmp_path):
     assert [turn.answers for turn in record.turns] == [("Ted Baker",), ("5", "5.0")]
     assert isinstance(third, Quarantined)
     assert "leaves" in fourth.reason
+
+
+def test_formulas_are_told_from_text(tmp_path):
+    rows = [row(1, ["x _ 2\n", "x _ { 2 }\n"], "HME100K/a.jpg", "HME100k"), row(2, "x _ 2", "IAM/b.jpg", "IAM")]
+    write_json(tmp_path / "OCRBench/OCRBench.json", rows)
+    for seed, one in enumerate(rows):
+        write_picture(tmp_path / "OCRBench/OCRBench_Images" / one["image_path"], seed)
+    formula, text = read(request(tmp_path))
+    assert formula.turns[0].answers == ("$x _ 2$", "$x _ { 2 }$")
+    assert text.turns[0].answers == ("x _ 2",)
 
 
 @needs_realdata
