@@ -20,7 +20,7 @@ import click
 
 import fcotvl
 from fcotvl import stages
-from fcotvl.core import config
+from fcotvl.core import config, processes
 from fcotvl.core.errors import FcotvlError
 
 log = logging.getLogger("fcotvl")
@@ -148,6 +148,8 @@ def _repeated(args: Sequence[str], many: set[str]) -> Iterator[str]:
 def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]) -> int:
     """Run ``stage`` with parsed ``values`` and return its exit code."""
     given = {flag.name: values[flag.name] for flag in flags if flag.name}
+    if processes.count() > 1:
+        processes.end_with_launcher()
     try:
         # Outside the project's folder there are no params: the command is refused and leaves nothing there.
         _log_to(values["log"] or (_log_path(stage, given) if config.STUDY.exists() else None))

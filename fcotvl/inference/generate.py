@@ -97,7 +97,7 @@ def sample(
     seed: int = 0,
     batch_size: int = 32,
     max_tiles: int | None = None,
-    label: str = "sample",
+    label: str | None = "sample",
 ) -> list[list[str]]:
     """Sample ``samples`` replies to each query; they depend only on the query and ``seed``.
 
@@ -147,7 +147,7 @@ class _Run:
         try:
             bar = tqdm(total=len(queries), desc=self.label, disable=True if self.label is None else None)
             with torch.inference_mode(), bar:
-                for window in _windows(queries, self._queries_per_batch * WINDOW):
+                for window in windows(queries, window_size(self.batch_size, self.decoding.samples)):
                     for i, texts in self._window([queries[i] for i in window]):
                         replies[window[i]] = texts
                         bar.update()
@@ -233,8 +233,16 @@ class _Run:
         return replies
 
 
-def _windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
-    """Yield indices of the queries in groups of ``size``, those of a picture together."""
+def window_size(batch_size: int, samples: int = 1) -> int:
+    """Number of queries in a window, where ``batch_size`` replies are decoded together."""
+    return max(1, batch_size // samples) * WINDOW
+
+
+def windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
+    """Yield indices of the queries in groups of ``size``, those of a picture together.
+
+    A group on its own is answered in the same batches.
+    """
     first: dict[str, int] = {}
     for index, query in enumerate(queries):
         first.setdefault(query.picture_id, index)

@@ -110,8 +110,9 @@ class RscotBudget(Section):
     """Budget of rejection sampling."""
 
     questions: Count = 200_000
-    batch_size: Batch = 16
-    """Replies that are decoded together."""
+    batch_size: Batch = 128
+    """Replies that are decoded together: those to ``batch_size`` / ``rscot.samples`` questions, 16 with 8 samples. At
+    InternVL2-2B their cache takes some 25 GB."""
 
 
 class MergeBudget(Section):
