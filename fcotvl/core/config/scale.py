@@ -85,6 +85,14 @@ class SftBudget(OptimParams):
         return self
 
 
+class LaunchParams(Section):
+    """How the stages that run a model are started."""
+
+    processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes of one machine that share the work of distill, rscot, sft, merge and predict, each on an accelerator of
+    its own. Results are those of one process, but for rounding."""
+
+
 class TeacherBudget(Section):
     """Length of each phase of the tiny teacher's training; the defaults are those of scale ``tiny``."""
 
@@ -146,6 +154,17 @@ class Scale(Section):
     sft: SftBudget = SftBudget()
     merge: MergeBudget = MergeBudget()
     evaluate: EvaluateBudget = EvaluateBudget()
+    launch: LaunchParams = LaunchParams()
+
+    @model_validator(mode="after")
+    def _processes_share_a_batch(self) -> "Scale":
+        for stage, optim in (("distill", self.distill), ("sft", self.sft)):
+            if optim.batch_size % self.launch.processes:
+                raise ValueError(
+                    f"{stage}.batch_size is {optim.batch_size}, which does not divide among "
+                    f"{self.launch.processes} processes (launch.processes)"
+                )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -21,17 +25,16 @@ from fcotvl.core.shards import write_shards
 from fcotvl.data.lazy_records import Request
 from fcotvl.data.sources.rendered import read
 from fcotvl.inference.generate import sample
-from fcotvl.stages import merge, predict, rscot
+from fcotvl.stages import distill, merge, predict, rscot
 from tests.support.imports import ROOT
 
 TEACHER = ROOT / "teachers/tiny"
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 SCALE = """
 title: enough questions for several windows
 model: {architecture: tiny, threads: 1}
 prompts: {direct_tokens: 8, cot_tokens: 60}
 train_teacher: {}
-distill: {}
+distill: {steps: 2, batch_size: 4, lr: 0.001, workers: 0}
 rscot: {questions: 40, batch_size: 8}
 sft: {}
 merge: {questions: 24}
@@ -43,7 +46,7 @@ evaluate: {batch_size: 1}
 def inputs(tmp_path_factory):
     """Pages that the bundled teacher can read, and two checkpoints of a student."""
     folder = tmp_path_factory.mktemp("inputs")
-    for split in ("instruct", "val"):
+    for split in ("align", "instruct", "val"):
         lazy = islice(read(Request(raw=folder, split=split, seed=0)), 12)
         records = (one.load(split=split, licence="CC0-1.0", max_pixels=10**8)[0] for one in lazy)
         write_shards(folder / "corpus" / split, records, shard_size=5)
@@ -78,6 +81,7 @@ def flags(stage, inputs, out):
     """Keywords of a stage's ``run`` whose files go to ``out``."""
     corpus, student = {"corpus": inputs.corpus}, {"student": inputs.folder / "student.safetensors"}
     given = {
+        "distill": {**corpus, "student": out / "student.safetensors", "losses": out / "distill.csv"},
         "rscot": {**corpus, "rationales": out / "rationales.parquet", "acceptance": out / "acceptance.csv"},
         "predict": {**student, "benchmarks": Path("benchmarks"), "predictions": out / "predictions.parquet"},
         "merge": {**corpus, **student, "checkpoints": inputs.folder / "checkpoints", "merged": out / "merged"}
@@ -86,9 +90,14 @@ def flags(stage, inputs, out):
     return {"teacher": TEACHER, **given[stage]}
 
 
-def command(stage, inputs, out, *launcher):
+def command(stage, inputs, out):
     options = [part for name, path in flags(stage, inputs, out).items() for part in (f"--{name}", str(path))]
-    return [sys.executable, *launcher, "-m", "fcotvl", stage, "--scale", "pair", *options]
+    return [sys.executable, "-m", "fcotvl", stage, "--scale", "pair", *options]
+
+
+def launch_two():
+    """From here on, the command starts two processes."""
+    Path("workflow/scales/pair.yaml").write_text(f"{SCALE}launch: {{processes: 2}}\n")
 
 
 def environment():
@@ -101,19 +110,32 @@ def written(out):
 
 def run_alone(stage, inputs, out):
     study = config.load(scale="pair")
-    {"rscot": rscot, "predict": predict, "merge": merge}[stage].run(study, **flags(stage, inputs, out))
+    {"distill": distill, "rscot": rscot, "predict": predict, "merge": merge}[stage].run(
+        study, **flags(stage, inputs, out)
+    )
     return written(out)
 
 
 @pytest.mark.parametrize("stage", ["rscot", "predict", "merge"])
 def test_two_processes_write_the_bytes_of_one(project, inputs, stage):
     alone = run_alone(stage, inputs, Path("alone"))
+    launch_two()
     done = subprocess.run(
-        command(stage, inputs, Path("two"), *TWO), env=environment(), capture_output=True, text=True, check=False
+        command(stage, inputs, Path("two")), env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert written(Path("two")) == alone
     assert not list(Path(".scratch").iterdir())
+
+
+def test_two_processes_train_what_one_does(project, inputs):
+    run_alone("distill", inputs, Path("alone"))
+    done = run_two("distill", inputs)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("step 1 of 2") == 1
+    alone, two = (pd.read_csv(Path(out, "distill.csv")) for out in ("alone", "out"))
+    assert two["loss"].to_list() == pytest.approx(alone["loss"].to_list(), rel=1e-5)
 
 
 def test_the_teacher_reads_these_pages(project, inputs):
@@ -129,9 +151,8 @@ def windows():
 
 def test_a_run_of_two_that_is_killed_goes_on_from_its_windows(project, inputs, monkeypatch):
     alone = run_alone("rscot", inputs, Path("alone"))
-    started = subprocess.Popen(
-        command("rscot", inputs, Path("out"), *TWO), env=environment(), stderr=subprocess.DEVNULL
-    )
+    launch_two()
+    started = subprocess.Popen(command("rscot", inputs, Path("out")), env=environment(), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not windows() and started.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -147,3 +168,59 @@ def test_a_run_of_two_that_is_killed_goes_on_from_its_windows(project, inputs, m
     monkeypatch.setattr(rscot, "sample", lambda *args, **named: asked.append(args) or sample(*args, **named))
     assert run_alone("rscot", inputs, Path("out")) == alone
     assert len(asked) == 5 - kept
+
+
+def run_two(stage, inputs, **changed):
+    launch_two()
+    line = command(stage, inputs, Path("out"))
+    for name, value in changed.items():
+        line[line.index(f"--{name}") + 1] = str(value)
+    return subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
+
+
+def test_what_the_user_can_correct_is_one_line_of_all_processes(project, inputs):
+    done = run_two("rscot", inputs, teacher=inputs.folder)
+    assert done.returncode == 2
+    assert re.fullmatch(r"rscot: .*config.json.*\n", done.stderr), done.stderr
+    (line,) = Path("logs/rscot.log").read_text().splitlines()
+    assert line.endswith(done.stderr.strip())
+
+
+def test_a_wrong_param_is_one_line_before_anything_is_started(project, inputs):
+    launch_two()
+    edited = Path("workflow/scales/pair.yaml").read_text().replace("sft: {}", "sft: {batch_size: 3}")
+    Path("workflow/scales/pair.yaml").write_text(edited)
+    line = command("rscot", inputs, Path("out"))
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    message = "sft.batch_size is 3, which does not divide among 2 processes (launch.processes)"
+    assert done.stderr == f"rscot: workflow/scales/pair.yaml: {message}\n"
+
+
+def started_rscot(inputs):
+    """A run of two processes that has kept its first window, with the ids of its processes."""
+    launch_two()
+    line = command("rscot", inputs, Path("out"))
+    launcher = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not windows() and launcher.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return launcher, [child.pid for child in psutil.Process(launcher.pid).children()]
+
+
+def test_a_process_that_is_killed_ends_the_run_with_one_line(project, inputs):
+    launcher, (_, second) = started_rscot(inputs)
+    os.kill(second, signal.SIGKILL)
+    _, text = launcher.communicate(timeout=120)
+    assert launcher.returncode == 128 + signal.SIGKILL
+    assert re.fullmatch(r"rscot: process [12] of 2 was ended by SIGKILL.*run it again.*", text.splitlines()[-1])
+    assert "Traceback" not in text
+
+
+def test_a_run_that_is_told_to_end_takes_its_processes_along(project, inputs):
+    launcher, others = started_rscot(inputs)
+    launcher.terminate()
+    _, text = launcher.communicate(timeout=120)
+    assert launcher.returncode == -signal.SIGTERM
+    assert "Traceback" not in text
+    assert not any(map(psutil.pid_exists, others))
