@@ -163,7 +163,7 @@ def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]
             os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         number = launcher.wanted(stage, params.scale_config.launch.processes)
         is_launcher = number > 1 and processes.count() == 1
-        if number and launcher.CLAIM in os.environ and not launcher.is_launched():
+        if number and launcher.CLAIM in os.environ and processes.count() == 1:
             launcher.claim(number)
         if not is_launcher:
             import_module(f"fcotvl.stages.{stage}").run(params, **given)
