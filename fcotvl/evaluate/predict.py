@@ -64,6 +64,7 @@ def predict(
                     adapted,
                     [Query(record.decode, record.id, prompts.ask(turn, mode)) for record, turn in window],
                     max_new_tokens=prompts.max_new_tokens(mode),
+                    min_new_tokens=prompts.min_tokens,
                     batch_size=batch_size,
                     max_tiles=max_tiles,
                     pruning=system.pruning,

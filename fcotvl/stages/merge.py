@@ -169,6 +169,7 @@ def _scorer(
             processor,
             [queries[i] for i in groups[number]],
             max_new_tokens=scale.prompts.max_new_tokens("direct"),
+            min_new_tokens=scale.prompts.min_tokens,
             batch_size=scale.evaluate.batch_size,
             max_tiles=scale.model.max_tiles,
             encoder=encoder,

@@ -1,7 +1,7 @@
 """``workflow/scales/<scale>.yaml``: which model, and which budgets.
 
-Defaults are the paper's setting: InternVL2, and FCoT-VL's 2 M alignment and 4.5 M instruction samples with the rates of
-InternVL2's own training scripts. A scale file says what differs.
+Defaults are the paper's setting: InternVL2, and steps for FCoT-VL's 2 M alignment and 4.5 M instruction samples at the
+rates of InternVL2's own training scripts. A scale file says what differs.
 """
 
 from typing import Annotated, Any, Literal
@@ -68,9 +68,11 @@ class DistillBudget(OptimParams):
 
 
 class SftBudget(OptimParams):
-    """Post-training: one epoch of 4.5 M samples, at the rate of InternVL2's fine-tuning scripts."""
+    """Post-training, at the rate of InternVL2's fine-tuning scripts."""
 
     steps: Count = 35156
+    """4.5 M pictures, each with up to three questions. The paper has one epoch of 4.5 M samples: where a sample is one
+    question, as in mix ``public`` (1.5 M pictures), this is three epochs, and 11719 steps are one."""
     lr: Rate = 4e-5
     checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
     """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions; more by
