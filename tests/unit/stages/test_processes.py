@@ -46,7 +46,7 @@ evaluate: {batch_size: 1}
 def inputs(tmp_path_factory):
     """Pages that the bundled teacher can read, and two checkpoints of a student."""
     folder = tmp_path_factory.mktemp("inputs")
-    for split in ("align", "instruct", "val"):
+    for split in ("align", "instruct", "val", "test"):
         lazy = islice(read(Request(raw=folder, split=split, seed=0)), 12)
         records = (one.load(split=split, licence="CC0-1.0", max_pixels=10**8)[0] for one in lazy)
         write_shards(folder / "corpus" / split, records, shard_size=5)
@@ -72,7 +72,7 @@ def project(tmp_path, inputs, monkeypatch):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     for name in config.load(tmp_path / "params.yaml", scale="pair").mix_config.benchmarks:
         (tmp_path / "benchmarks").mkdir(exist_ok=True)
-        (tmp_path / "benchmarks" / name).symlink_to(inputs.corpus / "val")
+        (tmp_path / "benchmarks" / name).symlink_to(inputs.corpus / "test")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
