@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any
 import click
 
 import fcotvl
-from fcotvl import stages
-from fcotvl.core import config
+from fcotvl import launcher, stages
+from fcotvl.core import config, processes
 from fcotvl.core.errors import FcotvlError
 
 log = logging.getLogger("fcotvl")
@@ -66,12 +67,14 @@ class Stage(click.Command):
         texts = flag_help(text)
         self.arguments = [_argument(one, texts.get(one.arg)) for one in run.args.args[1:]]
         self.flags = [_option(flag, default, texts) for flag, default in keywords]
+        self.given: list[str] = []
+        """The command line, for other processes."""
         self.overrides = [click.Option([f"--{name}"], type=kind, help=line) for name, (kind, line) in OVERRIDES.items()]
         log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
         super().__init__(
             path.stem.replace("_", "-"),
             params=[*self.arguments, *self.flags, *self.overrides, log_file],
-            callback=lambda **values: execute(path.stem, [*self.arguments, *self.flags], values),
+            callback=lambda **values: execute(path.stem, [*self.arguments, *self.flags], values, self.given),
             help=re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0].replace("``", "`"),
             short_help=(ast.get_docstring(tree) or "").partition("\n")[0],
         )
@@ -80,6 +83,7 @@ class Stage(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Spell ``--many a b`` as click does: ``--many a --many b``."""
+        self.given = [self.name or "", *args]
         many = {flag.opts[0] for flag in self.flags if flag.multiple}
         return super().parse_args(ctx, list(_repeated(args, many)))
 
@@ -155,26 +159,44 @@ def _repeated(args: Sequence[str], many: set[str]) -> Iterator[str]:
             yield from (current, arg) if current else (arg,)
 
 
-def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]) -> int:
-    """Run ``stage`` with parsed ``values`` and return its exit code."""
+def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any], arguments: Sequence[str]) -> int:
+    """Run ``stage`` with parsed ``values``, which are those of ``arguments``, and return its exit code."""
     given = {flag.name: values[flag.name] for flag in flags if flag.name}
+    # Outside the project's folder there are no params: the command is refused and leaves nothing there.
+    log_file = values["log"] or (_log_path(stage, given) if config.STUDY.exists() else None)
+    if processes.count() > 1:
+        processes.end_with_launcher()
     try:
-        # Outside the project's folder there are no params: the command is refused and leaves nothing there.
-        _log_to(values["log"] or (_log_path(stage, given) if config.STUDY.exists() else None))
+        _log_to(log_file if processes.is_main() else None)
         params = config.load(**{name: values[name] for name in OVERRIDES})
         if threads := params.scale_config.model.threads:  # read when numpy and torch are imported
             os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        import_module(f"fcotvl.stages.{stage}").run(params, **given)
+        number = launcher.wanted(stage, params.scale_config.launch.processes)
+        is_launcher = number > 1 and processes.count() == 1
+        if number and launcher.CLAIM in os.environ and processes.count() == 1:
+            launcher.claim(number)
+        if not is_launcher:
+            import_module(f"fcotvl.stages.{stage}").run(params, **given)
+            return 0
+        code, message = launcher.launch(arguments, number)
+        if message:
+            log.error("%s", message if message.startswith(f"{stage}: ") else f"{stage}: {message}")
     except FcotvlError as error:
-        log.error("%s: %s", stage, error)  # noqa: TRY400 - one line, without a traceback
-        return 2
+        code = _fail(2, f"{stage}: {error}")
     except Exception as error:
         if full := _disk_is_full(error):
-            log.error("%s: %s; free some and run it again", stage, full)  # noqa: TRY400
-            return 2
-        log.exception("%s: this is a bug, please report it", stage)
-        return 1
-    return 0
+            return _fail(2, f"{stage}: {full}; free some and run it again")
+        code = _fail(1, f"{stage}: this is a bug, please report it\n{traceback.format_exc().rstrip()}")
+    return code
+
+
+def _fail(code: int, text: str) -> int:
+    """Say what went wrong, once for all processes of a launch; returns ``code``."""
+    if launcher.is_launched():
+        launcher.leave_error(text)
+    else:
+        log.error("%s", text)
+    return code
 
 
 def _disk_is_full(error: BaseException | None) -> str | None:
@@ -204,16 +226,18 @@ class LogFile(logging.FileHandler):
 
 
 def _log_to(path: Path | None) -> None:
-    """Log to the screen, and to the file ``path`` if there is one."""
+    """Log to the screen, and to the file ``path`` if there is one. Of several processes, the main one tells all."""
     screen = logging.StreamHandler()
     screen.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger("fcotvl")
     root.handlers = [screen]
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.INFO if processes.is_main() else logging.ERROR)
     root.propagate = False
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = LogFile(path, mode="w", encoding="utf-8")
+        if not launcher.is_launched():  # its launcher began the file
+            path.write_bytes(b"")
+        file = LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
 

@@ -15,3 +15,11 @@ class DataError(FcotvlError):
 
 class CheckpointError(FcotvlError):
     """A checkpoint cannot be found, reached or loaded into the model."""
+
+
+HTTP_LIBRARIES = {"aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
+
+
+def is_transport_error(error: BaseException) -> bool:
+    """Did the network fail? The errors of HTTP libraries have no base in common, and ``OSError`` is not one either."""
+    return any(kind.__module__.partition(".")[0] in HTTP_LIBRARIES for kind in type(error).__mro__)

@@ -48,6 +48,8 @@ class Prompts(Section):
     direct_tokens: Tokens = 100
     """As InternVL evaluates."""
     cot_tokens: Tokens = 1024
+    min_tokens: Annotated[int, Field(ge=0, le=32768)] = 1
+    """Tokens of an answer before it may end, as InternVL evaluates (tiny: 0)."""
 
     @field_validator("direct", "cot")
     @classmethod

@@ -16,6 +16,7 @@ from typing import Any
 
 from fcotvl.core.errors import FcotvlError
 from fcotvl.core.io import hold, read_yaml, remove, remove_dead, temporary_folder
+from fcotvl.core.processes import count, is_main
 
 QUEUE = "/.dvc/tmp/exps/"
 """Where `dvc exp run --queue` and `--temp` put their working trees."""
@@ -39,7 +40,7 @@ def resumable(stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Itera
     """
     key = fingerprint([*inputs, *code_of(stage)], cache_key, vast=vast)
     folder = _home() / f"{stage}-{key}"
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main():
         yield folder  # of the first process, which holds the lock and clears up
         return
     remove_dead(folder.parent, TEMPORARY)
@@ -49,7 +50,7 @@ def resumable(stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Itera
             # Half of a state must not be found: first it loses its name, which only a run that fails leaves it.
             with suppress(FileNotFoundError):  # the user was faster
                 remove(folder.rename(folder.with_name(f"{TEMPORARY}{folder.name}.done")))
-        elif os.environ.get("WORLD_SIZE", "1") != "1":
+        elif count() > 1:
             raise FcotvlError(f"an equal run is at work in {folder}; wait until it ends")
         else:
             with temporary_folder(folder.parent, f"{TEMPORARY}{folder.name}.") as own:

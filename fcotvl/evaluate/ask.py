@@ -67,7 +67,7 @@ def ask(asked: Asked, picture: Image.Image, question: str, *, prompts: Prompts, 
     reply = partial(generate, system.model, processor, [query], pruning=system.pruning, label=None)
     reply(max_new_tokens=1)  # the first pass of a process is slow
     start = time.perf_counter()
-    (text,) = reply(max_new_tokens=prompts.max_new_tokens(mode))
+    (text,) = reply(max_new_tokens=prompts.max_new_tokens(mode), min_new_tokens=prompts.min_tokens)
     return Reply(text, _visual_tokens(asked, picture), time.perf_counter() - start)
 
 

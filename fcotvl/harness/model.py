@@ -24,7 +24,7 @@ from fcotvl.inference.pruned_decoding import System
 
 IMAGE = "<image>"
 """What a task puts before the question, without a newline."""
-KNOWN = ("until", "max_gen_toks", "do_sample", "temperature")
+KNOWN = ("until", "max_gen_toks", "min_new_tokens", "do_sample", "temperature")
 """Keys of ``generation_kwargs`` that are obeyed."""
 
 
@@ -100,6 +100,7 @@ class FcotvlLM(LM):
                 self.processor,
                 [_query(request) for request in together],
                 max_new_tokens=int(limits.get("max_gen_toks", 256)),
+                min_new_tokens=int(limits.get("min_new_tokens", 0)),
                 batch_size=self.batch_size,
                 max_tiles=max_tiles,
                 pruning=self.system.pruning,

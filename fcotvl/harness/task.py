@@ -47,9 +47,8 @@ class QuestionTask(ConfigurableTask):
         prompts, max_tiles = Prompts(), about["max_tiles"]
         if study:
             prompts, max_tiles = Prompts(**study["prompts"]), study["max_tiles"].get(about["benchmark"], max_tiles)
-            config |= {
-                "generation_kwargs": config["generation_kwargs"] | {"max_gen_toks": prompts.max_new_tokens(prompt)}
-            }
+            limits = {"max_gen_toks": prompts.max_new_tokens(prompt), "min_new_tokens": prompts.min_tokens}
+            config |= {"generation_kwargs": config["generation_kwargs"] | limits}
             if not about.get("own_prompt"):
                 config |= {"doc_to_text": "<image>{{prompt}}"}
         self.questions = Questions(_records(config), prompts, prompt, max_tiles)

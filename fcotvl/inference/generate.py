@@ -46,6 +46,8 @@ class Decoding:
     samples: int = 1
     """Number of replies per query."""
     seed: int = 0
+    min_new_tokens: int = 0
+    """A reply does not end before it has so many."""
 
     def uniforms(self, query: Query, sample: int) -> Float[Tensor, " step"]:
         """Random numbers in [0, 1) of one reply; they do not depend on its batch."""
@@ -59,6 +61,7 @@ def generate(
     queries: Sequence[Query],
     *,
     max_new_tokens: int,
+    min_new_tokens: int = 0,
     batch_size: int = 32,
     max_tiles: int | None = None,
     pruning: Pruning | None = None,
@@ -72,6 +75,7 @@ def generate(
         processor: adapted to the model's visual tokens, see ``processor_for``.
         queries: prompts and their pictures.
         max_new_tokens: length at which a reply is cut off.
+        min_new_tokens: length before which it does not end.
         batch_size: rows decoded together.
         max_tiles: largest number of tiles per picture; by default the processor's.
         pruning: how to drop visual tokens at prefill, if at all.
@@ -79,7 +83,7 @@ def generate(
             for this call alone.
         label: label of the progress bar; None for no bar.
     """
-    decoding = Decoding(max_new_tokens)
+    decoding = Decoding(max_new_tokens, min_new_tokens=min_new_tokens)
     encoder = encoder or PictureEncoder(max_bytes=0)
     run = _Run(model, processor, decoding, batch_size, max_tiles, pruning, encoder, label)
     return [first for first, *_ in run.replies(queries)]
@@ -97,7 +101,7 @@ def sample(
     seed: int = 0,
     batch_size: int = 32,
     max_tiles: int | None = None,
-    label: str = "sample",
+    label: str | None = "sample",
 ) -> list[list[str]]:
     """Sample ``samples`` replies to each query; they depend only on the query and ``seed``.
 
@@ -147,7 +151,7 @@ class _Run:
         try:
             bar = tqdm(total=len(queries), desc=self.label, disable=True if self.label is None else None)
             with torch.inference_mode(), bar:
-                for window in _windows(queries, self._queries_per_batch * WINDOW):
+                for window in windows(queries, window_size(self.batch_size, self.decoding.samples)):
                     for i, texts in self._window([queries[i] for i in window]):
                         replies[window[i]] = texts
                         bar.update()
@@ -218,6 +222,8 @@ class _Run:
         replies: list[list[int]] = [[] for _ in uniforms]
         live = list(range(len(replies)))
         for step in range(self.decoding.max_new_tokens):
+            if step < self.decoding.min_new_tokens:
+                logits = logits.index_fill(1, torch.tensor([end], device=logits.device), -torch.inf)
             chosen = choose(logits, self.decoding, uniforms[live, step])
             going = [i for i, token in enumerate(chosen.tolist()) if token != end]
             if len(going) < len(live):
@@ -233,8 +239,16 @@ class _Run:
         return replies
 
 
-def _windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
-    """Yield indices of the queries in groups of ``size``, those of a picture together."""
+def window_size(batch_size: int, samples: int = 1) -> int:
+    """Number of queries in a window, where ``batch_size`` replies are decoded together."""
+    return max(1, batch_size // samples) * WINDOW
+
+
+def windows(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
+    """Yield indices of the queries in groups of ``size``, those of a picture together.
+
+    A group on its own is answered in the same batches.
+    """
     first: dict[str, int] = {}
     for index, query in enumerate(queries):
         first.setdefault(query.picture_id, index)

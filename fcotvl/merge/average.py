@@ -1,13 +1,13 @@
-"""The weighted average of checkpoints, one tensor in memory at a time."""
+"""The weighted average of checkpoints: of one tensor at a time, the sum so far and the next term are in memory."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -51,33 +51,34 @@ def average_files(
         target.write(header)
         for name in layout:
             try:
-                merged = _combine([file.get_tensor(name) for file in files], weights)
+                merged = _combine([partial(file.get_tensor, name) for file in files], weights)
             except ValueError as error:
                 raise CheckpointError(f"tensor {name!r} {error}, from {sources[0]} on") from error
-            target.write(_bytes(merged))
+            target.write(merged.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _combine(tensors: Sequence[Shaped[Tensor, "*shape"]], weights: Sequence[float]) -> Shaped[Tensor, "*shape"]:
-    """The weighted sum of tensors that are equal in shape; equal values where not floating point.
+def _combine(readers: Sequence[Callable[[], Tensor]], weights: Sequence[float]) -> Tensor:
+    """The weighted sum of tensors of one shape, which are read in turn; equal values where not floating point.
 
     Raises:
         ValueError: tensors that cannot be averaged differ.
     """
-    first = tensors[0]
-    if not first.is_floating_point():
-        if all(torch.equal(first, other) for other in tensors[1:]):
-            return first
-        raise ValueError(f"is {first.dtype}, which has no average, and differs between checkpoints")
-    wide = torch.float64 if first.dtype == torch.float64 else torch.float32
-    terms = [w * tensor.to(wide) for w, tensor in zip(weights, tensors, strict=True) if w]
-    total = terms[0]  # not 0 + ...: that would turn -0.0 into 0.0
-    for term in terms[1:]:
-        total = total + term
-    return total.to(first.dtype)
-
-
-def _bytes(tensor: Shaped[Tensor, "*shape"]) -> bytes:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    total: Tensor | None = None
+    for weight, read in zip(weights, readers, strict=True):
+        tensor = read()
+        dtype = tensor.dtype
+        if not tensor.is_floating_point():
+            if total is not None and not torch.equal(total, tensor):
+                raise ValueError(f"is {dtype}, which has no average, and differs between checkpoints")
+            total = tensor
+        elif weight:
+            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            term = tensor.to(wide, copy=True).mul_(weight)
+            total = term if total is None else total.add_(term)  # not 0 + ...: that would turn -0.0 into 0.0
+            del tensor, term  # before the next is read
+    if total is None:
+        raise ValueError("has no weight")  # average_files has checked that one is not 0
+    return total.to(dtype)
 
 
 def _read_header(path: Path) -> tuple[bytes, Layout]:

@@ -13,10 +13,11 @@ from fcotvl.compress.checkpoints import load_processor, load_teacher, make_stude
 from fcotvl.compress.tile_complexity import calibrate, mean_removed_ratio
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
+from fcotvl.core.processes import is_main
 from fcotvl.core.resume import resumable
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import DistillObjective, DistillTask
-from fcotvl.train.loop import is_main, train
+from fcotvl.train.loop import train
 from fcotvl.train.packing import BatchBuilder
 
 logger = logging.getLogger(__name__)

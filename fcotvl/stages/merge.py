@@ -8,13 +8,14 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import (
@@ -31,11 +32,13 @@ from fcotvl.core.bootstrap import Bootstrap, Interval
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic, write_json
+from fcotvl.core.processes import is_main
 from fcotvl.core.records import Record, Turn, balanced
 from fcotvl.core.resume import resumable
 from fcotvl.core.shards import read_records
-from fcotvl.inference.generate import Query, generate
+from fcotvl.inference.generate import Query, generate, window_size, windows
 from fcotvl.inference.pictures import PictureEncoder
+from fcotvl.inference.sharing import join, share
 from fcotvl.merge import methods, shapley
 from fcotvl.merge.average import average_files
 from fcotvl.merge.shapley import Coalition, LazyTable
@@ -43,8 +46,10 @@ from fcotvl.merge.shapley import Coalition, LazyTable
 Question = tuple[Record, Turn]
 Utilities = list[float]
 """1 or 0 for each question."""
-Score = Callable[[Path | None], Utilities]
-"""Utilities of the student in a file, or of the distilled one."""
+Shares = Mapping[str, float]
+"""Weights by checkpoint; none of the distilled student."""
+Score = Callable[[Shares, Path], Utilities]
+"""Utilities of the weighted average of checkpoints; the folder is where those of finished windows are kept."""
 
 
 def run(
@@ -78,17 +83,19 @@ def run(
             raise DataError(f"{checkpoints} holds no checkpoint; run sft again")
         count = params.scale_config.merge.questions
         questions = choose_questions(corpus / "val", count, params.data_seed)
-        score = _scorer(params, teacher, student, questions)
+        score = _scorer(params, teacher, student, pool, questions)
         table = score_coalitions(pool, score, folder)
         utility = LazyTable(pool, lambda members: fmean(table[members]))
         found = {name: methods.get(name)(utility, params.merge) for name in methods.available()}
-        headline, metadata, reached = params.recipes[params.recipe].merge, _metadata(pool), {}
+        reached = {name: _reached(shares, utility, score, folder / f"of-{name}") for name, shares in found.items()}
+        if not is_main():
+            return
+        headline, metadata = params.recipes[params.recipe].merge, _metadata(pool)
         with atomic(merged) as path:
             path.mkdir()
             for name, shares in found.items():
                 file, numbers = path / f"{name}.safetensors", [shares[player] for player in pool]
                 average_files(list(pool.values()), numbers, file, metadata=metadata)
-                reached[name] = _reached(shares, utility, file, score)
             shutil.copyfile(path / f"{headline}.safetensors", path / "merged.safetensors")
         with atomic(coalitions) as path:
             coalition_table(table.known, questions).to_csv(path, index=False)
@@ -121,57 +128,67 @@ def choose_questions(folder: Path, count: int, seed: int) -> list[Question]:
 
 
 def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyTable[Utilities]:
-    """Utilities by coalition; those that ``folder`` has already are not scored again.
+    """Utilities by coalition; windows of questions that ``folder`` has already are not scored again.
 
     All of up to ``EXACT_PLAYERS`` checkpoints are scored here, others when a method reads them.
     """
-    average = folder / "average.safetensors"
 
     def utilities(members: Coalition) -> Utilities:
-        path = folder / f"{'+'.join(sorted(members)) or 'empty_coalition'}.json"
-        if not path.is_file():
-            files = [pool[name] for name in sorted(members)]
-            if files:
-                average_files(files, [1 / len(files)] * len(files), average)
-            write_json(path, score(average if files else None))
-        found: Utilities = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        names = sorted(members)
+        return score(dict.fromkeys(names, 1 / max(1, len(names))), folder / ("+".join(names) or "empty_coalition"))
 
     table = LazyTable(pool, utilities)
     # The empty coalition comes first: others load their tensors over the distilled student's.
     exact = len(pool) <= shapley.EXACT_PLAYERS
     order = list(shapley.coalitions(pool)) if exact else [frozenset[str]()]
-    for members in tqdm(order, desc="coalitions", disable=None):
+    for members in tqdm(order, desc="coalitions", disable=None if is_main() else True):
         table.get(members)
     return table
 
 
-def _scorer(params: Params, teacher: Path, student: Path, questions: Sequence[Question]) -> Score:
-    """Score one student after another by its greedy direct answers."""
+def _scorer(
+    params: Params, teacher: Path, student: Path, pool: Mapping[str, Path], questions: Sequence[Question]
+) -> Score:
+    """Score one average after another by its greedy direct answers, which the processes of the run share."""
     scale = params.scale_config
     dtype = getattr(torch, scale.model.dtype)
-    model = load_student(load_teacher(teacher, dtype=dtype).to(PartialState().device), [student])
+    model = load_student(load_teacher(teacher, dtype=dtype).to(join()), [student])
     processor = processor_for(load_processor(teacher), model.config)
     queries = [Query(record.decode, record.id, scale.prompts.ask(turn, "direct")) for record, turn in questions]
+    groups = list(windows(queries, window_size(scale.evaluate.batch_size)))
     encoder = PictureEncoder()
+    loaded: Path | None = None
 
-    def score(file: Path | None) -> Utilities:
-        if file is not None:
-            load_tensors(model, read_student_tensors(file)[0], source=str(file))
+    def answer(number: int, *, folder: Path, average: Path | None) -> Utilities:
+        nonlocal loaded
+        if average is not None and folder != loaded:
+            load_tensors(model, read_student_tensors(average)[0], source=str(average))
+            loaded = folder
         replies = generate(
             model,
             processor,
-            queries,
+            [queries[i] for i in groups[number]],
             max_new_tokens=scale.prompts.max_new_tokens("direct"),
+            min_new_tokens=scale.prompts.min_tokens,
             batch_size=scale.evaluate.batch_size,
             max_tiles=scale.model.max_tiles,
             encoder=encoder,
             label=None,
         )
+        turns = [questions[i][1] for i in groups[number]]
         return [
-            float(is_correct(final_answer(reply), turn.answers))
-            for reply, (_, turn) in zip(replies, questions, strict=True)
+            float(is_correct(final_answer(reply), turn.answers)) for reply, turn in zip(replies, turns, strict=True)
         ]
+
+    def score(shares: Shares, folder: Path) -> Utilities:
+        average = folder.parent / "average.safetensors" if shares else None
+        names = [name for name in pool if name in shares]
+        files, weights = [pool[name] for name in names], [shares[name] for name in names]
+        prepare = partial(average_files, files, weights, average) if average else None
+        found = share(folder, len(groups), partial(answer, folder=folder, average=average), prepare=prepare)
+        order, values = chain.from_iterable(groups), chain.from_iterable(found)
+        by_question = dict(zip(order, values, strict=True))
+        return [by_question[i] for i in range(len(questions))]
 
     return score
 
@@ -182,11 +199,11 @@ def _metadata(pool: dict[str, Path]) -> dict[str, str]:
     return {HEADER: json.dumps(asdict(replace(header, stage="merge")))}
 
 
-def _reached(shares: dict[str, float], utility: Mapping[Coalition, float], file: Path, score: Score) -> float:
+def _reached(shares: Shares, utility: Mapping[Coalition, float], score: Score, folder: Path) -> float:
     """The utility of a merged student, which may be the uniform average of a coalition."""
     members = frozenset(name for name, share in shares.items() if share)
     uniform = len({share for share in shares.values() if share}) == 1
-    return utility[members] if uniform else fmean(score(file))
+    return utility[members] if uniform else fmean(score(shares, folder))
 
 
 def coalition_table(table: Mapping[Coalition, Utilities], questions: Sequence[Question]) -> pd.DataFrame:

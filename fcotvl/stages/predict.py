@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import PartialState
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, load_tensors, read_student_tensors
@@ -17,10 +16,13 @@ from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
+from fcotvl.core.processes import is_main
+from fcotvl.core.resume import resumable
 from fcotvl.core.shards import read_records
 from fcotvl.evaluate.predict import predict
 from fcotvl.inference import pruning
 from fcotvl.inference.pruned_decoding import System
+from fcotvl.inference.sharing import join
 
 log = logging.getLogger(__name__)
 
@@ -49,27 +51,38 @@ def run(
         system: name of the student, which is the last file of the folder. Without it, every file is a system under its
             own name.
     """
-    processor = load_processor(teacher)
-    full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
-    full = full.to(PartialState().device)
-    systems, asked_as = _students(full, student, system) if student else _training_free(params, full)
-    tables = [
-        predict(
-            systems,
-            processor,
-            list(read_records(benchmarks / benchmark)),
-            benchmark=benchmark,
-            prompts=params.scale_config.prompts,
-            max_tiles=settings.max_tiles,
-            batch_size=params.scale_config.evaluate.batch_size,
-        )
-        for benchmark, settings in params.mix_config.benchmarks.items()
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    replies = [table[table.system == asked].assign(system=name) for name, asked in asked_as.items()]
-    log.info("asked %s: %d replies", ", ".join(systems), len(table))
-    with atomic(predictions) as scratch:
-        pd.concat(replies, ignore_index=True).to_parquet(scratch, index=False)
+    vast = [benchmarks, student] if student else [benchmarks]
+    with resumable("predict", inputs=[teacher], vast=vast, cache_key=_cache_key(params, system)) as folder:
+        processor = load_processor(teacher)
+        full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(join())
+        systems, asked_as = _students(full, student, system) if student else _training_free(params, full)
+        tables = [
+            predict(
+                systems,
+                processor,
+                list(read_records(benchmarks / benchmark)),
+                benchmark=benchmark,
+                prompts=params.scale_config.prompts,
+                max_tiles=settings.max_tiles,
+                batch_size=params.scale_config.evaluate.batch_size,
+                folder=folder / benchmark,
+            )
+            for benchmark, settings in params.mix_config.benchmarks.items()
+        ]
+        if not is_main():
+            return
+        table = pd.concat(tables, ignore_index=True)
+        replies = [table[table.system == asked].assign(system=name) for name, asked in asked_as.items()]
+        log.info("asked %s: %d replies", ", ".join(systems), len(table))
+        with atomic(predictions) as scratch:
+            pd.concat(replies, ignore_index=True).to_parquet(scratch, index=False)
+
+
+def _cache_key(params: Params, system: str | None) -> list[object]:
+    scale = params.scale_config
+    tiles = {name: settings.max_tiles for name, settings in params.mix_config.benchmarks.items()}
+    sections = (params.baselines, scale.model, scale.prompts, scale.evaluate)
+    return [system, tiles, *(section.model_dump() for section in sections)]
 
 
 def _training_free(params: Params, teacher: InternVLForConditionalGeneration) -> tuple[Systems, dict[str, str]]:

@@ -1,6 +1,5 @@
 """Sample rationales from the teacher and keep the right ones."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -8,16 +7,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
-from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import load_processor, load_teacher
 from fcotvl.core.config import Params
 from fcotvl.core.errors import DataError
-from fcotvl.core.io import atomic, write_json
+from fcotvl.core.io import atomic
+from fcotvl.core.processes import is_main
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.resume import resumable
-from fcotvl.inference.generate import Query, sample
+from fcotvl.inference.generate import Query, sample, window_size
+from fcotvl.inference.sharing import join, share
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.rscot import (
     Question,
@@ -29,9 +28,6 @@ from fcotvl.train.rscot import (
 )
 
 logger = logging.getLogger(__name__)
-
-CHUNK = 64
-"""Questions between two saves."""
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, acceptance: Path) -> None:
@@ -51,17 +47,19 @@ def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, accept
         if not questions:
             raise DataError(f"{corpus} has no question to reason about; add a source that has some")
         sample_teacher = _sampler(params, teacher)
-        results: list[SamplingResult] = []
-        for start in tqdm(range(0, len(questions), CHUNK), desc="rscot", disable=None):
-            path = folder / f"{start:08d}.json"
-            if not path.is_file():
-                chunk = questions[start : start + CHUNK]
-                replies = sample_teacher([_query(q, instruct, scale_config.prompts) for q in chunk])
-                pairs = zip(chunk, replies, strict=True)
-                kept = [keep_correct(question, texts, params.rscot) for question, texts in pairs]
-                write_json(path, [asdict(result) for result in kept])
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            results += [SamplingResult(**row) for row in rows]
+        size = window_size(scale_config.rscot.batch_size, params.rscot.samples)
+        windows = [questions[start : start + size] for start in range(0, len(questions), size)]
+
+        def kept(number: int) -> list[dict[str, object]]:
+            """The results of a window, as JSON has them."""
+            replies = sample_teacher([_query(q, instruct, scale_config.prompts) for q in windows[number]])
+            pairs = zip(windows[number], replies, strict=True)
+            return [asdict(keep_correct(question, texts, params.rscot)) for question, texts in pairs]
+
+        shared = share(folder, len(windows), kept, label="rscot")
+        results = [SamplingResult(**row) for rows in shared for row in rows]
+        if not is_main():
+            return
         count = sum(len(result.rationales) for result in results)
         logger.info("%d rationales kept for %d questions", count, len(results))
         if not count:
@@ -81,7 +79,7 @@ def _sampler(params: Params, teacher: Path) -> Callable[[Sequence[Query]], list[
     """A function that samples the teacher's replies; those to a query depend on it alone."""
     scale_config = params.scale_config
     model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
-    model.to(PartialState().device)
+    model.to(join())
     return partial(
         sample,
         model,
@@ -93,6 +91,7 @@ def _sampler(params: Params, teacher: Path) -> Callable[[Sequence[Query]], list[
         seed=params.data_seed,
         batch_size=scale_config.rscot.batch_size,
         max_tiles=scale_config.model.max_tiles,
+        label=None,
     )
 
 

@@ -11,10 +11,11 @@ from fcotvl.compress.checkpoints import load_processor, load_student, load_teach
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.io import atomic
+from fcotvl.core.processes import is_main
 from fcotvl.core.resume import resumable
 from fcotvl.train import resampling
 from fcotvl.train.dataset import Corpus
-from fcotvl.train.loop import is_main, make_accelerator, train
+from fcotvl.train.loop import make_accelerator, train
 from fcotvl.train.packing import BatchBuilder
 from fcotvl.train.rscot import read_rationales
 from fcotvl.train.sft import SftObjective, SftTask, teacher_reference

@@ -5,10 +5,9 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
 
 from fcotvl.core.config import Params
-from fcotvl.core.errors import CheckpointError
+from fcotvl.core.errors import CheckpointError, is_transport_error
 from fcotvl.core.io import atomic
 from fcotvl.core.resume import resumable
 from fcotvl.internvl.convert import from_original
@@ -64,7 +63,9 @@ def _fetch(hub: str, revision: str | None, teacher: Path) -> None:
     """Download the original checkpoint and convert it; none of its code is run."""
     try:
         original = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
-    except (OSError, HfHubHTTPError, ValueError) as error:
+    except Exception as error:
+        if not (isinstance(error, OSError | ValueError) or is_transport_error(error)):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{hub} cannot be fetched from the hub ({reason}); check the network, or fetch it "

@@ -8,7 +8,6 @@ with a fixed number of threads does.
 import hashlib
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,6 +22,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
+from fcotvl.core.processes import check_joined
 from fcotvl.train.feeding import reader
 from fcotvl.train.layers import prepare_layers
 from fcotvl.train.live import live_curve
@@ -140,11 +140,6 @@ def train(
     return log
 
 
-def is_main() -> bool:
-    """Is this the process that writes? The only one, unless started by torchrun."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def make_accelerator(dtype: str) -> Accelerator:
     """The processes of this run and their devices, alone or under torchrun.
 
@@ -156,12 +151,7 @@ def make_accelerator(dtype: str) -> Accelerator:
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
     # cuDNN's attention can give NaN gradients on H100 and H200 (https://github.com/pytorch/pytorch/issues/196678).
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
-    expected = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != expected:
-        raise ParamsError(
-            f"{accelerator.num_processes} processes work together, but WORLD_SIZE is {expected}; "
-            "start with torchrun --nproc-per-node N -m fcotvl ..."
-        )
+    check_joined(accelerator.num_processes)
     return accelerator
 
 

@@ -1,11 +1,12 @@
 # Reads dvc.yaml and params.yaml, and exchanges finished work with DVC. No rule is defined here.
+import os
 import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(str(workflow.current_basedir)).parents[1]))
 
-from fcotvl import dag
+from fcotvl import dag, launcher
 from fcotvl.core import config as typed
 from fcotvl.core.errors import FcotvlError
 from fcotvl.stages.check import validate
@@ -30,12 +31,37 @@ ENVIRONMENT = "../envs/fcotvl.yaml"  # with `--sdm conda`; otherwise the one tha
 CONTAINER = "fcotvl.sif"  # with `--sdm apptainer`; made from the Dockerfile, see docs/running.md
 CURATED = f"data/{PIPELINE.values['mix']}"
 RULES = {name: PIPELINE.rule(name) for name in PIPELINE.stages}
-# The stages that run a model set this number of threads themselves, so that results do not depend on the engine.
+SCALE = PARAMS.scale_config
+
+
+def processes(stage):
+    """How many processes with an accelerator each a stage starts; 0 if it runs no model."""
+    return launcher.wanted(stage.cmd.split()[3], SCALE.launch.processes)
+
+
+def threads(stage):
+    """One for each process of a stage and for each worker that feeds it; or those of the scale.
+
+    Stages set the scale's themselves, so that results do not depend on the engine.
+    """
+    feeding = getattr(getattr(SCALE, stage.name, None), "workers", 0)
+    return SCALE.model.threads or max(1, processes(stage) * (1 + feeding))
+
+
+ACCELERATORS = {
+    name: {"gpu": processes(stage)}
+    for name, stage in PIPELINE.stages.items()
+    if processes(stage)
+}
 THREADS = {
-    name: PARAMS.scale_config.model.threads or 1
+    name: threads(stage)
     for name, stage in PIPELINE.stages.items()
     if any(key == "model" for _, key in stage.params)
 }
+# Jobs that run here side by side each take free accelerators. A scheduler gives each job its own.
+os.environ.pop(launcher.CLAIM, None)
+if not workflow.remote_exec:
+    os.environ[launcher.CLAIM] = "1"
 
 
 def outputs(stage):

@@ -1,4 +1,4 @@
-# One rule per stage of dvc.yaml. What a job needs of a machine (memory, time, accelerators) is in workflow/profiles.
+# One rule per stage of dvc.yaml. What memory and time a job needs is in workflow/profiles.
 for stage in PIPELINE.stages:
 
     rule:
@@ -18,6 +18,9 @@ for stage in PIPELINE.stages:
             CONTAINER
         # A measurement of speed is alone on the machine, or it is noise.
         threads: workflow.cores if stage == "speed" else THREADS.get(stage, 1)
+        # Accelerators follow from the scale.
+        resources:
+            **ACCELERATORS.get(stage, {}),
         params:
             *RULES[stage].params,
             command=RULES[stage].command,

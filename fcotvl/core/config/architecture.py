@@ -13,7 +13,7 @@ Architecture = Literal["tiny", "internvl2-1b", "internvl2-2b", "internvl2-8b"]
 
 TINY_MODEL = {"max_tiles": 1, "dtype": "float32"}
 """As the bundled teacher was trained."""
-TINY_PROMPTS = TEMPLATES["tiny"] | {"direct_tokens": 24, "cot_tokens": 112}
+TINY_PROMPTS = TEMPLATES["tiny"] | {"direct_tokens": 24, "cot_tokens": 112, "min_tokens": 0}
 """The bundled teacher's own prompts; its replies are short."""
 
 

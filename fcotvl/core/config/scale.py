@@ -1,7 +1,7 @@
 """``workflow/scales/<scale>.yaml``: which model, and which budgets.
 
-Defaults are the paper's setting: InternVL2, and FCoT-VL's 2 M alignment and 4.5 M instruction samples with the rates of
-InternVL2's own training scripts. A scale file says what differs.
+Defaults are the paper's setting: InternVL2, and steps for FCoT-VL's 2 M alignment and 4.5 M instruction samples at the
+rates of InternVL2's own training scripts. A scale file says what differs.
 """
 
 from typing import Annotated, Any, Literal
@@ -68,9 +68,11 @@ class DistillBudget(OptimParams):
 
 
 class SftBudget(OptimParams):
-    """Post-training: one epoch of 4.5 M samples, at the rate of InternVL2's fine-tuning scripts."""
+    """Post-training, at the rate of InternVL2's fine-tuning scripts."""
 
     steps: Count = 35156
+    """4.5 M pictures, each with up to three questions. The paper has one epoch of 4.5 M samples: where a sample is one
+    question, as in mix ``public`` (1.5 M pictures), this is three epochs, and 11719 steps are one."""
     lr: Rate = 4e-5
     checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
     """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions; more by
@@ -83,6 +85,14 @@ class SftBudget(OptimParams):
         if self.steps < self.checkpoints:
             raise ValueError(f"steps is {self.steps}, too few for {self.checkpoints} checkpoints")
         return self
+
+
+class LaunchParams(Section):
+    """How the stages that run a model are started."""
+
+    processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes of one machine that share the work of distill, rscot, sft, merge and predict, each on an accelerator of
+    its own. Results are those of one process, but for rounding."""
 
 
 class TeacherBudget(Section):
@@ -110,8 +120,9 @@ class RscotBudget(Section):
     """Budget of rejection sampling."""
 
     questions: Count = 200_000
-    batch_size: Batch = 16
-    """Replies that are decoded together."""
+    batch_size: Batch = 128
+    """Replies that are decoded together: those to ``batch_size`` / ``rscot.samples`` questions, 16 with 8 samples. At
+    InternVL2-2B their cache takes some 25 GB."""
 
 
 class MergeBudget(Section):
@@ -145,6 +156,17 @@ class Scale(Section):
     sft: SftBudget = SftBudget()
     merge: MergeBudget = MergeBudget()
     evaluate: EvaluateBudget = EvaluateBudget()
+    launch: LaunchParams = LaunchParams()
+
+    @model_validator(mode="after")
+    def _processes_share_a_batch(self) -> "Scale":
+        for stage, optim in (("distill", self.distill), ("sft", self.sft)):
+            if optim.batch_size % self.launch.processes:
+                raise ValueError(
+                    f"{stage}.batch_size is {optim.batch_size}, which does not divide among "
+                    f"{self.launch.processes} processes (launch.processes)"
+                )
+        return self
 
     @model_validator(mode="before")
     @classmethod

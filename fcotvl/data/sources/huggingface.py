@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.core.errors import DataError, ParamsError, is_transport_error
 from fcotvl.data import fields, row_formats
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Quarantined, Request
 
 OWN_CHUNKS = True
 """A chunk is one of the data set's files: reading a later one downloads none before it."""
 UNREACHABLE = (OSError, ValueError, RuntimeError)
-"""What ``datasets`` raises where the hub, an id, a config or a split is not available."""
+"""What ``datasets`` raises where an id, a config or a split is not available; where the network fails, it lets the
+errors of HTTP libraries through."""
 
 
 def read(
@@ -93,7 +94,9 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
             found = found.cast_column(image, raw)
         elif isinstance(features.get(image), List):
             found = found.cast_column(image, List(raw))
-    except UNREACHABLE as error:
+    except Exception as error:
+        if not _is_unreachable(error):
+            raise
         raise DataError(
             f"data set {name!r} {config} {split} cannot be read ({_one_line(error)}); check its id "
             "and the connection, or use data sets on disk (mix local)"
@@ -111,16 +114,24 @@ def _numbered_rows(rows: Any, files: range, name: str) -> Iterator[tuple[str, An
             number = f"{file}:{place}"
             try:
                 row = next(stream, None)
-            except UNREACHABLE as error:
+            except Exception as error:
+                if not _is_unreachable(error):
+                    raise
                 reason = _one_line(error)
-                raise DataError(f"{name}: reading stopped at {number} ({reason})") from error
+                raise DataError(
+                    f"{name}: reading stopped at {number} ({reason}); check the connection and run it again"
+                ) from error
             if row is None:
                 break
             yield number, row
 
 
+def _is_unreachable(error: Exception) -> bool:
+    return isinstance(error, UNREACHABLE) or is_transport_error(error)
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _picture(row: dict[str, Any], column: str) -> bytes:

@@ -69,6 +69,10 @@ def _internlm2(folder: Path) -> PreTrainedTokenizerFast:
             raise CheckpointError(f"{folder}: {content} became token {found}; expected {number}")
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
+        # InternLM2's own code drops spaces before punctuation whenever it decodes: "Smith , John" is read as
+        # "Smith, John". transformers does so for BPE only where it is told twice.
+        clean_up_tokenization_spaces=True,
+        clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output=True,
         bos_token=names[pieces.bos_id()],
         unk_token=names[pieces.unk_id()],
         pad_token=names[pieces.eos_id()],

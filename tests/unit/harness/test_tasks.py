@@ -86,6 +86,7 @@ def test_a_task_asks_as_the_internvl2_scales_do(name):
     template = OWN_PROMPTS.get(name) or {"direct": prompts.direct, "cot": prompts.cot}[mode]
     assert cfg["doc_to_text"] == "<image>" + template.replace("{question}", "{{question}}")
     assert limits["max_gen_toks"] == prompts.max_new_tokens(mode)
+    assert limits["min_new_tokens"] == prompts.min_tokens
     assert (limits["until"], limits["do_sample"]) == ([], False)
 
 
@@ -133,6 +134,7 @@ def test_a_study_changes_prompt_limit_tiles_and_questions(name, curated):
     ]
     limits = loaded.config.generation_kwargs
     assert limits["max_gen_toks"] == prompts.max_new_tokens(about["prompt"])
+    assert limits["min_new_tokens"] == prompts.min_tokens
     settings = params.mix_config.benchmarks.get(benchmark)
     tiles = settings.max_tiles if settings else about["max_tiles"]
     assert {doc["max_tiles"] for doc in loaded.eval_docs} == {tiles}

@@ -137,6 +137,27 @@ def test_rows_that_end_early_do_not_disturb_the_others(teacher):
     assert replies == alone
 
 
+def test_a_reply_is_not_empty_where_it_must_have_a_token(teacher):
+    """As transformers' ``min_new_tokens``: makes the first token of every reply the end of turn."""
+    processor = models.processor()
+    end = processor.tokenizer.eos_token_id
+    model = models.teacher()
+    with torch.no_grad():
+        model.lm_head.weight[end] = 0
+    model.lm_head.bias = torch.nn.Parameter(torch.zeros(model.lm_head.out_features))
+    model.lm_head.bias.data[end] = 1e4
+    assert generate(model, processor, queries(), max_new_tokens=4) == [""] * 8
+    replies = generate(model, processor, queries(), max_new_tokens=4, min_new_tokens=1)
+    expected = []
+    for query in queries():
+        inputs = processor([query.picture()], processor.render(query.prompt))
+        settings = {"max_new_tokens": 4, "min_new_tokens": 1, "do_sample": False, "eos_token_id": end}
+        ids = model.generate(**inputs, **settings, pad_token_id=end)
+        expected.append(processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    assert replies == [text.strip() for text in expected]
+    assert len("".join(expected)) == 8
+
+
 def test_samples_do_not_depend_on_the_batch(teacher):
     settings = {"samples": 3, "temperature": 1.0, "max_new_tokens": 8, "top_k": 20, "seed": 5}
     together = sample(teacher, models.processor(), queries(), **settings)

@@ -1,12 +1,21 @@
 """Weighted averages of safetensors files."""
 
+import json
+import subprocess
+import sys
+import weakref
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fcotvl.core.errors import CheckpointError
-from fcotvl.merge.average import average_files
+from fcotvl.merge.average import _combine, average_files
+
+ROOT = Path(__file__).parents[3]
 
 
 def tensors(seed, dtype=torch.float32):
@@ -119,3 +128,32 @@ def test_other_metadata_replaces_the_header_and_keeps_the_tensors_byte_for_byte(
     average_files([c, b], [1.0, 0.0], merged, metadata={"stage": "merge"})
     with safe_open(merged, framework="pt") as opened:
         assert opened.metadata() == {"stage": "merge"}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_running_sum_is_that_of_all_terms_in_order(kind):
+    values = [torch.randn(1001, generator=torch.Generator().manual_seed(seed)).to(kind) for seed in range(5)]
+    weights = [0.2, 0.3, 0.0, 0.1, 0.4]
+    wide = torch.promote_types(kind, torch.float32)
+    expected = sum(weight * value.to(wide) for weight, value in zip(weights, values, strict=True))
+    assert torch.equal(_combine([partial(torch.clone, value) for value in values], weights), expected.to(kind))
+
+
+def test_a_tensor_is_gone_before_the_next_is_read():
+    references = []
+
+    def read(number):
+        assert not any(reference() is not None for reference in references)
+        tensor = torch.full((4,), float(number))
+        references.append(weakref.ref(tensor))
+        return tensor
+
+    assert _combine([partial(read, number) for number in range(6)], [1.0] * 6).tolist() == [15.0] * 4
+
+
+def test_the_benchmark_compares_with_a_plain_soup(tmp_path):
+    options = ["--gigabytes", "0.01", "--pairs", "1", "--output", str(tmp_path / "merge.json")]
+    subprocess.run([sys.executable, ROOT / "benchmarks/merge.py", *options], check=True, cwd=ROOT)
+    found = json.loads((tmp_path / "merge.json").read_text())
+    assert found["difference"] < 1e-6
+    assert set(found["ratio"]) == {"seconds", "bytes"}

@@ -45,6 +45,7 @@ def test_scores_are_those_of_the_chain(workspace):
         prompts=params.scale_config.prompts,
         max_tiles=params.mix_config.benchmarks["docvqa"].max_tiles,
         batch_size=50,
+        folder=Path("windows"),
     )
     expected = score_predictions(table).groupby(["prompt", "metric"])["score"].mean()
     for mode, name in (("direct", "fcotvl_docvqa_val"), ("cot", "fcotvl_docvqa_val_cot")):

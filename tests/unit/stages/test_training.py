@@ -302,12 +302,12 @@ def test_rscot_keeps_what_ends_right_and_resumes(study, inputs, tmp_path, monkey
 
     asked: list[str] = []
     monkeypatch.setattr(rscot, "sample", replies_of_four)
-    monkeypatch.setattr(rscot, "CHUNK", 5)
+    monkeypatch.setattr(rscot, "window_size", lambda *_: 5)
     with stopped(rscot, "keep_correct", 7):
         run_rscot(study, inputs, tmp_path / "out")
     assert len(asked) == 10
     run_rscot(study, inputs, tmp_path / "out")
-    assert len(asked) == 10 + 7  # the first chunk of five was not asked again
+    assert len(asked) == 10 + 7  # the first window of five was not asked again
     rows = pq.read_table(tmp_path / "out/rationales.parquet").to_pylist()
     assert rows
     assert {row["record_id"] for row in rows} <= {"instruct-2", "instruct-4"}

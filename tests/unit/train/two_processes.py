@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from fcotvl.train.loop import is_main, train
+from fcotvl.core.processes import is_main
+from fcotvl.train.loop import train
 from tests.unit.train.test_loop import OPTIM, Task
 
 

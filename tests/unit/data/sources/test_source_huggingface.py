@@ -1,12 +1,17 @@
 """Data sets of the hub, from Parquet files: every format, one line for what is not available."""
 
+import socket
+
+import aiohttp
 import datasets
 import pytest
+import urllib3
+from huggingface_hub.utils import get_session
 
 from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.data import sources
 from fcotvl.data.lazy_records import Quarantined, Request
-from fcotvl.data.sources.huggingface import read
+from fcotvl.data.sources.huggingface import _numbered_rows, read
 from tests.support.datasets import encoded, picture
 
 IMAGE = {"bytes": encoded(picture(1)), "path": None}
@@ -135,3 +140,55 @@ def test_what_cannot_be_had_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"'.*nowhere' .* cannot be read") as error:
         read(request, id=str(tmp_path / "nowhere"), source="x")
     assert "\n" not in str(error.value)
+
+
+class Rows:
+    """A file of a data set that is lost after its first row."""
+
+    num_shards = 1
+
+    def __init__(self, lose):
+        self.lose = lose
+
+    def shard(self, _count, _number):
+        yield {"question": "Who?"}
+        self.lose()
+
+
+def ask_a_closed_port():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    get_session().get(address)
+
+
+def raise_payload_error():
+    raise aiohttp.ClientPayloadError
+
+
+def raise_protocol_error():
+    raise urllib3.exceptions.ProtocolError("Connection broken:\n0 bytes read")
+
+
+@pytest.mark.parametrize(
+    ("lose", "reason"),
+    [
+        (ask_a_closed_port, "Connection refused"),
+        (raise_payload_error, "ClientPayloadError"),
+        (raise_protocol_error, "Connection broken: 0 bytes read"),
+    ],
+)
+def test_a_connection_that_is_lost_between_rows_is_one_line(lose, reason):
+    rows = _numbered_rows(Rows(lose), range(1), "x train")
+    assert next(rows)[0] == "0:0"
+    with pytest.raises(DataError, match=f"x train: reading stopped at 0:1 .*{reason}.* run it again") as error:
+        next(rows)
+    assert "\n" not in str(error.value)
+
+
+def test_what_no_library_raised_keeps_its_traceback():
+    def fail():
+        raise KeyError("column")
+
+    with pytest.raises(KeyError):
+        list(_numbered_rows(Rows(fail), range(1), "x train"))

@@ -6,6 +6,7 @@ import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.prompts import SPECIAL_TOKENS
@@ -41,6 +42,18 @@ def test_text_comes_back(pair, text):
     ours, _ = pair
     ids = ours(text, add_special_tokens=False)["input_ids"]
     assert ours.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("the , total", "the, total"), ("a .", "a."), ("the ' s", "the's"), ("a  b", "a  b")]
+)
+def test_decoding_drops_spaces_before_punctuation_as_internlm2_does(pair, written, read, tmp_path):
+    ours, reference = pair
+    ids = ours(written, add_special_tokens=False)["input_ids"]
+    assert ids == reference.encode(written)
+    ours.save_pretrained(tmp_path)
+    for tokenizer in (ours, AutoTokenizer.from_pretrained(tmp_path)):
+        assert tokenizer.batch_decode([ids], skip_special_tokens=True) == [read]
 
 
 def test_special_tokens_are_single_and_split_the_text(pair):
