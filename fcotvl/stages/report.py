@@ -22,7 +22,7 @@ from fcotvl.report.inputs import Agreement, Audit, Weights, read_json, read_pred
 from fcotvl.report.metrics import metrics, results, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
-from fcotvl.report.report_data import TRAINING_FREE, Gallery, ReportData, system
+from fcotvl.report.report_data import Gallery, ReportData, system
 from fcotvl.report.table import render
 from fcotvl.report.tables import all_tables
 
@@ -170,7 +170,7 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
         system("teacher", "teacher", ratio=0.0, tokens=tokens),
         *(
             system(f"{name}-r{ratio}", name, ratio=ratio, tokens=compressed(tokens, ratio))
-            for name in TRAINING_FREE
+            for name in params.baselines.methods
             for ratio in params.baselines.ratios
         ),
         system("distilled", "distilled", **student),
@@ -187,7 +187,7 @@ def _pairs(params: Params, names: list[str], methods: Iterable[str]) -> list[tup
     steps = ["distilled", *(f"sft-{name}" for name in params.ablation_recipes), "merged"]
     pairs = [("merged", "teacher"), ("merged", "distilled")]
     pairs += list(zip(steps[1:], steps, strict=False))
-    for baseline in TRAINING_FREE:
+    for baseline in params.baselines.methods:
         name = f"{baseline}-r{params.ratio}"
         pairs += [(student, name) for student in ("merged", "distilled") if name in names]
     pairs += [("merged", f"sft-{params.recipe}")]

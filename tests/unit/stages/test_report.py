@@ -16,7 +16,7 @@ from fcotvl.stages import report
 from tests.support import corpora
 
 STUDY = config.load(scale="smoke", mix="smoke")
-BASELINES = [f"{name}-r{ratio}" for name in ("fastv", "random", "untrained-pool") for ratio in STUDY.baselines.ratios]
+BASELINES = [f"{name}-r{ratio}" for name in STUDY.baselines.methods for ratio in STUDY.baselines.ratios]
 
 
 def write_scores(path, *systems, correct=4, predictions=None):
