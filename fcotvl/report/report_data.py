@@ -22,6 +22,7 @@ LABELS = {
     "distilled": "Distilled student",
     "sft": "Fine-tuned, {detail}",
     "merged": "Merged, {detail}",
+    "divprune": "DivPrune",
     "fastv": "FastV",
     "random": "Random pruning",
     "untrained-pool": "Pooling, untrained",
