@@ -23,9 +23,11 @@ LABELS = {
     "sft": "Fine-tuned, {detail}",
     "merged": "Merged, {detail}",
     "divprune": "DivPrune",
+    "downsample": "Smaller tiles",
     "fastv": "FastV",
     "random": "Random pruning",
     "untrained-pool": "Pooling, untrained",
+    "visionzip": "VisionZip",
 }
 METHODS = {
     "shapley": "Shapley-weighted merge",

@@ -87,7 +87,10 @@ def test_a_baselines_flops_are_those_that_torch_counts(name, ratio, layer):
     system = methods.build(name, models.teacher(), ratio=ratio, layer=layer)
     processor = processor_for(models.processor(), system.model.config)
     tiles, text, measured = measure(system.model, processor, system.pruning)
-    assert measured == pytest.approx(predicted(system.model.config, tiles, text, system.pruning), rel=TOLERANCE)
+    expected = predicted(system.model.config, tiles, text, system.pruning)
+    # Some choose tokens within the ViT's pass.
+    found, expected = ([vit + compressor, *others] for vit, compressor, *others in (measured, expected))
+    assert found == pytest.approx(expected, rel=TOLERANCE)
 
 
 def test_given_a_number_of_tiles_the_mean_ratio_counts():
