@@ -14,10 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-from fcotvl.compress.config import FcotvlConfig, full_tokens, head_dim, tile_ratios, tile_tokens, token_width
+from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_ratios, tile_tokens, token_width
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
 from fcotvl.core.geometry import compressed, tile_shares
 from fcotvl.inference.early_pruning import EarlyPruning
+from fcotvl.inference.flops import attention_widths, llm_layer
 from fcotvl.inference.pruned_decoding import Pruning
 
 
@@ -75,13 +76,13 @@ def cost(
         lengths = [full] * pruning.layer + [short] * (layers - pruning.layer)
         scoring = pruning.scoring_flops(config, full)
     head = 2 * config.text_config.hidden_size * config.text_config.vocab_size
-    _, key_value_width = _attention_widths(config)
+    _, key_value_width = attention_widths(config)
     return Cost(
         vit=number * _vit(config, tile_size),
         compressor=compressor,
         projector=projected * 2 * _projector_weights(config),
-        prefill=sum(_llm_layer(config, length, length) for length in lengths) + head + scoring,
-        decode=sum(_llm_layer(config, 1, length + 1) for length in lengths) + head,
+        prefill=sum(llm_layer(config, length, length) for length in lengths) + head + scoring,
+        decode=sum(llm_layer(config, 1, length + 1) for length in lengths) + head,
         kv_bytes=sum(lengths) * 2 * key_value_width * bytes_per_number,
     )
 
@@ -109,8 +110,8 @@ def training_flops(
         text = config.text_config
         length = tiles * compressed(full_tokens(config), getattr(config, "ratio", 0.0)) + text_tokens
         layers, head = text.num_hidden_layers, 2 * text.hidden_size * text.vocab_size
-        attention = 4 * length**2 * _attention_widths(config)[0]
-        return layers * _llm_layer(config, length, length) + head * answer_tokens, layers * attention
+        attention = 4 * length**2 * attention_widths(config)[0]
+        return layers * llm_layer(config, length, length) + head * answer_tokens, layers * attention
 
     shared = seen.vit + 3 * seen.connector
     forward, attention = llm(student)
@@ -171,19 +172,3 @@ def _projector_weights(config: InternVLConfig) -> int:
     """Weights of the projector's two linear maps."""
     hidden = config.text_config.hidden_size
     return int(token_width(config) * hidden + hidden**2)
-
-
-def _attention_widths(config: InternVLConfig) -> tuple[int, int]:
-    """Channels of all query heads, and of all key (or value) heads."""
-    text, head = config.text_config, head_dim(config)
-    return text.num_attention_heads * head, text.num_key_value_heads * head
-
-
-def _llm_layer(config: InternVLConfig, queries: int, keys: int) -> int:
-    """FLOPs of one LLM layer for ``queries`` new tokens that attend to ``keys`` tokens."""
-    text = config.text_config
-    query_width, key_value_width = _attention_widths(config)
-    projections = text.hidden_size * (2 * query_width + 2 * key_value_width)
-    feed_forward = 3 * text.hidden_size * text.intermediate_size
-    attention = 2 * keys * query_width
-    return int(2 * queries * (projections + feed_forward + attention))

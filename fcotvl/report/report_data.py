@@ -25,6 +25,7 @@ LABELS = {
     "divprune": "DivPrune",
     "downsample": "Smaller tiles",
     "fastv": "FastV",
+    "fastv-equal-cost": "FastV at the student's cost",
     "random": "Random pruning",
     "untrained-pool": "Pooling, untrained",
     "visionzip": "VisionZip",
