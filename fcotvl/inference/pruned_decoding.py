@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, InternVLConfig, InternVLForConditionalGeneration
 
+from fcotvl.compress.config import visual_tokens
 from fcotvl.compress.student import Visual
 from fcotvl.inference.decoding import Decoder, Ids, Logits, Mask, embed, positions
 from fcotvl.inference.early_pruning import EarlyPruning
@@ -68,6 +69,12 @@ class System:
 
     model: InternVLForConditionalGeneration
     pruning: Pruning | EarlyPruning | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of a tile that the last layer of the LLM reads, on average."""
+        read = visual_tokens(self.model.config)
+        return self.pruning.kept(read) if self.pruning else read
 
     def decoder(self, names: Sequence[str]) -> Decoder:
         """Make a decoder for a batch whose rows have these ``names``."""
