@@ -29,6 +29,8 @@ class Encoded(NamedTuple):
 class PictureEncoder:
     """Encodes pictures and keeps them while they fit, for systems that have the same frozen ViT.
 
+    What a pruning method encodes in its own way is kept apart.
+
     Args:
         max_bytes: memory for what is kept; further pictures are encoded at every call.
     """

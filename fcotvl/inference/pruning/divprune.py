@@ -45,7 +45,7 @@ def farthest(tokens: Float[Tensor, "n width"], count: int) -> Int[Tensor, " coun
         best = nearest.argmax()
         chosen.append(best)
         nearest = distances[best].clone() if number == 0 else nearest.minimum(distances[best])
-        nearest[torch.stack(chosen)] = -torch.inf
+        nearest[best] = -torch.inf
     return torch.stack(chosen) if chosen else torch.empty(0, dtype=torch.long, device=tokens.device)
 
 
