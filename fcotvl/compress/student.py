@@ -1,7 +1,6 @@
 """The student: InternVL with a compressor between pixel shuffle and projector."""
 
 from collections.abc import Mapping, Sequence
-from math import isqrt
 from typing import Any
 
 import torch
@@ -29,10 +28,14 @@ def encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]
     """Return visual tokens after ViT and pixel shuffle, which teacher and student share."""
     states = model.vision_tower(pixel_values=pixel_values.to(model.dtype)).last_hidden_state
     patches = states[:, 1:]  # without the class token
-    side = isqrt(patches.shape[1])
-    grid = patches.reshape(len(patches), side, side, -1)
-    shuffled = model.pixel_shuffle(grid, scale_factor=model.config.downsample_ratio)
-    return shuffled.reshape(len(patches), -1, shuffled.shape[-1])
+    rows, columns = (n // p for n, p in zip(pixel_values.shape[2:], model.config.vision_config.patch_size, strict=True))
+    return shuffle(model, patches.unflatten(1, (rows, columns)))
+
+
+def shuffle(model: InternVLModel, grid: Float[Tensor, "tile rows columns channels"]) -> Features:
+    """Pixel shuffle: one visual token for each block of patches."""
+    shuffled: Tensor = model.pixel_shuffle(grid, scale_factor=model.config.downsample_ratio)
+    return shuffled.flatten(1, 2)
 
 
 def project_visual_tokens(model: InternVLModel, tokens: Features, tile_counts: Sequence[int] | None = None) -> Visual:

@@ -14,9 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-from fcotvl.compress.config import FcotvlConfig, full_tokens, head_dim, tile_ratios, tile_tokens, token_width
+from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_ratios, tile_tokens, token_width
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
 from fcotvl.core.geometry import compressed, tile_shares
+from fcotvl.inference.early_pruning import EarlyPruning
+from fcotvl.inference.flops import attention_widths, llm_layer
 from fcotvl.inference.pruned_decoding import Pruning
 
 
@@ -26,6 +28,7 @@ class Cost:
 
     vit: int
     compressor: int
+    """The student's compressor, or the choice of tokens before the LLM."""
     projector: int
     prefill: int
     """LLM and head up to the first new token."""
@@ -45,7 +48,7 @@ def cost(
     *,
     tiles: int | Sequence[int],
     text_tokens: int,
-    pruning: Pruning | None = None,
+    pruning: Pruning | EarlyPruning | None = None,
     bytes_per_number: int = 2,
 ) -> Cost:
     """Compute the cost of a prompt of ``tiles`` tiles and ``text_tokens`` other tokens.
@@ -55,25 +58,31 @@ def cost(
         tiles: number of tiles, thumbnail included, or a list of the visual tokens of each tile. Given only a number, an
             adaptive student is counted at its mean ratio.
         text_tokens: all tokens except visual ones, with those of the chat template.
-        pruning: how visual tokens are dropped at prefill, if at all.
+        pruning: how visual tokens are dropped, if at all: at prefill or before.
         bytes_per_number: bytes of a number in the KV cache; 2 for bfloat16.
     """
     counts = _tile_counts(config, tiles)
     visual = int(sum(tokens * number for tokens, number in counts.items()))
-    full, layers = visual + text_tokens, config.text_config.num_hidden_layers
-    lengths, scoring = [full] * layers, 0
-    if pruning is not None:
+    number, layers = int(sum(counts.values())), config.text_config.num_hidden_layers
+    compressor = int(sum(each * _compressor(config, n) for n, each in counts.items()))
+    tile_size, projected, read, scoring = config.vision_config.image_size, visual, visual, 0
+    if isinstance(pruning, EarlyPruning):
+        tile_size, projected, read = pruning.tile_size(config), pruning.projected(visual), pruning.kept(visual)
+        compressor += pruning.choosing_flops(config, number)
+    full = read + text_tokens
+    lengths = [full] * layers
+    if isinstance(pruning, Pruning):
         short = pruning.kept(visual) + text_tokens
         lengths = [full] * pruning.layer + [short] * (layers - pruning.layer)
         scoring = pruning.scoring_flops(config, full)
     head = 2 * config.text_config.hidden_size * config.text_config.vocab_size
-    _, key_value_width = _attention_widths(config)
+    _, key_value_width = attention_widths(config)
     return Cost(
-        vit=int(sum(counts.values())) * _vit(config),
-        compressor=int(sum(number * _compressor(config, n) for n, number in counts.items())),
-        projector=visual * 2 * _projector_weights(config),
-        prefill=sum(_llm_layer(config, length, length) for length in lengths) + head + scoring,
-        decode=sum(_llm_layer(config, 1, length + 1) for length in lengths) + head,
+        vit=number * _vit(config, tile_size),
+        compressor=compressor,
+        projector=projected * 2 * _projector_weights(config),
+        prefill=sum(llm_layer(config, length, length) for length in lengths) + head + scoring,
+        decode=sum(llm_layer(config, 1, length + 1) for length in lengths) + head,
         kv_bytes=sum(lengths) * 2 * key_value_width * bytes_per_number,
     )
 
@@ -101,8 +110,8 @@ def training_flops(
         text = config.text_config
         length = tiles * compressed(full_tokens(config), getattr(config, "ratio", 0.0)) + text_tokens
         layers, head = text.num_hidden_layers, 2 * text.hidden_size * text.vocab_size
-        attention = 4 * length**2 * _attention_widths(config)[0]
-        return layers * _llm_layer(config, length, length) + head * answer_tokens, layers * attention
+        attention = 4 * length**2 * attention_widths(config)[0]
+        return layers * llm_layer(config, length, length) + head * answer_tokens, layers * attention
 
     shared = seen.vit + 3 * seen.connector
     forward, attention = llm(student)
@@ -135,11 +144,11 @@ def _tile_counts(config: InternVLConfig, tiles: int | Sequence[int]) -> dict[int
     return {n: tiles * share for n, share in zip(tile_tokens(config), shares, strict=True)}
 
 
-def _vit(config: InternVLConfig) -> int:
-    """FLOPs of the ViT on one tile, class token included."""
+def _vit(config: InternVLConfig, tile_size: Sequence[int]) -> int:
+    """FLOPs of the ViT on one tile of this height and width, class token included."""
     vision = config.vision_config
     patch_rows, patch_columns = vision.patch_size
-    patches = (vision.image_size[0] // patch_rows) * (vision.image_size[1] // patch_columns)
+    patches = (tile_size[0] // patch_rows) * (tile_size[1] // patch_columns)
     width, seq = vision.hidden_size, patches + 1
     embedding = patches * vision.num_channels * patch_rows * patch_columns * width
     layer = seq * (4 * width**2 + 2 * width * vision.intermediate_size) + 2 * seq**2 * width
@@ -163,19 +172,3 @@ def _projector_weights(config: InternVLConfig) -> int:
     """Weights of the projector's two linear maps."""
     hidden = config.text_config.hidden_size
     return int(token_width(config) * hidden + hidden**2)
-
-
-def _attention_widths(config: InternVLConfig) -> tuple[int, int]:
-    """Channels of all query heads, and of all key (or value) heads."""
-    text, head = config.text_config, head_dim(config)
-    return text.num_attention_heads * head, text.num_key_value_heads * head
-
-
-def _llm_layer(config: InternVLConfig, queries: int, keys: int) -> int:
-    """FLOPs of one LLM layer for ``queries`` new tokens that attend to ``keys`` tokens."""
-    text = config.text_config
-    query_width, key_value_width = _attention_widths(config)
-    projections = text.hidden_size * (2 * query_width + 2 * key_value_width)
-    feed_forward = 3 * text.hidden_size * text.intermediate_size
-    attention = 2 * keys * query_width
-    return int(2 * queries * (projections + feed_forward + attention))

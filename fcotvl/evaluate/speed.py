@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import pandas as pd
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import processor_for
+from fcotvl.compress.config import full_tokens
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import encode_tiles, project_visual_tokens
 from fcotvl.core.records import Record
 from fcotvl.evaluate.cost import cost
 from fcotvl.inference.decoding import Ids, Mask
+from fcotvl.inference.early_pruning import EarlyPruning
 from fcotvl.inference.pruned_decoding import System
 
 PARTS = ("vision", "prefill", "decode", "total")
@@ -88,6 +91,8 @@ class Batch:
     names: list[str]
     tiles: Sequence[int | list[int]]
     """Tiles of each image, as the processor's ``tiles`` gives them."""
+    counts: list[int]
+    """Number of tiles of each image."""
     tile_tokens: list[int] | None
     """Visual tokens of each tile, where the processor chooses them."""
 
@@ -102,8 +107,11 @@ def _prepare(
     model = system.model
     adapted = processor_for(processor, model.config)
     vision = adapted.image_processor([record.decode() for record in records], max_tiles=max_tiles, return_tensors="pt")
-    tiles = adapted.tiles(vision)
-    chats = adapted.expand([adapted.render(prompt(r)) for r in records], tiles)
+    tiles, counts = adapted.tiles(vision), list(vision["num_tiles"])
+    read = tiles
+    if isinstance(system.pruning, EarlyPruning):
+        read = [[system.pruning.kept(count * full_tokens(model.config))] for count in counts]
+    chats = adapted.expand([adapted.render(prompt(r)) for r in records], read)
     tokens = adapted.tokenize(chats).to(model.device)
     return Batch(
         vision["pixel_values"].to(model.device, model.dtype),
@@ -111,6 +119,7 @@ def _prepare(
         tokens["attention_mask"],
         [record.id for record in records],
         tiles,
+        counts,
         vision["tile_tokens"].tolist() if "tile_tokens" in vision else None,
     )
 
@@ -118,9 +127,14 @@ def _prepare(
 def _time(system: System, batch: Batch) -> dict[str, float]:
     """Seconds of each part for one batch."""
     model, decoder = system.model.model, system.decoder(batch.names)
+    early = system.pruning if isinstance(system.pruning, EarlyPruning) else None
     with torch.inference_mode():
         start = _now()
-        features = project_visual_tokens(model, encode_tiles(model, batch.pixels), batch.tile_tokens)
+        tokens = early.encode(model, batch.pixels) if early else encode_tiles(model, batch.pixels)
+        features = project_visual_tokens(model, tokens, batch.tile_tokens)
+        if early:
+            tiles = iter(features)
+            features = [tile for count in batch.counts for tile in early.choose(list(islice(tiles, count)))]
         encoded = _now()
         logits = decoder.prefill(batch.input_ids, batch.attention_mask, features)
         prefilled = _now()

@@ -15,6 +15,7 @@ from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual, project_visual_tokens
 from fcotvl.core.prompts import TURN_END
 from fcotvl.inference.decoding import Decoder, Logits, seeded
+from fcotvl.inference.early_pruning import EarlyPruning
 from fcotvl.inference.pictures import TILE_BATCH, Encoded, PictureEncoder
 from fcotvl.inference.pruned_decoding import Pruning, System
 
@@ -64,7 +65,7 @@ def generate(
     min_new_tokens: int = 0,
     batch_size: int = 32,
     max_tiles: int | None = None,
-    pruning: Pruning | None = None,
+    pruning: Pruning | EarlyPruning | None = None,
     encoder: PictureEncoder | None = None,
     label: str | None = "generate",
 ) -> list[str]:
@@ -78,7 +79,7 @@ def generate(
         min_new_tokens: length before which it does not end.
         batch_size: rows decoded together.
         max_tiles: largest number of tiles per picture; by default the processor's.
-        pruning: how to drop visual tokens at prefill, if at all.
+        pruning: how to drop visual tokens, if at all: at prefill or before.
         encoder: keeps encoded pictures between calls for models with the same ViT; by default, pictures are encoded
             for this call alone.
         label: label of the progress bar; None for no bar.
@@ -139,7 +140,7 @@ class _Run:
     decoding: Decoding
     batch_size: int
     max_tiles: int | None
-    pruning: Pruning | None
+    pruning: Pruning | EarlyPruning | None
     encoder: PictureEncoder
     label: str | None
 
@@ -182,14 +183,20 @@ class _Run:
         pictures = {query.picture_id: query.picture for query in queries}
         ids = list(pictures)
         features: dict[str, list[Tensor]] = {}
+        early = self.pruning if isinstance(self.pruning, EarlyPruning) else None
         for start in range(0, len(ids), PICTURE_BATCH):
             names = ids[start : start + PICTURE_BATCH]
             encoded = self.encoder.encode(
-                self.model, self.processor.image_processor, {name: pictures[name] for name in names}, self.max_tiles
+                self.model,
+                self.processor.image_processor,
+                {name: pictures[name] for name in names},
+                self.max_tiles,
+                early,
             )
             tiles = iter(self._project(encoded))
             for name, picture in zip(names, encoded, strict=True):
-                features[name] = list(islice(tiles, len(picture.tokens)))
+                own = list(islice(tiles, len(picture.tokens)))
+                features[name] = early.choose(own) if early else own
         return features
 
     def _project(self, pictures: Sequence[Encoded]) -> Iterator[Float[Tensor, "k hidden"]]:

@@ -10,6 +10,7 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.processor import FcotvlImageProcessor
 from fcotvl.compress.student import Features, encode_tiles
+from fcotvl.inference.early_pruning import EarlyPruning
 
 TILE_BATCH = 32
 """Number of tiles that pass through the ViT together."""
@@ -28,6 +29,8 @@ class Encoded(NamedTuple):
 class PictureEncoder:
     """Encodes pictures and keeps them while they fit, for systems that have the same frozen ViT.
 
+    What a pruning method encodes in its own way is kept apart.
+
     Args:
         max_bytes: memory for what is kept; further pictures are encoded at every call.
     """
@@ -42,12 +45,14 @@ class PictureEncoder:
         image_processor: FcotvlImageProcessor,
         pictures: Mapping[str, Callable[[], Image.Image]],
         max_tiles: int | None,
+        pruning: EarlyPruning | None = None,
     ) -> list[Encoded]:
         """Each of ``pictures``, which are given by id with a function that opens them."""
-        settings = (max_tiles, image_processor.threshold)
+        own = pruning if pruning and pruning.encodes else None
+        settings = (max_tiles, image_processor.threshold, own)
         new = [name for name in pictures if (name, *settings) not in self._kept]
         found = dict(
-            zip(new, self._encode(model, image_processor, [pictures[n]() for n in new], max_tiles), strict=True)
+            zip(new, self._encode(model, image_processor, [pictures[n]() for n in new], max_tiles, own), strict=True)
         )
         for name, encoded in found.items():
             size = encoded.tokens.nbytes
@@ -62,12 +67,14 @@ class PictureEncoder:
         image_processor: FcotvlImageProcessor,
         pictures: list[Image.Image],
         max_tiles: int | None,
+        pruning: EarlyPruning | None,
     ) -> list[Encoded]:
         if not pictures:
             return []
         vision = image_processor(pictures, max_tiles=max_tiles, return_tensors="pt")
         parts = vision["pixel_values"].split(TILE_BATCH)
-        tokens = torch.cat([encode_tiles(model.model, part.to(model.device)) for part in parts])
+        encode = pruning.encode if pruning else encode_tiles
+        tokens = torch.cat([encode(model.model, part.to(model.device)) for part in parts])
         counts = vision["num_tiles"]
         if "tile_tokens" not in vision:
             return [Encoded(own, None) for own in tokens.split(counts)]

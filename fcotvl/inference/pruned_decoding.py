@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, InternVLConfig, InternVLForConditionalGeneration
 
+from fcotvl.compress.config import visual_tokens
 from fcotvl.compress.student import Visual
 from fcotvl.inference.decoding import Decoder, Ids, Logits, Mask, embed, positions
+from fcotvl.inference.early_pruning import EarlyPruning
 
 States = Float[Tensor, "row seq hidden"]
 Scores = Float[Tensor, "row key"]
@@ -63,16 +65,22 @@ class Pruning(ABC):
 
 @dataclass(frozen=True)
 class System:
-    """A teacher or student, and the pruning it decodes with, if any."""
+    """A teacher or student, and how visual tokens are dropped, if at all: within its LLM or before."""
 
     model: InternVLForConditionalGeneration
-    pruning: Pruning | None = None
+    pruning: Pruning | EarlyPruning | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of a tile that the last layer of the LLM reads, on average."""
+        read = visual_tokens(self.model.config)
+        return self.pruning.kept(read) if self.pruning else read
 
     def decoder(self, names: Sequence[str]) -> Decoder:
         """Make a decoder for a batch whose rows have these ``names``."""
-        if self.pruning is None:
-            return Decoder(self.model)
-        return PrunedDecoder(self.model, self.pruning, names)
+        if isinstance(self.pruning, Pruning):
+            return PrunedDecoder(self.model, self.pruning, names)
+        return Decoder(self.model)
 
 
 class PrunedDecoder(Decoder):

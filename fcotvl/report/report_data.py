@@ -22,9 +22,13 @@ LABELS = {
     "distilled": "Distilled student",
     "sft": "Fine-tuned, {detail}",
     "merged": "Merged, {detail}",
+    "divprune": "DivPrune",
+    "downsample": "Smaller tiles",
     "fastv": "FastV",
+    "fastv-equal-cost": "FastV at the student's cost",
     "random": "Random pruning",
     "untrained-pool": "Pooling, untrained",
+    "visionzip": "VisionZip",
 }
 METHODS = {
     "shapley": "Shapley-weighted merge",

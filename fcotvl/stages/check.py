@@ -18,6 +18,7 @@ from fcotvl.core.registry import Registry
 log = logging.getLogger(__name__)
 
 # By name, without importing them: their code is no dependency of this stage.
+BASELINES = Registry("fcotvl.inference.pruning", "build", noun="training-free baseline")
 BENCHMARKS = Registry("fcotvl.evaluate.benchmarks", "BENCHMARK", noun="benchmark")
 MERGE_METHODS = Registry("fcotvl.merge.methods", "weights", noun="merge method")
 READERS = Registry("fcotvl.data.sources", "read", noun="reader")
@@ -54,6 +55,8 @@ def validate(params: Params) -> None:
     for recipe, values in params.recipes.items():
         _require(f"recipes.{recipe}.resampling", values.resampling, RESAMPLING)
         _require(f"recipes.{recipe}.merge", values.merge, MERGE_METHODS)
+    for name in params.baselines.methods:
+        _require("baselines.methods", name, BASELINES)
     for name in (*params.compressors, *params.scale_config.distill.lr_by_compressor):
         compressors.ratios(name)
     for name, ratio in variants(params):

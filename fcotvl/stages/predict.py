@@ -86,10 +86,10 @@ def _cache_key(params: Params, system: str | None) -> list[object]:
 
 
 def _training_free(params: Params, teacher: InternVLForConditionalGeneration) -> tuple[Systems, dict[str, str]]:
-    """The teacher, and every training-free baseline at every ratio."""
+    """The teacher, and the training-free baselines of the study at every ratio."""
     systems = {"teacher": System(teacher)}
     for ratio in params.baselines.ratios:
-        for name in pruning.available():
+        for name in params.baselines.methods:
             built = pruning.build(name, teacher, ratio=ratio, layer=params.baselines.fastv_layer)
             systems[f"{name}-r{ratio}"] = built
     return {name: partial(_same, system) for name, system in systems.items()}, {name: name for name in systems}

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fcotvl.report.inputs import Agreement, Audit, Weights, read_json, read_pred
 from fcotvl.report.metrics import metrics, results, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
-from fcotvl.report.report_data import TRAINING_FREE, Gallery, ReportData, system
+from fcotvl.report.report_data import Gallery, ReportData, system
 from fcotvl.report.table import render
 from fcotvl.report.tables import all_tables
 
@@ -168,11 +169,7 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
     method = params.recipes[params.recipe].merge
     rows = [
         system("teacher", "teacher", ratio=0.0, tokens=tokens),
-        *(
-            system(f"{name}-r{ratio}", name, ratio=ratio, tokens=compressed(tokens, ratio))
-            for name in TRAINING_FREE
-            for ratio in params.baselines.ratios
-        ),
+        *_training_free(params),
         system("distilled", "distilled", **student),
         *(system(f"sft-{name}", "sft", detail=f"recipe {name}", **student) for name in params.ablation_recipes),
         system("merged", "merged", detail=method, **student),
@@ -182,12 +179,29 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _training_free(params: Params) -> list[dict[str, Any]]:
+    """The training-free systems, each with the number of tokens that it states when built without memory."""
+    import torch  # noqa: PLC0415 - seconds that importing this module need not take
+    from transformers import InternVLForConditionalGeneration  # noqa: PLC0415
+
+    from fcotvl.inference import pruning  # noqa: PLC0415
+    from fcotvl.internvl.architectures import teacher_config  # noqa: PLC0415
+
+    layer, rows = params.baselines.fastv_layer, []
+    with torch.device("meta"):
+        teacher = InternVLForConditionalGeneration(teacher_config(params.scale_config.model.architecture))
+        for name, ratio in product(params.baselines.methods, params.baselines.ratios):
+            tokens = pruning.build(name, teacher, ratio=ratio, layer=layer).tokens
+            rows.append(system(f"{name}-r{ratio}", name, ratio=ratio, tokens=tokens))
+    return rows
+
+
 def _pairs(params: Params, names: list[str], methods: Iterable[str]) -> list[tuple[str, str]]:
     """Which systems are compared on the same questions: each step with the one before it."""
     steps = ["distilled", *(f"sft-{name}" for name in params.ablation_recipes), "merged"]
     pairs = [("merged", "teacher"), ("merged", "distilled")]
     pairs += list(zip(steps[1:], steps, strict=False))
-    for baseline in TRAINING_FREE:
+    for baseline in params.baselines.methods:
         name = f"{baseline}-r{params.ratio}"
         pairs += [(student, name) for student in ("merged", "distilled") if name in names]
     pairs += [("merged", f"sft-{params.recipe}")]

@@ -29,7 +29,7 @@ STUDY = {
     "scale": "smoke",
     "mix": "smoke",
     "ablation_recipes": ["full"],
-    "baselines": {"ratios": [0.5], "fastv_layer": 2},
+    "baselines": {"methods": ["fastv"], "ratios": [0.5], "fastv_layer": 2},
     "ablation": {"compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["full"]},
 }
 

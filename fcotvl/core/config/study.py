@@ -91,8 +91,10 @@ class MergeParams(Section):
 class BaselineParams(Section):
     """Training-free systems, scored beside the students."""
 
+    methods: tuple[Name, ...]
+    """Names from ``fcotvl.inference.pruning.available()``: those that are asked."""
     ratios: tuple[Ratio, ...]
-    """Shares of visual tokens that FastV, random pruning and untrained pooling remove."""
+    """Shares of visual tokens that each of them removes."""
     fastv_layer: Count
     """FastV's K: tokens are dropped before layer K, ranked by the attention of layer K - 1."""
 

@@ -1,7 +1,8 @@
 """Training-free baselines: each file of this folder defines ``build``, which makes one.
 
-``build(teacher, *, ratio, layer)`` returns a ``System``: the teacher with a ``Pruning`` that ranks its visual tokens,
-or another untrained model. Names are read without importing torch.
+``build(teacher, *, ratio, layer)`` returns a ``System``: the teacher with a ``Pruning`` that ranks its visual tokens
+within the LLM, or an ``EarlyPruning`` that removes them before, or another untrained model. Names are read without
+importing torch.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ token, mean over heads, at layer K-1.
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from fcotvl.compress.config import head_dim
+from fcotvl.inference.flops import attention_widths
 from fcotvl.inference.pruned_decoding import Prefill, Pruning, Scores, System, attention_bias
 
 
@@ -33,7 +33,7 @@ class FastV(Pruning):
 
     def scoring_flops(self, config: InternVLConfig, keys: int) -> int:
         """FLOPs of one query and its products with all keys."""
-        query_width = config.text_config.num_attention_heads * head_dim(config)
+        query_width, _ = attention_widths(config)
         return int(2 * query_width * (config.text_config.hidden_size + keys))
 
 

@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from fcotvl.compress import compressors
 from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.compress.config import FcotvlConfig
-from fcotvl.compress.student import encode_tiles
 from fcotvl.evaluate.cost import cost, parameters
+from fcotvl.inference import pruning as methods
+from fcotvl.inference.early_pruning import EarlyPruning
 from fcotvl.inference.pruned_decoding import System
-from fcotvl.inference.pruning.fastv import FastV
 from fcotvl.inference.pruning.random import RandomPruning
 from fcotvl.internvl.architectures import teacher_config
 from tests.support import models
@@ -33,9 +33,10 @@ def counted(run):
 
 def measure(model, processor, pruning=None):
     """Tiles, the prompt's other tokens, and FLOPs of each part, for a picture of three tiles."""
+    early = pruning if isinstance(pruning, EarlyPruning) else EarlyPruning(0.0)
     inputs = processor([models.picture(112, 56)], processor.render("What is it?"))
     decoder = System(model, pruning).decoder(["a"])
-    vit, tokens = counted(lambda: encode_tiles(model.model, inputs["pixel_values"]))
+    vit, tokens = counted(lambda: early.encode(model.model, inputs["pixel_values"]))
     compressor, tiles = 0, 3
     if "tile_tokens" in inputs:
         tiles = inputs["tile_tokens"].tolist()
@@ -44,6 +45,10 @@ def measure(model, processor, pruning=None):
     elif hasattr(model.model, "compressor"):
         compressor, tokens = counted(lambda: model.model.compressor(tokens))
     projector, features = counted(lambda: model.model.multi_modal_projector(tokens))
+    if early is pruning:
+        compressor, features = counted(lambda: early.choose(list(features)))
+        texts = processor.expand([processor.render("What is it?")], [[len(tile) for tile in features]])
+        inputs |= processor.tokenize(texts)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     prefill, _ = counted(lambda: decoder.prefill(ids, mask, features))
     cache_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in decoder.cache.layers)
@@ -75,11 +80,17 @@ def test_a_students_flops_are_those_that_torch_counts(name, ratio):
     assert measured == pytest.approx(predicted(student.config, tiles, text), rel=TOLERANCE)
 
 
-@pytest.mark.parametrize("pruning", [FastV(0.5), RandomPruning(0.75, layer=1)])
-def test_pruned_flops_are_those_that_torch_counts(pruning):
-    model = models.teacher()
-    tiles, text, measured = measure(model, models.processor(), pruning)
-    assert measured == pytest.approx(predicted(model.config, tiles, text, pruning), rel=TOLERANCE)
+@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.875])
+@pytest.mark.parametrize("name", methods.available())
+def test_a_baselines_flops_are_those_that_torch_counts(name, ratio, layer):
+    system = methods.build(name, models.teacher(), ratio=ratio, layer=layer)
+    processor = processor_for(models.processor(), system.model.config)
+    tiles, text, measured = measure(system.model, processor, system.pruning)
+    expected = predicted(system.model.config, tiles, text, system.pruning)
+    # Some choose tokens within the ViT's pass.
+    found, expected = ([vit + compressor, *others] for vit, compressor, *others in (measured, expected))
+    assert found == pytest.approx(expected, rel=TOLERANCE)
 
 
 def test_given_a_number_of_tiles_the_mean_ratio_counts():

@@ -76,6 +76,12 @@ def test_a_rate_of_an_unknown_compressor_is_one_line(study, tmp_path):
         check.run(params.load(), output=tmp_path / "check.txt")
 
 
+def test_an_unknown_baseline_is_one_line(study):
+    study("  - fastv\n", "  - fastvv\n")
+    with pytest.raises(ParamsError, match=r"baselines.methods: no training-free baseline 'fastvv'; did you mean fastv"):
+        check.validate(params.load())
+
+
 @pytest.mark.parametrize("raw", ["data/nowhere", '"data/\\0"', "x" * 5000])
 def test_data_that_are_nowhere_are_one_line(study, raw):
     study("raw: data/raw", f"raw: {raw}")

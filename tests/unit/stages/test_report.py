@@ -16,7 +16,7 @@ from fcotvl.stages import report
 from tests.support import corpora
 
 STUDY = config.load(scale="smoke", mix="smoke")
-BASELINES = [f"{name}-r{ratio}" for name in ("fastv", "random", "untrained-pool") for ratio in STUDY.baselines.ratios]
+BASELINES = [f"{name}-r{ratio}" for name in STUDY.baselines.methods for ratio in STUDY.baselines.ratios]
 
 
 def write_scores(path, *systems, correct=4, predictions=None):
@@ -138,6 +138,20 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     assert methods[["method", "utility"]].drop_duplicates().values.tolist() == [["uniform", 50]]
     assert pd.read_csv(output / "tables/audit.csv")["kept"].tolist() == [5]
     assert not (output / "tables/ablation-direct.csv").exists()
+
+
+def test_a_baseline_stands_with_its_true_number_of_tokens(data, monkeypatch):
+    """The tiny teacher has 64 a tile; 50 % removed is a grid of 5 x 6, and 75 % is a student's cost nowhere."""
+    baselines = STUDY.baselines.model_copy(update={"methods": ("downsample", "fastv-equal-cost")})
+    monkeypatch.setattr(f"{__name__}.STUDY", STUDY.model_copy(update={"baselines": baselines}))
+    names = [f"{name}-r{ratio}" for name in baselines.methods for ratio in baselines.ratios]
+    write_scores(data / "scale/scores.parquet", "teacher", *names, predictions=data / "scale/predictions.parquet")
+    points = pd.read_csv(run(data) / "plots/results.csv")
+    points = points[(points["benchmark"] == "DocVQA") & (points["prompt"] == "cot")]
+    tokens = points.groupby("series")["tokens"].agg(list)
+    assert tokens["Smaller tiles"] == [30, 16]
+    assert tokens["FastV at the student's cost"] == [20, 0]
+    assert "FastV" not in tokens
 
 
 def test_the_page_has_cases_with_the_answers_of_every_step_to_the_student(data):
