@@ -27,7 +27,8 @@ from fcotvl.report.table import titled
 INK, FAINT = "#010101", "#020202"  # placeholders for the page's text colours
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's palette, safe for any colour vision; the page lightens it in dark mode."""
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"
+"""One more than colours, so that a seventh series differs from the first."""
 DASHES = ((), (5, 2), (1, 1.5), (6, 2, 1, 2), (9, 2), (3, 2, 1, 2, 1, 2))
 """Of lines, in points on and off: colour is never the only difference."""
 SMOOTH = 9
@@ -95,7 +96,9 @@ def score_by_ratio(report: ReportData, prompt: str) -> Plot:
     data["series"] = data["role"].mask(data["system"] == report.student, "student").map(labels)
     title = titled("Score by share of visual tokens removed", prompt)
     teacher = data[data["role"] == "teacher"]
-    return _in_bands(report, title, data.dropna(subset="series"), list(labels.values()), teacher)
+    data = data.dropna(subset="series")
+    names = [label for label in labels.values() if label in set(data["series"])]
+    return _in_bands(report, title, data, names, teacher)
 
 
 def compressors(report: ReportData, prompt: str) -> Plot | None:

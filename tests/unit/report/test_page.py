@@ -12,6 +12,7 @@ import pytest
 from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots, compressors, score_by_ratio, shapley, side_by_side
+from fcotvl.report.report_data import LABELS, TRAINING_FREE
 from fcotvl.report.scores import results
 from fcotvl.report.tables import all_tables
 
@@ -183,6 +184,20 @@ def test_no_interval_is_clipped(report):
 def test_the_plot_of_the_grid_has_intervals(report):
     for panel in compressors(report, "direct").panels:
         assert len(re.findall(r"LineCollection_\d+", panel)) == report.grid["compressor"].nunique()
+
+
+def test_a_legend_has_the_systems_that_ran_and_no_two_look_alike(report, plots):
+    labels = [name for name, _ in plots["ratio-direct"].keys]
+    ran = {role for role in report.systems["role"] if role in TRAINING_FREE}
+    assert ran != set(TRAINING_FREE)
+    free = {LABELS[name] for name in TRAINING_FREE}
+    assert [label for label in labels if label in free] == [LABELS[name] for name in sorted(ran)]
+    every = [{"system": f"{name}-r0.5", "role": name, "ratio": 0.5, "tokens": 32} for name in TRAINING_FREE]
+    systems = pd.concat([report.systems, pd.DataFrame(every)]).drop_duplicates("system")
+    some = report.scores[report.scores["system"] == report.student]
+    scores = pd.concat([report.scores, *(some.assign(system=row["system"]) for row in every)])
+    plot = score_by_ratio(replace(report, systems=systems, scores=scores), "direct")
+    assert len({picture for _, picture in plot.keys}) == len(plot.keys) == 3 + len(TRAINING_FREE)
 
 
 def test_a_figure_is_also_a_file_that_needs_no_page(plots):
