@@ -53,7 +53,7 @@ class FcotvlLM(LM):
 
     def __init__(
         self,
-        pretrained: str,
+        pretrained: str = "",
         *,
         teacher: str | None = None,
         pruning: str | None = None,
@@ -63,8 +63,12 @@ class FcotvlLM(LM):
         batch_size: int | str = 8,
         device: str | None = None,
         max_batch_size: int | None = None,  # noqa: ARG002 - lm-eval gives it to every model
+        **unknown: object,
     ) -> None:
         super().__init__()
+        if unknown or not pretrained:
+            problem = f"unknown model_args: {', '.join(unknown)}" if unknown else "model_args has no pretrained"
+            raise ParamsError(f"{problem}; give pretrained, and if you like teacher, pruning, ratio, layer or dtype")
         if not str(batch_size).isdecimal() or not int(batch_size):
             raise ParamsError(f"batch_size is {batch_size!r}, expected the number of replies decoded together")
         if dtype not in {"auto", "float32", "bfloat16", "float16"}:
@@ -77,6 +81,9 @@ class FcotvlLM(LM):
         model = model.to(self._device)
         if teacher:
             model = load_student(model, [Path(pretrained)], share_frozen=True)
+        layers = model.config.text_config.num_hidden_layers
+        if pruning and not (0 <= ratio < 1 and 1 <= layer < layers):
+            raise ParamsError(f"ratio is {ratio} and layer {layer}; expected a share below 1, and 1 to {layers - 1}")
         self.system = methods.build(pruning, model, ratio=ratio, layer=layer) if pruning else System(model)
         self.processor: FcotvlProcessor = processor_for(processor, self.system.model.config)
 

@@ -101,5 +101,11 @@ def test_arguments_that_cannot_be_are_one_line(folder):
         FcotvlLM(str(folder / "teacher"), dtype="int8")
     with pytest.raises(ParamsError, match="no training-free baseline 'fastw'; did you mean fastv"):
         FcotvlLM(str(folder / "teacher"), pruning="fastw")
+    with pytest.raises(ParamsError, match="unknown model_args: prunning; give pretrained, and if you like teacher"):
+        FcotvlLM(str(folder / "teacher"), prunning="fastv")
+    with pytest.raises(ParamsError, match="model_args has no pretrained"):
+        FcotvlLM()
+    with pytest.raises(ParamsError, match=r"ratio is 0\.5 and layer 4; expected a share below 1, and 1 to 3"):
+        FcotvlLM(str(folder / "teacher"), pruning="fastv", layer=4)
     with pytest.raises(CheckpointError, match="none is not a folder"):
         FcotvlLM(str(folder / "none"))
