@@ -161,7 +161,7 @@ def _repeated(args: Sequence[str], many: set[str]) -> Iterator[str]:
 
 def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any], arguments: Sequence[str]) -> int:
     """Run ``stage`` with parsed ``values``, which are those of ``arguments``, and return its exit code."""
-    given = {flag.name: values[flag.name] for flag in flags if flag.name}
+    given, command = {flag.name: values[flag.name] for flag in flags if flag.name}, stage.replace("_", "-")
     # Outside the project's folder there are no params: the command is refused and leaves nothing there.
     log_file = values["log"] or (_log_path(stage, given) if config.STUDY.exists() else None)
     if processes.count() > 1:
@@ -180,13 +180,13 @@ def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]
             return 0
         code, message = launcher.launch(arguments, number)
         if message:
-            log.error("%s", message if message.startswith(f"{stage}: ") else f"{stage}: {message}")
+            log.error("%s", message if message.startswith(f"{command}: ") else f"{command}: {message}")
     except FcotvlError as error:
-        code = _fail(2, f"{stage}: {error}")
+        code = _fail(2, f"{command}: {error}")
     except Exception as error:
         if full := _disk_is_full(error):
-            return _fail(2, f"{stage}: {full}; free some and run it again")
-        code = _fail(1, f"{stage}: this is a bug, please report it\n{traceback.format_exc().rstrip()}")
+            return _fail(2, f"{command}: {full}; free some and run it again")
+        code = _fail(1, f"{command}: this is a bug, please report it\n{traceback.format_exc().rstrip()}")
     return code
 
 

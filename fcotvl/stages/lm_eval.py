@@ -47,4 +47,4 @@ def run(params: Params, arguments: tuple[str, ...]) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1].filename
         if Path(where).parent.parts[-2:] != ("lm_eval", "config"):  # its check of the arguments
             raise
-        raise ParamsError(f"lm-eval: {error}") from error
+        raise ParamsError(str(error)) from error
