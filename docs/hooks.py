@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[1]
 API = "Python packages"
 WITHOUT_PAGE = ("docs/hooks.py", "docs/results/", "dvclive/", "fcotvl/")
 """Files and folders that the site has no pages of; the committed report is one by itself."""
+TASKS = "fcotvl/harness/tasks/"
+"""The folder of the package that has pages."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -30,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    names = [*(name for name in listed if not name.startswith(WITHOUT_PAGE)), "docs/results/index.html"]
+    names = [*(name for name in listed if name.startswith(TASKS) or not name.startswith(WITHOUT_PAGE)), "docs/results/index.html"]
     place = (str(ROOT), config.site_dir, config.use_directory_urls)
     pages = [file for file in files if file.src_dir != config.docs_dir]  # the theme's
     pages += [File(name, *place) for name in names]

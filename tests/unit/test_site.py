@@ -43,6 +43,12 @@ def test_the_site_has_every_page_at_its_place(site):
     assert all((site / "docs/results" / name).exists() for name in re.findall(r'href="(tables/[^"]+)"', report))
 
 
+def test_no_link_names_a_file_that_became_a_page(site):
+    pages = [path for path in site.rglob("*.html") if "docs/results" not in str(path)]
+    left = {(path.name, link) for path in pages for link in re.findall(r'href="([^":#]+\.md)["#]', path.read_text())}
+    assert (len(pages) > 20, left) == (True, set())
+
+
 def test_packages_have_pages_with_their_docstrings(site):
     page = (site / "api/merge/index.html").read_text(encoding="utf-8")
     assert 'id="fcotvl.merge.shapley.shapley_values"' in page
