@@ -32,7 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    names = [*(name for name in listed if name.startswith(TASKS) or not name.startswith(WITHOUT_PAGE)), "docs/results/index.html"]
+    names = [name for name in listed if name.startswith(TASKS) or not name.startswith(WITHOUT_PAGE)]
+    names += ["docs/results/index.html"]
     place = (str(ROOT), config.site_dir, config.use_directory_urls)
     pages = [file for file in files if file.src_dir != config.docs_dir]  # the theme's
     pages += [File(name, *place) for name in names]
