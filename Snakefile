@@ -8,9 +8,20 @@ min_version("9.27")
 report: "workflow/report/workflow.rst"
 
 
+OVERLAY = None  # params.yaml as it is
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/stages.smk"
 include: "workflow/rules/targets.smk"
+
+
+localrules:
+    all,
+    variants,
+    check,
+    report,
+    ablation,
 
 
 rule all:

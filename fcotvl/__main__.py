@@ -70,10 +70,11 @@ class Stage(click.Command):
         self.given: list[str] = []
         """The command line, for other processes."""
         self.overrides = [click.Option([f"--{name}"], type=kind, help=line) for name, (kind, line) in OVERRIDES.items()]
+        overlay = click.Option(["--params"], type=PATH, help="YAML file with values in place of those of params.yaml.")
         log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
         super().__init__(
             path.stem.replace("_", "-"),
-            params=[*self.arguments, *self.flags, *self.overrides, log_file],
+            params=[*self.arguments, *self.flags, *self.overrides, overlay, log_file],
             callback=lambda **values: execute(path.stem, [*self.arguments, *self.flags], values, self.given),
             help=re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0].replace("``", "`"),
             short_help=(ast.get_docstring(tree) or "").partition("\n")[0],
@@ -168,7 +169,7 @@ def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]
         processes.end_with_launcher()
     try:
         _log_to(log_file if processes.is_main() else None)
-        params = config.load(**{name: values[name] for name in OVERRIDES})
+        params = config.load(overlay=values["params"], **{name: values[name] for name in OVERRIDES})
         if threads := params.scale_config.model.threads:  # read when numpy and torch are imported
             os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         number = launcher.wanted(stage, params.scale_config.launch.processes)

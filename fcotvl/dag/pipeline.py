@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from fcotvl.core.config import overlaid
 from fcotvl.core.io import read_yaml
 from fcotvl.dag.subprocesses import EngineError
 
@@ -69,14 +70,18 @@ class Pipeline:
 
     Args:
         root: folder of dvc.yaml and params.yaml.
+        overlay: file below ``root`` whose values stand in place of those of params.yaml; commands name it.
+        point: values that stand in place of both.
     """
 
-    def __init__(self, root: Path = Path()) -> None:
+    def __init__(self, root: Path = Path(), overlay: str | None = None, **point: Any) -> None:
         for cached in (_read, _files_below):  # files may have changed since the last pipeline
             cached.cache_clear()
         self.root = root
-        self.stages = read_stages(root / "dvc.yaml")
-        self.values: dict[str, Any] = _read(root / "params.yaml")
+        self.stages = read_stages(root / "dvc.yaml", f" --params {overlay}" if overlay else "")
+        params = _read(root / "params.yaml")
+        self._params = overlaid(params, _read(root / overlay)) if overlay else params
+        self.values: dict[str, Any] = self._params | point
 
     def rule(self, name: str) -> Rule:
         """Return stage ``name`` as a rule; one that does not vary is the current experiment's."""
@@ -160,11 +165,11 @@ class Pipeline:
         return param
 
     def _source(self, file: str) -> dict[str, Any]:
-        return _read(self.root / _fill(file, self.values))
+        return self._params if file == "params.yaml" else _read(self.root / _fill(file, self.values))
 
 
-def read_stages(path: Path) -> dict[str, Stage]:
-    """Return the stages of ``path`` by name, in its order."""
+def read_stages(path: Path, flags: str = "") -> dict[str, Stage]:
+    """Return the stages of ``path`` by name, in its order; ``flags`` end each command."""
     stages = {}
     for name, entry in read_yaml(path)["stages"].items():
         body = entry.get("do", entry)
@@ -173,7 +178,7 @@ def read_stages(path: Path) -> dict[str, Stage]:
         stages[name] = Stage(
             name=name,
             desc=body.get("desc", name),
-            cmd=body["cmd"],
+            cmd=body["cmd"] + flags,
             deps=tuple(_names(body.get("deps", ()))),
             outs=tuple(outs),
             params=tuple(_pairs(body.get("params", ()))),

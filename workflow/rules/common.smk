@@ -1,4 +1,5 @@
 # Reads dvc.yaml and params.yaml, and exchanges finished work with DVC. No rule is defined here.
+# OVERLAY is set by the file that includes this one: values in place of those of params.yaml, if any.
 import os
 import re
 import sys
@@ -18,10 +19,16 @@ if config:
     )
 
 try:
-    PARAMS = typed.load()
+    PARAMS = typed.load(overlay=OVERLAY and Path(OVERLAY))
     validate(PARAMS)
-    PIPELINE = dag.Pipeline()
-    if workflow.is_main_process:
+    # The chain at each scale, by what its rules' names begin with; alone and without a prefix in the main workflow.
+    PIPELINES = {
+        f"{scale}_".replace("-", "_"): dag.Pipeline(overlay=OVERLAY, scale=scale)
+        for scale in PARAMS.scales
+        if OVERLAY
+    } or {"": dag.Pipeline()}
+    PIPELINE = next(iter(PIPELINES.values()))
+    if workflow.is_main_process and not OVERLAY:
         dag.sync(PIPELINE)
 except FcotvlError as error:
     raise WorkflowError(str(error))
@@ -30,7 +37,15 @@ config.update(PIPELINE.values)  # for the captions of `snakemake --report`
 ENVIRONMENT = "../envs/fcotvl.yaml"  # with `--sdm conda`; otherwise the one that Snakemake runs in
 CONTAINER = "fcotvl.sif"  # with `--sdm apptainer`; made from the Dockerfile, see docs/running.md
 CURATED = f"data/{PIPELINE.values['mix']}"
-RULES = {name: PIPELINE.rule(name) for name in PIPELINE.stages}
+STAGES, RULES = {}, {}
+for prefix, pipeline in PIPELINES.items():
+    made = {path for found in RULES.values() for path in found.output}
+    for name, stage in pipeline.stages.items():
+        found = pipeline.rule(name)
+        if OVERLAY and name in ("check", "report"):
+            continue  # of the experiment in params.yaml
+        if made.isdisjoint(found.output):  # scales share the curated data
+            STAGES[prefix + name], RULES[prefix + name] = stage, found
 SCALE = PARAMS.scale_config
 
 
@@ -50,12 +65,12 @@ def threads(stage):
 
 ACCELERATORS = {
     name: {"gpu": processes(stage)}
-    for name, stage in PIPELINE.stages.items()
+    for name, stage in STAGES.items()
     if processes(stage)
 }
 THREADS = {
     name: threads(stage)
-    for name, stage in PIPELINE.stages.items()
+    for name, stage in STAGES.items()
     if any(key == "model" for _, key in stage.params)
 }
 # Jobs that run here side by side each take free accelerators. A scheduler gives each job its own.
@@ -109,7 +124,7 @@ def beside(stage, folder, suffix):
     if re.findall(r"{\w+}", output.name):  # jobs differ by the name of the file alone
         home = output.with_suffix("")
     place = home.relative_to("data") if home.parts[0] == "data" else Path()
-    return str(Path(folder, place, stage + suffix))
+    return str(Path(folder, place, STAGES[stage].name + suffix))
 
 
 def experiment():
@@ -117,12 +132,13 @@ def experiment():
     return [path for job in PIPELINE.jobs().values() for path in job.outs]
 
 
-def grid_files(*stages):
-    """The outputs of `stages` for each point of the grid, its own recipe alone fine-tuned."""
+def grid_files(*stages, points=None, pipeline=PIPELINE):
+    """The outputs of `stages` for each point (those of the ablation grid), its own recipe alone fine-tuned."""
     points = [
-        point | {"ablation_recipes": [point["recipe"]]} for point in PIPELINE.grid()
+        point | {"ablation_recipes": [point["recipe"]]}
+        for point in points or pipeline.grid()
     ]
-    jobs = [job for point in points for job in PIPELINE.jobs(**point).values()]
+    jobs = [job for point in points for job in pipeline.jobs(**point).values()]
     return list(
         dict.fromkeys(path for job in jobs if job.stage in stages for path in job.outs)
     )
@@ -131,6 +147,8 @@ def grid_files(*stages):
 def finish():
     """Tell DVC what was built. A failure is reported, and made up for at the next start."""
     dag.end()
+    if OVERLAY:
+        return  # of an experiment that DVC does not know
     try:
         dag.commit(dag.Pipeline())
     except FcotvlError as error:

@@ -1,5 +1,5 @@
 # One rule per stage of dvc.yaml. What memory and time a job needs is in workflow/profiles.
-for stage in PIPELINE.stages:
+for stage in STAGES:
 
     rule:
         name:
@@ -17,7 +17,7 @@ for stage in PIPELINE.stages:
         container:
             CONTAINER
         # A measurement of speed is alone on the machine, or it is noise.
-        threads: workflow.cores if stage == "speed" else THREADS.get(stage, 1)
+        threads: workflow.cores if stage.endswith("speed") else THREADS.get(stage, 1)
         # Accelerators follow from the scale.
         resources:
             **ACCELERATORS.get(stage, {}),
@@ -30,11 +30,3 @@ for stage in PIPELINE.stages:
         # The same text for every rule: a shell directive is evaluated when it runs, after the loop.
         shell:
             "{params.command} > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
-
-
-localrules:
-    all,
-    variants,
-    check,
-    report,
-    ablation,

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
 from fcotvl.core.config.scale import OptimParams, Scale, TeacherBudget
-from fcotvl.core.config.study import DistillParams, MergeParams, Params, ResamplingParams, RscotParams, Study
+from fcotvl.core.config.study import DistillParams, Grid, MergeParams, Params, ResamplingParams, RscotParams, Study
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.io import read_yaml
 
@@ -21,6 +21,7 @@ __all__ = [
     "BenchmarkParams",
     "CorpusParams",
     "DistillParams",
+    "Grid",
     "MergeParams",
     "Mix",
     "OptimParams",
@@ -32,6 +33,7 @@ __all__ = [
     "TeacherBudget",
     "json_schemas",
     "load",
+    "overlaid",
     "shorten",
 ]
 
@@ -44,20 +46,40 @@ LONGEST = 80
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load(study: Path = STUDY, **overrides: Any) -> Params:
-    """Return the validated params; ``overrides`` replace values of the study (a stage's flags).
+def load(study: Path = STUDY, overlay: Path | None = None, **overrides: Any) -> Params:
+    """Return the validated params.
+
+    Args:
+        study: the file ``params.yaml``.
+        overlay: YAML file whose values stand in place of the study's, as ``workflow/study.yaml``.
+        overrides: values that stand in place of both (a stage's flags).
 
     Raises:
         ParamsError: a file is missing or not YAML, a key is unknown or missing, a value is wrong.
     """
-    values = read_yaml(study) | {k: v for k, v in overrides.items() if v is not None}
+    values = read_yaml(study)
+    if overlay:
+        values = overlaid(values, read_yaml(overlay))
+        where = Path(f"{overlay}, over {study}")
+    else:
+        where = study
+    values |= {k: v for k, v in overrides.items() if v is not None}
     for key, folder, model in (("scale", SCALES, Scale), ("mix", MIXES, Mix)):
         files = {path.stem: path for path in sorted((study.parent / folder).glob("*.yaml"))}
         if not isinstance(name := values.get(key), str) or name not in files:
-            raise ParamsError(f"{study}: {key} {shorten(name)} is not one of {', '.join(files)}")
+            raise ParamsError(f"{where}: {key} {shorten(name)} is not one of {', '.join(files)}")
         path = files[name]
         values[f"{key}_config"] = _validate(model, read_yaml(path), path)
-    return _validate(Params, values, study)
+    return _validate(Params, values, where)
+
+
+def overlaid(values: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with those of ``overlay`` in their place; of sections, only the keys that it has."""
+    merged = dict(values)
+    for key, value in overlay.items():
+        old = merged.get(key)
+        merged[key] = overlaid(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _validate(model: type[Model], values: dict[str, Any], path: Path) -> Model:

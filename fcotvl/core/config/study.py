@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from itertools import product
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -115,6 +117,27 @@ class AblationParams(Section):
     recipe: tuple[Name, ...]
 
 
+class Grid(Section):
+    """One comparison of the study: every combination of its lists."""
+
+    title: str
+    scale: tuple[Name, ...] = ()
+    """Scales that its students are trained at; none: that of the study."""
+    compressor: tuple[Name, ...]
+    ratio: tuple[Ratio, ...]
+    seed: tuple[Seed, ...]
+    recipe: tuple[Name, ...] = ()
+    """Recipes that each distilled student is fine-tuned with; none: it stays as it is."""
+    merged: bool = False
+    """Merge the checkpoints of each fine-tuned student."""
+
+    def points(self, scale: str) -> Iterator[dict[str, Any]]:
+        """Every combination of compressor, ratio, seed and recipe (if any) at each scale; ``scale`` if it has none."""
+        axes = {"scale": self.scale or (scale,), "compressor": self.compressor, "ratio": self.ratio, "seed": self.seed}
+        axes |= {"recipe": self.recipe} if self.recipe else {}
+        return (dict(zip(axes, point, strict=True)) for point in product(*axes.values()))
+
+
 class Study(Section):
     """``params.yaml`` as it is written."""
 
@@ -142,13 +165,16 @@ class Study(Section):
     baselines: BaselineParams
     score: ScoreParams
     ablation: AblationParams
+    grids: dict[Name, Grid] = {}
+    """What ``workflow/study.yaml`` compares."""
 
     @model_validator(mode="after")
     def _names_and_ratios_are_known(self) -> Study:
-        for ratio in (self.ratio, *self.baselines.ratios, *self.ablation.ratio):
+        grids = self.grids.values()
+        for ratio in (self.ratio, *self.baselines.ratios, *(r for g in (self.ablation, *grids) for r in g.ratio)):
             if ratio not in RATIOS:
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
-        for recipe in (self.recipe, *self.ablation_recipes, *self.ablation.recipe):
+        for recipe in (self.recipe, *self.ablation_recipes, *(r for g in (self.ablation, *grids) for r in g.recipe)):
             if recipe not in self.recipes:
                 raise ValueError(f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})")
         grid = self.ablation
@@ -165,3 +191,8 @@ class Params(Study):
 
     scale_config: Scale
     mix_config: Mix
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """The scale, then others that grids name."""
+        return tuple(dict.fromkeys([self.scale, *(scale for grid in self.grids.values() for scale in grid.scale)]))

@@ -1,0 +1,73 @@
+# snakemake --snakefile workflow/study.smk --cores 2
+# Every claim of the paper, by the grids of workflow/study.yaml: the stages of dvc.yaml at the study's scales, apart from
+# the experiment in params.yaml.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+OVERLAY = "workflow/study.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/stages.smk"
+
+
+def compared(grid):
+    """The scores that a grid compares, and the losses of its distillations."""
+    stages = ["score_distilled", "distill"]
+    stages += ["score_sft"] if grid.recipe else []
+    stages += ["score_merged", "merge"] if grid.merged else []
+    files = {}
+    for point in grid.points(PARAMS.scale):
+        pipeline = PIPELINES[f"{point['scale']}_".replace("-", "_")]
+        files |= dict.fromkeys(
+            grid_files(
+                *stages,
+                points=[{"recipe": PARAMS.recipe} | point],
+                pipeline=pipeline,
+            )
+        )
+    return list(files)
+
+
+rule study:
+    """The page of claims with its tables and figures."""
+    default_target: True
+    input:
+        grid_files("score_baselines"),
+        *map(compared, PARAMS.grids.values()),
+    output:
+        shown(
+            [
+                "reports/study/index.html",
+                directory("reports/study/figures"),
+                directory("reports/study/tables"),
+            ],
+            "Study",
+        ),
+    log:
+        "logs/snakemake/study.log",
+    benchmark:
+        "logs/benchmarks/study.tsv"
+    localrule: True
+    conda:
+        "envs/fcotvl.yaml"
+    container:
+        CONTAINER
+    params:
+        grids=[grid.model_dump() for grid in PARAMS.grids.values()],
+    message:
+        "{rule}, log in {log}"
+    shell:
+        f"python -m fcotvl study --params {OVERLAY} --data data --output reports/study > {{log}} 2>&1"
+        " || {{ tail -n 1 {log} >&2; exit 1; }}"
+
+
+for name, grid in PARAMS.grids.items():
+
+    rule:
+        name:
+            name
+        input:
+            compared(grid),
+        localrule: True
