@@ -52,6 +52,8 @@ class Claim:
     """How to test it, where there is no evidence."""
     prompt: str = ""
     """The prompt that it is judged under; empty where the answers play no part."""
+    table: str = ""
+    """Stem of the table that has its numbers."""
 
     @property
     def verdict(self) -> str:
@@ -99,7 +101,7 @@ def loss_is_small(report: ReportData, prompt: str = DIRECT) -> Claim:
         f"The post-trained student keeps at least {RETAINED:g} % of the teacher's score on every "
         "benchmark (the threshold is ours).",
         tuple(
-            Evidence(report.benchmarks[row["benchmark"]], _retained(row), _verdict(row["low"], row["high"], RETAINED))
+            Evidence(report.benchmarks[row["benchmark"]], _retained(row), verdict(row["low"], row["high"], RETAINED))
             for row in _of(headline(report.retention, prompt), report.student)
         ),
         _RUN_THE_CHAIN,
@@ -120,7 +122,7 @@ def is_faster(report: ReportData) -> Claim:
                 f"{row['part']}, {100 * _ratio(report, row['system']):g} % removed",
                 f"{interval(1 / row['time'], 1 / row['high'], 1 / row['low'], digits=2)} times; "
                 f"{1 / row['flops']:.2f} times fewer operations",
-                _verdict(1 / row["high"], 1 / row["low"], SPEED_UP),
+                verdict(1 / row["high"], 1 / row["low"], SPEED_UP),
             )
             for row in [row for row in rows if row["part"] == "total"] or rows
         ),
@@ -180,8 +182,7 @@ def _beats(report: ReportData, rivals: Iterable[str], prompt: str) -> tuple[Evid
 
 def _difference(row: Row, subject: str) -> Evidence:
     gain = interval(row["difference"], row["low"], row["high"], sign="+")
-    verdict = _verdict(row["low"], row["high"], 0.0)
-    return Evidence(subject, f"{gain} points, n = {row['n']}", verdict)
+    return Evidence(subject, f"{gain} points, n = {row['n']}", verdict(row["low"], row["high"], 0.0))
 
 
 def _retained(row: Row) -> str:
@@ -190,7 +191,8 @@ def _retained(row: Row) -> str:
     return f"{interval(row['retention'], row['low'], row['high'])} % retained"
 
 
-def _verdict(low: float, high: float, criterion: float) -> str:
+def verdict(low: float, high: float, criterion: float) -> str:
+    """Of a number that should be above ``criterion``, by its interval."""
     if low >= criterion and high > criterion:
         return HOLDS
     return FAILS if high < criterion or low == high == criterion else UNDECIDED

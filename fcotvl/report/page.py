@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, claims
+from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED, Claim, claims
 from fcotvl.report.formatting import headline
 from fcotvl.report.plots import Plot
 from fcotvl.report.report_data import ROLES, Case, ReportData
@@ -46,6 +46,7 @@ class Section:
 def render_page(report: ReportData, tables: Sequence[Table], plots: Mapping[str, Plot]) -> str:
     """The whole page as text; ``tables`` and ``plots`` as ``all_tables`` and ``all_plots`` make them."""
     sections = _sections(report, plots, tables)
+    judged = {prompt: claims(report, prompt) for prompt in report.prompts}
     contents = [("run", "What was run"), ("claims", "Claims of the paper")]
     contents += [(section.id, section.title) for section in sections]
     gallery = _gallery(report)
@@ -57,34 +58,40 @@ def render_page(report: ReportData, tables: Sequence[Table], plots: Mapping[str,
         facts=report.facts,
         params=report.params,
         cards=_cards(report),
-        claims=_judged(report),
-        tally={PROMPTS.get(prompt, prompt): _tally(report, prompt) for prompt in report.prompts},
+        claims=side_by_side(list(judged.values())),
+        tally={PROMPTS.get(prompt, prompt): tally(own) for prompt, own in judged.items()},
         sections=sections,
         gallery=gallery,
         is_open=lambda table: _stem(table.name) in _OPEN,
     )
 
 
-def _tally(report: ReportData, prompt: str) -> dict[str, int]:
-    found = Counter(claim.verdict for claim in claims(report, prompt))
+def tally(judged: Sequence[Claim]) -> dict[str, int]:
+    """How many claims have each verdict, where any has it."""
+    found = Counter(claim.verdict for claim in judged)
     return {verdict: found[verdict] for verdict in (HOLDS, UNDECIDED, FAILS, UNTESTED) if found[verdict]}
 
 
-def _judged(report: ReportData) -> list[dict[str, Any]]:
-    """Each claim with its verdict under every prompt, and its evidence by subject, the prompts side by side."""
-    judged = []
-    for group in zip(*(claims(report, prompt) for prompt in report.prompts), strict=True):
+def side_by_side(judged: Sequence[Sequence[Claim]]) -> list[dict[str, Any]]:
+    """Each claim with its verdict under every prompt, and its evidence by subject, the prompts side by side.
+
+    Args:
+        judged: the same claims under each prompt.
+    """
+    rows = []
+    for group in zip(*judged, strict=True):
         by_prompt = {PROMPTS.get(claim.prompt, claim.prompt): claim for claim in group}
         subjects = dict.fromkeys(item.subject for claim in group for item in claim.evidence)
         found = {name: {item.subject: item for item in claim.evidence} for name, claim in by_prompt.items()}
-        judged.append(
+        rows.append(
             {
                 "claim": group[0],
+                "names": [claim.prompt for claim in by_prompt.values()],
                 "verdicts": {name: claim.verdict for name, claim in by_prompt.items()},
                 "rows": {subject: [items.get(subject) for items in found.values()] for subject in subjects},
             }
         )
-    return judged
+    return rows
 
 
 def _sections(report: ReportData, plots: Mapping[str, Plot], tables: Sequence[Table]) -> list[Section]:

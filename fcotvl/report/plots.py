@@ -34,7 +34,7 @@ DASHES = ((), (5, 2), (1, 1.5), (6, 2, 1, 2), (9, 2), (3, 2, 1, 2, 1, 2))
 SMOOTH = 9
 """Points of a running mean."""
 
-_STYLE = {
+STYLE = {
     **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "legend.labelcolor", "text.color"), INK),
     **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
     **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), FAINT),
@@ -70,7 +70,7 @@ class Plot:
 Draw = Callable[[Axes], None]
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def all_plots(report: ReportData) -> dict[str, Plot]:
     """By name, every plot that this report has data for."""
     plots = {f"ratio-{prompt}": score_by_ratio(report, prompt) for prompt in report.prompts}
@@ -137,8 +137,8 @@ def _in_bands(report: ReportData, title: str, data: pd.DataFrame, names: list[st
                 axes.axhline(row["score"], color=FAINT, lw=1.2, ls="--", label="Teacher")
             for index, label in enumerate(names):
                 rows = here[here["series"] == label]
-                look = {"fmt": _cycle(MARKERS, index), "color": _cycle(SERIES, index), "ms": 5, "elinewidth": 1.2}
-                axes.errorbar(rows["x"], rows["score"], yerr=_errors(rows, "score"), label=label, **look)
+                look = {"fmt": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.2}
+                axes.errorbar(rows["x"], rows["score"], yerr=error_bars(rows, "score"), label=label, **look)
             for edge in range(1, len(ratios)):
                 axes.axvline(edge - 0.5, color=FAINT, lw=0.8)
             axes.grid(visible=False, axis="x")
@@ -152,8 +152,8 @@ def _in_bands(report: ReportData, title: str, data: pd.DataFrame, names: list[st
     note = "All points of a band have the share removed that is written below it. Bars are 95 % intervals"
     note += ", and so is the area around the teacher's line." if len(teacher) else ", one for each seed."
     keys = [("Teacher", swatch(FAINT, dash=DASHES[1]))] if len(teacher) else []
-    keys += [(name, swatch(_cycle(SERIES, i), marker=_cycle(MARKERS, i))) for i, name in enumerate(names)]
-    return _plot(title, [panel(*item) for item in report.benchmarks.items()], note=note, keys=keys, size=(3.3, 2.7))
+    keys += [(name, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, name in enumerate(names)]
+    return make_plot(title, [panel(*item) for item in report.benchmarks.items()], note=note, keys=keys, size=(3.3, 2.7))
 
 
 def side_by_side(data: pd.DataFrame, ratios: list[float]) -> pd.Series[float]:
@@ -169,18 +169,18 @@ def distillation(table: pd.DataFrame) -> Plot:
     names = [name for name in ("loss", "kl", "ce") if name in table]
     words = {"loss": "total", "kl": "KL(teacher || student)", "ce": "cross-entropy"}
     series = [(words[name], table["step"], table[name]) for name in names]
-    return _curves(series, "Distillation loss", "nats per answer token")
+    return curves(series, "Distillation loss", "nats per answer token")
 
 
 def fine_tuning(table: pd.DataFrame) -> Plot:
     """The loss of each data set by step."""
-    return _curves(_by_dataset(table, "loss"), "Fine-tuning loss by data set", "nats per token")
+    return curves(_by_dataset(table, "loss"), "Fine-tuning loss by data set", "nats per token")
 
 
 def sampling(table: pd.DataFrame) -> Plot:
     """The sampling weight of each data set by step."""
     series = _by_dataset(table, "weight")
-    return _curves(series, "Sampling weight by data set", "share of samples", smooth=1, low=0.0)
+    return curves(series, "Sampling weight by data set", "share of samples", smooth=1, low=0.0)
 
 
 def shapley(table: pd.DataFrame) -> Plot:
@@ -189,13 +189,13 @@ def shapley(table: pd.DataFrame) -> Plot:
 
     def draw(axes: Axes) -> None:
         axes.bar(names, values, width=0.55, color=SERIES[0], alpha=0.85)
-        bars = _errors(table, "value")
+        bars = error_bars(table, "value")
         axes.errorbar(names, values, yerr=bars, fmt="none", ecolor=INK, elinewidth=1.2)
         axes.axhline(0, color=FAINT, lw=1)
         axes.grid(visible=False, axis="x")
         axes.set(ylabel="points of validation utility")
 
-    return _plot("Shapley values of the checkpoints", [draw], note="Bars are 95 % intervals.")
+    return make_plot("Shapley values of the checkpoints", [draw], note="Bars are 95 % intervals.")
 
 
 Curve = tuple[str, "pd.Series[float]", "pd.Series[float]"]
@@ -206,22 +206,30 @@ def _by_dataset(table: pd.DataFrame, value: str) -> list[Curve]:
     return [(str(name), part["step"], part[value]) for name, part in groups]
 
 
-def _curves(curves: Iterable[Curve], title: str, label: str, *, smooth: int = SMOOTH, low: float | None = None) -> Plot:
+def curves(
+    lines: Iterable[Curve],
+    title: str,
+    label: str,
+    *,
+    smooth: int = SMOOTH,
+    low: float | None = None,
+    axis: str = "step",
+) -> Plot:
     """Lines by step: the running mean of ``smooth`` points over the faint points themselves."""
-    series = list(curves)
+    series = list(lines)
 
     def draw(axes: Axes) -> None:
         for index, (name, steps, values) in enumerate(series):
-            color = _cycle(SERIES, index)
+            color = cycle(SERIES, index)
             if smooth > 1:
                 axes.plot(steps, values, color=color, alpha=0.2, lw=0.7)
             mean = values.rolling(smooth, min_periods=1, center=True).mean()
-            axes.plot(steps, mean, color=color, label=name, ls=(0, _cycle(DASHES, index) or None))
-        axes.set(xlabel="step", ylabel=label, ylim=(low, None))
+            axes.plot(steps, mean, color=color, label=name, ls=(0, cycle(DASHES, index) or None))
+        axes.set(xlabel=axis, ylabel=label, ylim=(low, None))
 
     note = f"Lines are running means over {smooth} recorded values; the values themselves are faint."
-    keys = [(name, swatch(_cycle(SERIES, i), dash=_cycle(DASHES, i))) for i, (name, _, _) in enumerate(series)]
-    return _plot(title, [draw], note=note if smooth > 1 else "", keys=keys)
+    keys = [(name, swatch(cycle(SERIES, i), dash=cycle(DASHES, i))) for i, (name, _, _) in enumerate(series)]
+    return make_plot(title, [draw], note=note if smooth > 1 else "", keys=keys)
 
 
 def swatch(color: str, *, marker: str = "", dash: Sequence[float | int] | None = None) -> str:
@@ -238,17 +246,18 @@ def swatch(color: str, *, marker: str = "", dash: Sequence[float | int] | None =
     return _coloured(f'<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">{shapes}</svg>')
 
 
-def _cycle(values: Sequence[Any], index: int) -> Any:
+def cycle(values: Sequence[Any], index: int) -> Any:
+    """The value for series ``index``, from the start again where there are more series than values."""
     return values[index % len(values)]
 
 
-def _errors(rows: pd.DataFrame, value: str) -> list[pd.Series[float]]:
-    """Lengths of error bars; rounding must not make one negative."""
+def error_bars(rows: pd.DataFrame, value: str) -> list[pd.Series[float]]:
+    """Lengths of error bars down and up; rounding must not make one negative."""
     ends = (rows[value] - rows["low"], rows["high"] - rows[value])
     return [length.clip(lower=0) for length in ends]
 
 
-def _plot(
+def make_plot(
     title: str,
     draws: Sequence[Draw],
     *,

@@ -86,9 +86,10 @@ def validate_mix(name: str, mix: Mix) -> None:
 
 
 def variants(params: Params) -> Iterator[tuple[str, float]]:
-    """The experiment's compressor and ratio, then those of the ablation grid."""
+    """The experiment's compressor and ratio, then those of the ablation grid and of other grids."""
     yield params.compressor, params.ratio
-    yield from product(params.ablation.compressor, params.ablation.ratio)
+    for grid in (params.ablation, *params.grids.values()):
+        yield from product(grid.compressor, grid.ratio)
 
 
 def build_variants(params: Params) -> int:

@@ -1,7 +1,6 @@
 """Write tables, plots, the page and the metrics."""
 
 import re
-import subprocess
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
@@ -13,18 +12,18 @@ from fcotvl.core.bootstrap import Bootstrap
 from fcotvl.core.config import STUDY, Params
 from fcotvl.core.errors import DataError
 from fcotvl.core.geometry import compressed, count_tiles
-from fcotvl.core.io import atomic, write_json, write_text
+from fcotvl.core.io import write_json, write_text
 from fcotvl.core.records import Record
 from fcotvl.core.shards import read_records
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.summary import compare, retention, summarise
+from fcotvl.report.files import commit, write_tables
 from fcotvl.report.gallery import make_gallery, scored_replies
 from fcotvl.report.inputs import Agreement, Audit, Weights, read_json, read_predictions, read_scores, read_table
 from fcotvl.report.metrics import metrics, results, scores
 from fcotvl.report.page import render_page
 from fcotvl.report.plots import all_plots
 from fcotvl.report.report_data import Gallery, ReportData, system
-from fcotvl.report.table import render
 from fcotvl.report.tables import all_tables
 
 POINT = re.compile(r"(?P<compressor>[^/]+)-r(?P<ratio>[\d.]+)-s(?P<seed>\d+)/(?P<recipe>[^/]+)$")
@@ -49,15 +48,7 @@ def run(
     report = _read(params, shared, curated, variant, variants)
     tables, plots = all_tables(report), all_plots(report)
     write_text(output / "index.html", render_page(report, tables, plots))
-    with atomic(output / "tables") as scratch:
-        scratch.mkdir()
-        for table in tables:
-            for suffix, text in render(table).items():
-                (scratch / f"{table.name}.{suffix}").write_text(text, encoding="utf-8")
-    with atomic(output / "figures") as scratch:
-        scratch.mkdir()
-        for name, plot in plots.items():
-            (scratch / f"{name}.svg").write_text(plot.file, encoding="utf-8")
+    write_tables(output, tables, plots)
     curves = {name: getattr(report, name) for name in ("distill", "sft", "sampling")}
     for name, data in ({"results": results(report)} | curves).items():
         write_text(output / f"plots/{name}.csv", data.to_csv(index=False, float_format="%.6g"))
@@ -139,7 +130,7 @@ def _facts(params: Params, scores: pd.DataFrame) -> dict[str, Any]:
         "seed": params.seed,
         "data seed": params.data_seed,
         "questions": ", ".join(f"{name} {n}" for name, n in asked.items()),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -149,17 +140,6 @@ def _extent(grid: pd.DataFrame | None) -> dict[str, str]:
         return {}
     keys = ("compressor", "ratio", "seed")
     return {"grid": "; ".join(f"{key} {', '.join(map(str, sorted(grid[key].unique())))}" for key in keys)}
-
-
-def _commit() -> str:
-    """The commit of the code, or ``none`` outside Git."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - the user's own git
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "none"
 
 
 def _systems(params: Params, names: list[str]) -> pd.DataFrame:

@@ -170,11 +170,11 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _names_and_ratios_are_known(self) -> Study:
-        grids = self.grids.values()
-        for ratio in (self.ratio, *self.baselines.ratios, *(r for g in (self.ablation, *grids) for r in g.ratio)):
+        grids: list[AblationParams | Grid] = [self.ablation, *self.grids.values()]
+        for ratio in (self.ratio, *self.baselines.ratios, *(ratio for grid in grids for ratio in grid.ratio)):
             if ratio not in RATIOS:
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
-        for recipe in (self.recipe, *self.ablation_recipes, *(r for g in (self.ablation, *grids) for r in g.recipe)):
+        for recipe in (self.recipe, *self.ablation_recipes, *(recipe for grid in grids for recipe in grid.recipe)):
             if recipe not in self.recipes:
                 raise ValueError(f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})")
         grid = self.ablation

@@ -1,0 +1,283 @@
+"""Every claim of the paper, judged by the study; the numbers alone decide.
+
+A number holds, or does not, where its whole 95 % interval over questions and seeds lies on that side of the criterion.
+Where it is undecided, the evidence says how large an effect would have been seen with a chance of 80 %.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from fcotvl.evaluate.effects import Effect
+from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Evidence, verdict
+from fcotvl.report.formatting import percent
+from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.table import interval
+
+KEPT = {0.5: 98.0, 0.75: 90.0}
+"""Percent of the teacher's score from which on a loss counts as small, by the share removed: our reading."""
+ALIKE = 2.0
+"""Points within which two systems count as alike: our reading."""
+RECIPE = "sft-full"
+"""Stage of the student that is judged after post-training."""
+EQUAL = 1.01
+"""Times the student's prefill FLOPs up to which costs are equal."""
+RIVALS = ("fastv-equal-cost", "fastv", "divprune", "visionzip", "downsample", "untrained-pool", "random")
+"""Training-free systems, that of the paper's comparison first, at the student's cost."""
+_RUN = "Add it to a grid of workflow/study.yaml."
+
+
+def claims(study: StudyData, prompt: str) -> list[Claim]:
+    """Every claim, with its verdict under ``prompt``."""
+    return [claim(study, prompt) for claim in CLAIMS]
+
+
+def half_keeps_all(study: StudyData, prompt: str) -> Claim:
+    """Nearly nothing is lost with half of the tokens."""
+    students = [System("cnn", 0.5, stage) for stage in (DISTILLED, RECIPE, "merged")]
+    return Claim(
+        "Half of the visual tokens can be removed at hardly any loss",
+        "With 50 % of the visual tokens removed, performance stays close to 100 %.",
+        f"The student keeps at least {KEPT[0.5]:g} % of the teacher's mean score (our reading).",
+        tuple(_kept(study, student, prompt, KEPT[0.5]) for student in _asked(study, students)),
+        _RUN,
+        prompt,
+        "retention",
+    )
+
+
+def three_quarters_lose_more(study: StudyData, prompt: str) -> Claim:
+    """More is lost at 75 %, most of it on infographics."""
+    evidence: list[Evidence] = []
+    for stage in (DISTILLED, RECIPE):
+        half, most = System("cnn", 0.5, stage), System("cnn", 0.75, stage)
+        if not study.has(half, most):
+            continue
+        evidence.append(_gain(f"{stage}: 50 % above 75 %", study.difference(half, most, prompt)))
+        others = [name for name in study.benchmarks if name != "infovqa"]
+        if "infovqa" in study.benchmarks and others:
+            weights = {"infovqa": 1.0} | dict.fromkeys(others, -1 / len(others))
+            lost = study.contrast({TEACHER: 1.0, most: -1.0}, prompt, weights)
+            evidence.append(_gain(f"{stage}, 75 %: loss on infographics above the others' mean", lost))
+    return Claim(
+        "With 75 % removed more is lost, most of it on infographics",
+        "At 75 % the loss grows; InfoVQA drops most.",
+        "The student at 50 % scores higher than that at 75 %, and the loss at 75 % is larger on infographics than on "
+        "the other benchmarks.",
+        tuple(evidence),
+        _RUN,
+        prompt,
+        "scores",
+    )
+
+
+def cnn_beats_qformer(study: StudyData, prompt: str) -> Claim:
+    """A convolution learns faster than a Q-Former."""
+    evidence = [
+        _gain(
+            f"{kind}, {_share(study, scale)} of the pictures, {percent(ratio)} removed",
+            study.difference(System(kind, ratio, DISTILLED, scale), System("qformer", ratio, DISTILLED, scale), prompt),
+        )
+        for scale in _scales(study)
+        for ratio in (0.5, 0.75)
+        for kind in ("cnn", "cnn-default")
+        if study.has(System(kind, ratio, DISTILLED, scale), System("qformer", ratio, DISTILLED, scale))
+    ]
+    return Claim(
+        "With little data, a CNN compresses better than a Q-Former",
+        "ChartQA: 75.04 with the CNN, 42.32 with the Q-Former (table 3, limited data).",
+        "The distilled CNN scores higher at each amount of data, started as an average (cnn) or by PyTorch's default "
+        "(cnn-default).",
+        tuple(evidence),
+        _RUN,
+        prompt,
+        "pictures",
+    )
+
+
+def cnn_equals_pooling(study: StudyData, prompt: str) -> Claim:
+    """A convolution and pooling are alike."""
+    evidence = [
+        _alike(f"cnn and pool, {percent(ratio)} removed", study.difference(one, other, prompt))
+        for ratio in (0.5, 0.75)
+        if study.has(one := System("cnn", ratio, DISTILLED), other := System("pool", ratio, DISTILLED))
+    ]
+    return Claim(
+        "A CNN and pooling compress about equally well",
+        "The two are close in the module ablation.",
+        f"The difference lies within {ALIKE:g} points, with its whole interval (our reading); it does not hold where "
+        "the whole interval lies beyond.",
+        tuple(evidence),
+        _RUN,
+        prompt,
+        "modules",
+    )
+
+
+def beats_training_free(study: StudyData, prompt: str) -> Claim:
+    """Training pays off against training-free systems at equal cost."""
+    evidence = []
+    for ratio in (0.5, 0.75):
+        student = next(_asked(study, [System("cnn", ratio, stage) for stage in (RECIPE, DISTILLED)]), None)
+        rivals = [System(name, ratio) for name in RIVALS] if student else []
+        for rival in _asked(study, rivals):
+            # Where even K = 1 costs more than the student, FastV has no equal.
+            if student and (rival.kind != RIVALS[0] or _relative_cost(study, rival, student) <= EQUAL):
+                cost = f"{_relative_cost(study, rival, student):.2f} times the student's prefill FLOPs"
+                gain = study.difference(student, rival, prompt)
+                evidence.append(_gain(f"{rival.label}, {percent(ratio)} removed, {cost}", gain))
+    return Claim(
+        "Learned compression beats training-free pruning",
+        "The paper compares with FastV; its numbers for FastV are not known to us.",
+        "The fine-tuned student scores higher than each training-free system on the mean of the benchmarks. FastV is "
+        "judged at the student's prefill cost and at equal ratio, where it costs more.",
+        tuple(evidence),
+        _RUN,
+        prompt,
+        "cost",
+    )
+
+
+def rationales_lift_reasoning(study: StudyData, prompt: str) -> Claim:
+    """Rationales in the mix help with questions that must be worked out."""
+    direct = System("cnn", 0.5, "sft-direct")
+    mixes = [System("cnn", 0.5, f"sft-{name}") for name in ("cot-quarter", "cot", "cot-most")]
+    return Claim(
+        "Rationales in fine-tuning lift reasoning",
+        "Chain-of-thought data in post-training improve reasoning.",
+        "Students that were fine-tuned with rationales answer more questions that must be worked out than one that was "
+        "fine-tuned without.",
+        tuple(
+            _gain(f"{mix.label} against {direct.label}", study.difference(mix, direct, prompt, kind="reason"))
+            for mix in _asked(study, mixes)
+            if study.has(direct)
+        ),
+        _RUN,
+        prompt,
+        "recipes",
+    )
+
+
+def resampling_beats_static(study: StudyData, prompt: str) -> Claim:
+    """Loss-driven resampling beats fixed shares."""
+    static = System("cnn", 0.5, "sft-cot")
+    rules = {"DoReMi": System("cnn", 0.5, "sft-full"), "power of the loss": System("cnn", 0.5, "sft-power")}
+    return Claim(
+        "Loss-driven resampling beats fixed shares",
+        "Data sets are sampled by their losses during post-training.",
+        "The student with resampled data sets scores higher on the mean of the benchmarks, all else equal.",
+        tuple(
+            _gain(name, study.difference(system, static, prompt))
+            for name, system in rules.items()
+            if study.has(system, static)
+        ),
+        _RUN,
+        prompt,
+        "recipes",
+    )
+
+
+def merging_helps(study: StudyData, prompt: str) -> Claim:
+    """A Shapley merge is no worse than its rivals, and softens the see-saw between benchmarks."""
+    evidence: list[Evidence] = []
+    for ratio in (0.5, 0.75):
+        merged = System("cnn", ratio, "shapley")
+        rivals = [System("cnn", ratio, stage) for stage in ("best", RECIPE, "uniform", "greedy")]
+        rivals = [rival for rival in rivals if study.has(merged, rival)]
+        evidence += [
+            _gain(f"{percent(ratio)} removed: against {rival.label}", study.difference(merged, rival, prompt))
+            for rival in rivals
+        ]
+    return Claim(
+        "Merging checkpoints by Shapley values helps",
+        "Checkpoints are merged with weights from Shapley values, which beats single checkpoints and soups.",
+        "The merged student scores higher than the best single checkpoint, the last one and the soups, on the mean of "
+        "the benchmarks. The pool is four points of one cosine run.",
+        tuple(evidence),
+        _RUN,
+        prompt,
+        "merging",
+    )
+
+
+def reasoning_rises_perception_falls(study: StudyData, prompt: str) -> Claim:
+    """Post-training trades perception for reasoning."""
+    before, after = System("cnn", 0.5, DISTILLED), System("cnn", 0.5, RECIPE)
+    evidence: tuple[Evidence, ...] = ()
+    if study.has(before, after):
+        up = study.difference(after, before, prompt, kind="reason")
+        down = study.difference(before, after, prompt, kind="extractive")
+        evidence = (_gain("gain on what must be worked out", up), _gain("loss on what is written in the picture", down))
+    return Claim(
+        "Post-training lifts reasoning and costs perception",
+        "After post-training, reasoning benchmarks rise while perception falls.",
+        "The fine-tuned student answers more questions that must be worked out than the distilled one, and fewer whose "
+        "answer is written in the picture.",
+        evidence,
+        _RUN,
+        prompt,
+        "kinds",
+    )
+
+
+CLAIMS: tuple[Callable[[StudyData, str], Claim], ...] = (
+    half_keeps_all,
+    three_quarters_lose_more,
+    cnn_beats_qformer,
+    cnn_equals_pooling,
+    beats_training_free,
+    rationales_lift_reasoning,
+    resampling_beats_static,
+    merging_helps,
+    reasoning_rises_perception_falls,
+)
+
+
+def _asked(study: StudyData, systems: Iterable[System]) -> Iterator[System]:
+    return (system for system in systems if study.has(system))
+
+
+def _scales(study: StudyData) -> list[str]:
+    """The scales of students, the least data first."""
+    found = dict.fromkeys(system.scale for system, _ in study.scores)
+    return sorted(found, key=lambda scale: study.shares.get(scale, 1.0))
+
+
+def _share(study: StudyData, scale: str) -> str:
+    return percent(study.shares[scale]) if scale else "all"
+
+
+def _relative_cost(study: StudyData, rival: System, student: System) -> float:
+    return study.prefill[rival] / study.prefill[student]
+
+
+def _kept(study: StudyData, system: System, prompt: str, criterion: float) -> Evidence:
+    found = study.retention(system, prompt)
+    result = f"{interval(found.value, found.low, found.high)} % kept{_asked_of(found)}"
+    return Evidence(system.label, result, verdict(found.low, found.high, criterion))
+
+
+def _gain(subject: str, found: Effect) -> Evidence:
+    """A difference that should be above 0."""
+    judged = verdict(found.low, found.high, 0.0)
+    result = f"{_points(found)}{_asked_of(found)}"
+    if judged == UNDECIDED:
+        result += f"; {found.detectable:.1f} points could have been seen"
+    return Evidence(subject, result, judged)
+
+
+def _alike(subject: str, found: Effect) -> Evidence:
+    """A difference that should be small."""
+    judged = UNDECIDED
+    if found.low >= -ALIKE and found.high <= ALIKE:
+        judged = HOLDS
+    elif found.low > ALIKE or found.high < -ALIKE:
+        judged = FAILS
+    return Evidence(subject, f"{_points(found)}{_asked_of(found)}", judged)
+
+
+def _points(found: Effect) -> str:
+    return f"{interval(found.value, found.low, found.high, sign='+')} points"
+
+
+def _asked_of(found: Effect) -> str:
+    seeds = f", {found.seeds} seeds" if found.seeds > 1 else ", one seed"
+    return f", n = {found.questions:,}{seeds}"

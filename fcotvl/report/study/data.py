@@ -1,0 +1,157 @@
+"""What the page of claims is made of, and every number on it: effects over questions and seeds.
+
+The stage reads it from files; everything in this package is pure. Scores are in percent, differences in points.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fcotvl.evaluate.effects import Effect, effect, retained
+from fcotvl.report.report_data import LABELS, METHODS
+
+DISTILLED = "distilled"
+
+
+class System(NamedTuple):
+    """What was asked, whatever the seed."""
+
+    kind: str
+    """``teacher``, a training-free baseline, or a student's compressor."""
+    ratio: float = 0.0
+    stage: str = ""
+    """Of a student: ``distilled``, ``sft-<recipe>``, or a merge method; empty where nothing is trained."""
+    scale: str = ""
+    """Scale of the training, where it is not the study's own."""
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        if not self.stage:
+            return LABELS.get(self.kind, self.kind)
+        if self.stage.startswith("sft-"):
+            return f"{self.kind}, recipe {self.stage.removeprefix('sft-')}"
+        return f"{self.kind}, {METHODS.get(self.stage, self.stage).lower()}"
+
+
+TEACHER = System("teacher")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Headline scores of one system under one prompt."""
+
+    seeds: tuple[int, ...]
+    """Empty where nothing is trained."""
+    rows: NDArray[np.float64]
+    """Percent: one row for each seed (one row without), one column for each question of ``StudyData.questions``."""
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """All that the page shows."""
+
+    facts: Mapping[str, Any]
+    grids: tuple[str, ...]
+    """What was compared, a sentence for each grid."""
+    benchmarks: Mapping[str, str]
+    """Title of each benchmark, by name, in the order of the tables."""
+    questions: Mapping[str, pd.DataFrame]
+    """By prompt: benchmark, kind, image_id, question_id, in the order of the columns of ``Scores.rows``."""
+    scores: Mapping[tuple[System, str], Scores]
+    """By system and prompt."""
+    losses: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Distillation: scale, compressor, ratio, seed, step, pictures, kl."""
+    prefill: Mapping[System, float] = field(default_factory=dict)
+    """FLOPs up to the first token as a share of the teacher's, ViT left out, of one tile at the study's model."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Share of the study's pictures that the other scales train on."""
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts that were used, direct first."""
+        return sorted(self.questions, key=lambda prompt: prompt != "direct")
+
+    def has(self, *systems: System) -> bool:
+        """Were all of them asked?"""
+        return all((system, prompt) in self.scores for system in systems for prompt in self.prompts)
+
+    def systems(self, *, stage: str | None = None, scale: str = "") -> list[System]:
+        """Those of a stage and scale, in the order in which they were read."""
+        found = dict.fromkeys(system for system, _ in self.scores)
+        return [s for s in found if s.scale == scale and stage in (None, s.stage)]
+
+    def share(self, scale: str) -> float:
+        """Share of the study's pictures that students of ``scale`` were trained on."""
+        return self.shares.get(scale, 1.0)
+
+    def score(self, system: System, prompt: str, *, benchmark: str | None = None, kind: str | None = None) -> Effect:
+        """The score of ``system``: the mean over benchmarks, or one of them, of all questions or those of a kind."""
+        return self._over(prompt, benchmark, kind, lambda chosen, _: self._rows(system, prompt)[1][:, chosen])
+
+    def retention(self, system: System, prompt: str, *, benchmark: str | None = None) -> Effect:
+        """Percent of the teacher's score that ``system`` keeps."""
+
+        def rows(chosen: NDArray[np.bool_], families: list[str]) -> NDArray[np.float64]:
+            teacher = self._rows(TEACHER, prompt)[1][0, chosen]
+            return retained(self._rows(system, prompt)[1][:, chosen], teacher, families)
+
+        return self._over(prompt, benchmark, None, rows)
+
+    def difference(
+        self, one: System, other: System, prompt: str, *, benchmark: str | None = None, kind: str | None = None
+    ) -> Effect:
+        """Points that ``one`` scores above ``other`` on the same questions, seed by seed where both have seeds."""
+        rows = partial(self._paired, one, other, prompt)
+        return self._over(prompt, benchmark, kind, lambda chosen, _: rows()[:, chosen])
+
+    def contrast(self, weights: Mapping[System, float], prompt: str, benchmarks: Mapping[str, float]) -> Effect:
+        """A weighted sum of scores over systems and benchmarks, as a difference of differences."""
+        seeds = self._common(list(weights), prompt)
+        weighted = [w * self._of_seeds(system, prompt, seeds) for system, w in weights.items()]
+        total: NDArray[np.float64] = np.sum(np.broadcast_arrays(*weighted), axis=0)
+        table = self.questions[prompt]
+        asked = table["benchmark"].isin(list(benchmarks)).to_numpy()
+        factors = table.loc[asked, "benchmark"].map(benchmarks).to_numpy(dtype=float)
+        rows: NDArray[np.float64] = (
+            total[:, asked] * factors * len(benchmarks)
+        )  # effect() takes the mean over benchmarks
+        return effect(rows, table.loc[asked, "image_id"].tolist(), table.loc[asked, "benchmark"].tolist())
+
+    def _over(
+        self,
+        prompt: str,
+        benchmark: str | None,
+        kind: str | None,
+        rows: Callable[[NDArray[np.bool_], list[str]], NDArray[np.float64]],
+    ) -> Effect:
+        table = self.questions[prompt]
+        chosen = np.ones(len(table), dtype=bool)
+        if benchmark is not None:
+            chosen &= (table["benchmark"] == benchmark).to_numpy()
+        if kind is not None:
+            chosen &= (table["kind"] == kind).to_numpy()
+        families = table.loc[chosen, "benchmark"].tolist()
+        return effect(rows(chosen, families), table.loc[chosen, "image_id"].tolist(), families)
+
+    def _rows(self, system: System, prompt: str) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+        found = self.scores[system, prompt]
+        return found.seeds, found.rows
+
+    def _paired(self, one: System, other: System, prompt: str) -> NDArray[np.float64]:
+        seeds = self._common([one, other], prompt)
+        return self._of_seeds(one, prompt, seeds) - self._of_seeds(other, prompt, seeds)
+
+    def _common(self, systems: list[System], prompt: str) -> list[int]:
+        """The seeds that all trained ones of ``systems`` have."""
+        trained = [set(seeds) for seeds in (self._rows(system, prompt)[0] for system in systems) if seeds]
+        return sorted(set.intersection(*trained)) if trained else []
+
+    def _of_seeds(self, system: System, prompt: str, seeds: Sequence[int]) -> NDArray[np.float64]:
+        own, rows = self._rows(system, prompt)
+        return rows[[own.index(seed) for seed in seeds]] if own else rows

@@ -1,0 +1,200 @@
+"""Figures of the study, one panel for each prompt."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+
+from fcotvl.evaluate.effects import Effect
+from fcotvl.report.formatting import percent
+from fcotvl.report.plots import (
+    DASHES,
+    FAINT,
+    MARKERS,
+    SERIES,
+    STYLE,
+    Plot,
+    curves,
+    cycle,
+    error_bars,
+    make_plot,
+    swatch,
+)
+from fcotvl.report.study.claims import RECIPE, RIVALS
+from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.table import PROMPTS
+
+NOTE = "Bars are 95 % intervals over questions and seeds"
+SCORE = "mean score of the benchmarks, %"
+
+
+@mpl.rc_context(STYLE)
+def all_plots(study: StudyData) -> dict[str, Plot]:
+    """By name, every figure that the study has data for."""
+    made = {
+        "ratios": by_ratio(study),
+        "cost": by_cost(study),
+        "modules": modules(study),
+        "pictures": by_pictures(study),
+        "distillation": distillation(study),
+        "recipes": recipes(study),
+    }
+    return {name: plot for name, plot in made.items() if plot}
+
+
+def by_ratio(study: StudyData) -> Plot | None:
+    """Mean score against the share of visual tokens removed."""
+    series = _series(study)
+    points = [(label, system.ratio, system) for label, systems in series.items() for system in systems]
+    return _lines(study, "Score by share of visual tokens removed", "share removed", points)
+
+
+def by_cost(study: StudyData) -> Plot | None:
+    """Mean score against the FLOPs of the prefill."""
+    series = _series(study)
+    points = [
+        (label, study.prefill[system], system)
+        for label, systems in series.items()
+        for system in systems
+        if system in study.prefill
+    ]
+    return _lines(study, "Score at equal cost", "prefill FLOPs without the ViT, share of the teacher's", points)
+
+
+def modules(study: StudyData) -> Plot | None:
+    """Compressors beside each other, after distillation."""
+    points = [
+        (f"{percent(system.ratio)} removed", system.kind, system)
+        for system in study.systems(stage=DISTILLED)
+        if system.ratio in (0.5, 0.75)
+    ]
+    return _rows(study, "Compressors after distillation", points, study.score, SCORE)
+
+
+def by_pictures(study: StudyData) -> Plot | None:
+    """Compressors by the amount of data."""
+    points = [
+        (system.kind, share, system)
+        for scale, share in sorted({"": 1.0, **study.shares}.items(), key=lambda item: item[1])
+        for system in study.systems(stage=DISTILLED, scale=scale)
+        if system.ratio == 0.5  # noqa: PLR2004
+    ]
+    several = {label for label, *_ in points if sum(other == label for other, *_ in points) > 1}
+    points = [point for point in points if point[0] in several]
+    return _lines(study, "Score by share of the pictures, 50 % removed", "share of the pictures", points, log=True)
+
+
+def distillation(study: StudyData) -> Plot | None:
+    """The KL of each compressor over the pictures that it has seen, mean over seeds."""
+    if study.losses.empty:
+        return None
+    table = study.losses[(study.losses["scale"] == "") & (study.losses["ratio"] == 0.5)]  # noqa: PLR2004
+    if table.empty:
+        return None
+    means = table.groupby(["compressor", "pictures"])["kl"].mean().reset_index()
+    lines = [(str(name), part["pictures"], part["kl"]) for name, part in means.groupby("compressor")]
+    return curves(lines, "Distillation by pictures seen, 50 % removed", "KL, nats per answer token", axis="pictures")
+
+
+def recipes(study: StudyData) -> Plot | None:
+    """What fine-tuning changes, by kind of question."""
+    base = System("cnn", 0.5, DISTILLED)
+    students = [s for s in study.systems() if s.stage.startswith("sft-") and s.ratio == base.ratio]
+    if not study.has(base) or not students:
+        return None
+    kinds = {"reason": "to be worked out", "extractive": "written in the picture"}
+    points = [
+        (words, system.stage.removeprefix("sft-"), (kind, system))
+        for system in students
+        for kind, words in kinds.items()
+    ]
+
+    def change(chosen: tuple[str, System], prompt: str) -> Effect:
+        return study.difference(chosen[1], base, prompt, kind=chosen[0])
+
+    return _rows(study, "What fine-tuning changes", points, change, "points above the distilled student", zero=True)
+
+
+def _series(study: StudyData) -> dict[str, list[System]]:
+    """Systems of one kind and stage over the ratios, by label."""
+    kinds = [("cnn", DISTILLED), ("nested", DISTILLED), ("cnn", RECIPE), *((name, "") for name in RIVALS)]
+    found = {}
+    for kind, stage in kinds:
+        own = sorted((s for s in study.systems(stage=stage) if s.kind == kind), key=lambda system: system.ratio)
+        if own:
+            found[own[0].label] = own
+    return found
+
+
+def _lines(
+    study: StudyData, title: str, axis: str, points: Sequence[tuple[str, float, System]], *, log: bool = False
+) -> Plot | None:
+    """Points of each label with their intervals, joined in their order; a panel for each prompt."""
+    if not points:
+        return None
+    labels = list(dict.fromkeys(label for label, *_ in points))
+
+    def draw(prompt: str, axes: Axes) -> None:
+        if study.has(TEACHER):
+            axes.axhline(study.score(TEACHER, prompt).value, color=FAINT, lw=1.2, ls="--", label="Teacher")
+        for index, label in enumerate(labels):
+            rows = _frame((x, study.score(system, prompt)) for name, x, system in points if name == label)
+            look = {"marker": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.0}
+            bars = error_bars(rows, "value")
+            axes.errorbar(rows["x"], rows["value"], yerr=bars, label=label, lw=1.0, ls=_dash(index), **look)
+        axes.set(title=PROMPTS.get(prompt, prompt), xlabel=axis, ylabel=SCORE)
+        if log:
+            ticks = sorted({x for _, x, _ in points})
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [percent(tick) for tick in ticks], minor=False)
+            axes.minorticks_off()
+
+    keys = [("Teacher", swatch(FAINT, dash=DASHES[1]))]
+    keys += [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
+    return make_plot(
+        title, [partial(draw, prompt) for prompt in study.prompts], note=f"{NOTE}.", keys=keys, size=(4.6, 3.4)
+    )
+
+
+def _rows(
+    study: StudyData,
+    title: str,
+    points: Sequence[tuple[str, str, Any]],
+    number: Callable[[Any, str], Effect],
+    axis: str,
+    *,
+    zero: bool = False,
+) -> Plot | None:
+    """A row for each name, a marker for each label; a panel for each prompt."""
+    if not points:
+        return None
+    labels = list(dict.fromkeys(label for label, *_ in points))
+    names = list(dict.fromkeys(name for _, name, _ in points))
+
+    def draw(prompt: str, axes: Axes) -> None:
+        for index, label in enumerate(labels):
+            shift = 0.22 * (index - (len(labels) - 1) / 2)
+            rows = _frame((names.index(n) + shift, number(chosen, prompt)) for lb, n, chosen in points if lb == label)
+            look = {"fmt": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.2}
+            axes.errorbar(rows["value"], rows["x"], xerr=error_bars(rows, "value"), label=label, **look)
+        if zero:
+            axes.axvline(0, color=FAINT, lw=1)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(title=PROMPTS.get(prompt, prompt), xlabel=axis)
+
+    keys = [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
+    size = (4.6, 1.2 + 0.42 * len(names))
+    return make_plot(title, [partial(draw, prompt) for prompt in study.prompts], note=f"{NOTE}.", keys=keys, size=size)
+
+
+def _frame(points: Iterable[tuple[float, Effect]]) -> pd.DataFrame:
+    return pd.DataFrame([{"x": x, "value": e.value, "low": e.low, "high": e.high} for x, e in points])
+
+
+def _dash(index: int) -> tuple[int, Sequence[float] | None]:
+    return 0, cycle(DASHES, index) or None

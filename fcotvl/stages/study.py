@@ -1,0 +1,205 @@
+"""Judge every claim of the paper by the grids of a study."""
+
+import logging
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from transformers import InternVLForConditionalGeneration
+
+from fcotvl.compress.config import FcotvlConfig
+from fcotvl.core.config import Grid, Params, load
+from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.core.io import write_text
+from fcotvl.evaluate import benchmarks
+from fcotvl.evaluate.cost import cost
+from fcotvl.inference import pruning
+from fcotvl.internvl.architectures import teacher_config
+from fcotvl.merge import methods
+from fcotvl.report.files import commit, write_tables
+from fcotvl.report.inputs import read_scores, read_table
+from fcotvl.report.study.data import DISTILLED, TEACHER, Scores, StudyData, System
+from fcotvl.report.study.page import render_page
+from fcotvl.report.study.plots import all_plots
+from fcotvl.report.study.tables import all_tables
+
+log = logging.getLogger(__name__)
+
+TEXT_TOKENS = 32
+"""Tokens of a prompt beside the visual ones, for counting operations."""
+QUESTION = ["benchmark", "question_id"]
+Rows = dict[tuple[System, str], dict[int, NDArray[np.float64]]]
+"""Percent of each question, by system and prompt, and by seed; what is not trained has seed -1."""
+
+
+def run(params: Params, *, data: Path, output: Path) -> None:
+    """Write the page of claims with its tables and figures.
+
+    Args:
+        params: the study, whose grids are compared.
+        data: folder of what the stages made.
+        output: gets ``index.html``, ``tables/`` and ``figures/``.
+    """
+    if not params.grids:
+        raise ParamsError("there are no grids; name a file that has some: --params workflow/study.yaml")
+    study = _read(params, data)
+    tables, plots = all_tables(study), all_plots(study)
+    write_text(output / "index.html", render_page(study, tables, plots))
+    write_tables(output, tables, plots)
+    log.info("%d systems compared", len({system for system, _ in study.scores}))
+
+
+def _read(params: Params, data: Path) -> StudyData:
+    baselines = _headline(read_scores(data / params.scale / "scores.parquet"))
+    teacher = baselines[baselines["system"] == "teacher"]
+    questions = {
+        str(prompt): part[["benchmark", "kind", "image_id", "question_id"]].reset_index(drop=True)
+        for prompt, part in teacher.groupby("prompt", sort=False)
+    }
+    rows: Rows = {}
+    _add(rows, baselines, {"teacher": TEACHER} | _training_free(params), -1, questions)
+    points = _points(params)
+    for (scale, variant, seed), (systems, files) in points.items():
+        for file in files:
+            _add(rows, _headline(read_scores(data / scale / variant / file)), systems, seed, questions)
+    whole = _pictures(params.scale)
+    shares = {scale: _pictures(scale) / whole for scale in params.scales[1:]}
+    return StudyData(
+        facts=_facts(params, questions),
+        grids=tuple(_describe(grid) for grid in params.grids.values()),
+        benchmarks={name: benchmarks.get(name).title for name in params.mix_config.benchmarks},
+        questions=questions,
+        scores={key: _stack(by_seed) for key, by_seed in rows.items()},
+        losses=pd.concat([_losses(params, data, *point) for point in points], ignore_index=True),
+        prefill=_prefill(params, {system for system, _ in rows}),
+        shares=shares,
+    )
+
+
+Place = tuple[str, str, int]
+"""Scale, folder below it, and seed."""
+
+
+def _points(params: Params) -> dict[Place, tuple[dict[str, System], list[str]]]:
+    """The students of all grids: by place, what each system in its files is, and the files."""
+    found: dict[Place, tuple[dict[str, System], list[str]]] = {}
+    for grid in params.grids.values():
+        for point in grid.points(params.scale):
+            compressor, ratio, seed = point["compressor"], point["ratio"], point["seed"]
+            own = "" if point["scale"] == params.scale else point["scale"]
+            stages, files = [DISTILLED], ["scores.parquet"]
+            if recipe := point.get("recipe"):
+                stages.append(f"sft-{recipe}")
+                files.append(f"sft-scores/{recipe}.parquet")
+            if recipe and grid.merged:
+                stages += methods.available()
+                files.append(f"{recipe}/merged-scores.parquet")
+            systems, known = found.setdefault((point["scale"], f"{compressor}-r{ratio}-s{seed}", seed), ({}, []))
+            systems |= {stage: System(compressor, ratio, stage, own) for stage in stages}
+            known += [file for file in files if file not in known]
+    return found
+
+
+def _training_free(params: Params) -> dict[str, System]:
+    """The training-free systems, by their names in the tables of scores."""
+    chosen = params.baselines
+    return {f"{name}-r{ratio}": System(name, ratio) for name, ratio in product(chosen.methods, chosen.ratios)}
+
+
+def _headline(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each benchmark's headline metric."""
+    metric = {name: benchmarks.get(name).headline for name in scores["benchmark"].unique()}
+    return scores[scores["metric"] == scores["benchmark"].map(metric)]
+
+
+def _add(
+    rows: Rows, scores: pd.DataFrame, systems: Mapping[str, System], seed: int, questions: Mapping[str, pd.DataFrame]
+) -> None:
+    """Add the scores of ``systems``, in the order of ``questions``, to ``rows``."""
+    for (name, prompt), part in scores.groupby(["system", "prompt"], sort=False):
+        if (system := systems.get(str(name))) is None:
+            continue
+        asked = pd.MultiIndex.from_frame(questions[str(prompt)][QUESTION])
+        found = part.set_index(QUESTION)["score"].reindex(asked)
+        if found.isna().any() or len(part) != len(asked):
+            raise DataError(
+                f"{system.label} was not asked the questions of the teacher ({len(part)} scores, {len(asked)} "
+                "questions); run the study again"
+            )
+        rows.setdefault((system, str(prompt)), {})[seed] = 100 * found.to_numpy(dtype=np.float64)
+
+
+def _stack(by_seed: Mapping[int, NDArray[np.float64]]) -> Scores:
+    seeds = sorted(by_seed)
+    return Scores(tuple(seed for seed in seeds if seed >= 0), np.stack([by_seed[seed] for seed in seeds]))
+
+
+def _losses(params: Params, data: Path, scale: str, variant: str, seed: int) -> pd.DataFrame:
+    """The KL of one distillation, by pictures seen."""
+    table = read_table(data / scale / variant / "distill.csv", "distill", "losses", numbers=["step", "kl"])
+    compressor, ratio = variant.rsplit("-s", 1)[0].rsplit("-r", 1)
+    batch = load(scale=scale).scale_config.distill.batch_size
+    return pd.DataFrame(
+        {
+            "scale": "" if scale == params.scale else scale,
+            "compressor": compressor,
+            "ratio": float(ratio),
+            "seed": seed,
+            "pictures": table["step"] * batch,
+            "kl": table["kl"],
+        }
+    )
+
+
+def _pictures(scale: str) -> int:
+    """Pictures that a distillation of ``scale`` reads."""
+    budget = load(scale=scale).scale_config.distill
+    return budget.steps * budget.batch_size
+
+
+def _prefill(params: Params, systems: set[System]) -> dict[System, float]:
+    """FLOPs of connector, LLM and head up to the first token, as a share of the teacher's; one tile."""
+    with torch.device("meta"):
+        teacher = InternVLForConditionalGeneration(teacher_config(params.scale_config.model.architecture))
+
+    def flops(system: System) -> int:
+        if system.stage:
+            options = {} if system.kind == "adaptive" else params.compressors.get(system.kind, {})
+            student = FcotvlConfig.from_teacher(
+                teacher.config, compressor=system.kind, ratio=system.ratio, options=options
+            )
+            found = cost(student, tiles=1, text_tokens=TEXT_TOKENS)
+        elif system == TEACHER:
+            found = cost(teacher.config, tiles=1, text_tokens=TEXT_TOKENS)
+        else:
+            with torch.device("meta"):
+                built = pruning.build(system.kind, teacher, ratio=system.ratio, layer=params.baselines.fastv_layer)
+            found = cost(built.model.config, tiles=1, text_tokens=TEXT_TOKENS, pruning=built.pruning)
+        return found.connector + found.prefill
+
+    whole = flops(TEACHER)
+    return {system: flops(system) / whole for system in systems}
+
+
+def _facts(params: Params, questions: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """What was run, for the top of the page."""
+    counts = next(iter(questions.values())).groupby("benchmark", sort=False).size()
+    return {
+        "scale": f"{params.scale} ({params.scale_config.title})",
+        "mix": f"{params.mix} ({params.mix_config.title})",
+        "questions under each prompt": ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+        "commit": commit(),
+    }
+
+
+def _describe(grid: Grid) -> str:
+    """A grid in words."""
+    axes = {"compressor": grid.compressor, "ratio": grid.ratio, "seed": grid.seed, "recipe": grid.recipe}
+    axes |= {"scale": grid.scale}
+    parts = [f"{name} {', '.join(map(str, values))}" for name, values in axes.items() if values]
+    return f"{grid.title}: {'; '.join(parts)}."
