@@ -88,7 +88,8 @@ def validate_mix(name: str, mix: Mix) -> None:
 def variants(params: Params) -> Iterator[tuple[str, float]]:
     """The experiment's compressor and ratio, then those of the ablation grid and of other grids."""
     yield params.compressor, params.ratio
-    for grid in (params.ablation, *params.grids.values()):
+    yield from product(params.ablation.compressor, params.ablation.ratio)
+    for grid in params.grids.values():
         yield from product(grid.compressor, grid.ratio)
 
 

@@ -32,7 +32,7 @@ def claims(study: StudyData, prompt: str) -> list[Claim]:
 
 def half_keeps_all(study: StudyData, prompt: str) -> Claim:
     """Nearly nothing is lost with half of the tokens."""
-    students = [System("cnn", 0.5, stage) for stage in (DISTILLED, RECIPE, "merged")]
+    students = [System("cnn", 0.5, stage) for stage in (DISTILLED, RECIPE, "shapley")]
     return Claim(
         "Half of the visual tokens can be removed at hardly any loss",
         "With 50 % of the visual tokens removed, performance stays close to 100 %.",

@@ -196,5 +196,5 @@ def _frame(points: Iterable[tuple[float, Effect]]) -> pd.DataFrame:
     return pd.DataFrame([{"x": x, "value": e.value, "low": e.low, "high": e.high} for x, e in points])
 
 
-def _dash(index: int) -> tuple[int, Sequence[float] | None]:
+def _dash(index: int) -> tuple[int, Sequence[float | int] | None]:
     return 0, cycle(DASHES, index) or None

@@ -1,0 +1,193 @@
+"""The page of claims: verdicts follow from scores over questions and seeds."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
+from fcotvl.report.study import claims as judged
+from fcotvl.report.study.data import DISTILLED, TEACHER, Scores, StudyData, System
+from fcotvl.report.study.page import render_page
+from fcotvl.report.study.plots import all_plots
+from fcotvl.report.study.tables import all_tables
+
+BENCHMARKS = {"docvqa": "DocVQA", "chartqa": "ChartQA", "infovqa": "InfographicVQA"}
+PROMPTS = ("direct", "cot")
+N = 400
+QUESTIONS = pd.DataFrame(
+    [
+        {
+            "benchmark": name,
+            "kind": ("extractive", "reason")[number % 2],
+            "image_id": f"{name}-{number // 2}",
+            "question_id": f"{name}-{number}",
+        }
+        for name in BENCHMARKS
+        for number in range(N)
+    ]
+)
+FULL, HALF, QUARTER = (
+    System("cnn", ratio, stage) for ratio, stage in ((0.5, "sft-full"), (0.5, DISTILLED), (0.75, DISTILLED))
+)
+SKILLS = {
+    TEACHER: 0.9,
+    HALF: 0.89,
+    QUARTER: {"docvqa": 0.8, "chartqa": 0.8, "infovqa": 0.6},
+    System("pool", 0.5, DISTILLED): 0.89,
+    System("qformer", 0.5, DISTILLED): 0.5,
+    System("cnn", 0.5, DISTILLED, "less"): 0.8,
+    System("qformer", 0.5, DISTILLED, "less"): 0.3,
+    FULL: {"reason": 0.93, "extractive": 0.83},
+    System("cnn", 0.5, "sft-direct"): {"reason": 0.7, "extractive": 0.9},
+    System("cnn", 0.5, "sft-cot"): {"reason": 0.85, "extractive": 0.75},
+    System("cnn", 0.5, "shapley"): 0.95,
+    System("cnn", 0.5, "best"): 0.85,
+    System("fastv", 0.5): 0.7,
+    System("fastv-equal-cost", 0.5): 0.4,
+    System("fastv-equal-cost", 0.75): 0.99,
+}
+
+
+def by_question(skill):
+    """The skill for each question, where it differs by benchmark or by kind."""
+    if isinstance(skill, float):
+        return skill
+    return np.maximum(*(QUESTIONS[key].map(skill).fillna(0).to_numpy() for key in ("benchmark", "kind")))
+
+
+def invented(**changes):
+    """A study whose systems answer the questions that are easy enough for them, with luck of its own for each seed."""
+    rng = np.random.default_rng(0)
+    hard = rng.random(len(QUESTIONS))
+    scores = {}
+    for system, skill in (SKILLS | changes.pop("skills", {})).items():
+        seeds = (0, 1, 2) if system.stage else ()
+        luck = rng.normal(0, 0.03, (max(1, len(seeds)), len(QUESTIONS)))
+        rows = 100.0 * (hard + luck < by_question(skill))
+        scores |= {(system, prompt): Scores(seeds, rows) for prompt in PROMPTS}
+    prefill = dict.fromkeys(SKILLS, 0.5) | {TEACHER: 1.0, System("fastv", 0.5): 0.74}
+    prefill |= {QUARTER: 0.3, System("fastv-equal-cost", 0.75): 0.31}
+    steps = pd.DataFrame({"step": [1, 2, 3], "pictures": [8, 16, 24], "kl": [2.0, 1.0, 0.5]})
+    losses = pd.concat([steps.assign(scale="", compressor=c, ratio=0.5, seed=0) for c in ("cnn", "qformer")])
+    study = StudyData(
+        facts={"scale": "<small>"},
+        grids=("Compressors: compressor cnn, qformer.",),
+        benchmarks=BENCHMARKS,
+        questions=dict.fromkeys(PROMPTS, QUESTIONS),
+        scores=scores,
+        losses=losses,
+        prefill=prefill,
+        shares={"less": 0.25},
+    )
+    return replace(study, **changes)
+
+
+@pytest.fixture(scope="module")
+def study():
+    return invented()
+
+
+def found(claim, subject):
+    """The evidence whose subject begins like this."""
+    return next(item for item in claim.evidence if item.subject.startswith(subject))
+
+
+@pytest.mark.parametrize(
+    ("judge", "skills"),
+    [
+        (judged.half_keeps_all, {HALF: 0.6, FULL: 0.6}),
+        (judged.three_quarters_lose_more, {QUARTER: 0.97}),
+        (judged.cnn_beats_qformer, {System("qformer", 0.5, DISTILLED, "less"): 0.97}),
+        (judged.cnn_equals_pooling, {System("pool", 0.5, DISTILLED): 0.6}),
+        (judged.beats_training_free, {System("fastv-equal-cost", 0.5): 0.98}),
+        (judged.rationales_lift_reasoning, {System("cnn", 0.5, "sft-cot"): 0.5}),
+        (judged.resampling_beats_static, {FULL: 0.5}),
+        (judged.merging_helps, {System("cnn", 0.5, "shapley"): 0.5}),
+        (judged.reasoning_rises_perception_falls, {FULL: {"reason": 0.93, "extractive": 0.97}}),
+    ],
+)
+def test_a_claim_holds_where_the_scores_say_so_and_fails_where_they_do_not(judge, skills):
+    kept = {HALF: 0.93, FULL: 0.93} if judge is judged.half_keeps_all else {}
+    assert judge(invented(skills=kept), "direct").verdict == HOLDS
+    assert judge(invented(skills=skills), "direct").verdict == FAILS
+
+
+def test_every_claim_is_untested_without_students():
+    scores = {key: found for key, found in invented().scores.items() if key[0] == TEACHER}
+    assert {claim.verdict for claim in judged.claims(invented(scores=scores), "cot")} == {UNTESTED}
+
+
+def test_what_is_undecided_says_what_could_have_been_seen():
+    claim = judged.resampling_beats_static(invented(skills={FULL: 0.8, System("cnn", 0.5, "sft-cot"): 0.8}), "direct")
+    assert claim.verdict == UNDECIDED
+    assert re.search(r"points, n = 1,200, 3 seeds; \d\.\d points could have been seen", claim.evidence[0].result)
+
+
+def test_fastv_is_judged_at_the_students_cost_and_left_out_where_there_is_none(study):
+    claim = judged.beats_training_free(study, "direct")
+    subjects = [item.subject for item in claim.evidence]
+    assert subjects[0] == "FastV at the student's cost, 50 % removed, 1.00 times the student's prefill FLOPs"
+    assert subjects[1] == "FastV, 50 % removed, 1.48 times the student's prefill FLOPs"
+    assert len(subjects) == 2
+
+
+def test_alike_is_decided_by_the_whole_interval():
+    margin = {0.0: HOLDS, 0.2: FAILS, -0.2: FAILS}
+    for shift, expected in margin.items():
+        claim = judged.cnn_equals_pooling(
+            invented(skills={System("pool", 0.5, DISTILLED): 0.75 + shift, HALF: 0.75}), "cot"
+        )
+        assert claim.verdict == expected
+
+
+def test_differences_are_paired_by_seed_and_question(study):
+    one, other = study.scores[HALF, "direct"].rows, study.scores[System("pool", 0.5, DISTILLED), "direct"].rows
+    effect = study.difference(HALF, System("pool", 0.5, DISTILLED), "direct")
+    assert effect.value == pytest.approx((one - other).mean())
+    assert (effect.questions, effect.seeds) == (3 * N, 3)
+    assert study.difference(HALF, TEACHER, "direct", kind="reason").questions == 3 * N / 2
+
+
+def test_only_seeds_that_both_have_are_compared(study):
+    scores = dict(study.scores)
+    pool = System("pool", 0.5, DISTILLED)
+    own = scores[pool, "direct"]
+    scores[pool, "direct"] = Scores((1, 2), own.rows[1:])
+    effect = invented(scores=scores).difference(HALF, pool, "direct")
+    assert effect.value == pytest.approx((study.scores[HALF, "direct"].rows[1:] - own.rows[1:]).mean())
+    assert effect.seeds == 2
+
+
+def test_a_contrast_is_a_difference_of_differences(study):
+    weights = {"infovqa": 1.0, "docvqa": -0.5, "chartqa": -0.5}
+    effect = study.contrast({TEACHER: 1.0, QUARTER: -1.0}, "direct", weights)
+    loss = {name: -study.difference(QUARTER, TEACHER, "direct", benchmark=name).value for name in BENCHMARKS}
+    assert effect.value == pytest.approx(loss["infovqa"] - (loss["docvqa"] + loss["chartqa"]) / 2)
+
+
+def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
+    tables = {table.name: table for table in all_tables(study)}
+    stems = ("scores", "retention", "modules", "pictures", "cost", "recipes", "kinds", "merging")
+    assert set(tables) == {f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS}
+    assert tables["pictures-direct"].shown["Pictures"].tolist() == ["25 %", "25 %", "100 %", "100 %"]
+    mean = tables["retention-cot"].data.query(
+        "benchmark == 'mean' and kind == 'cnn' and stage == 'distilled' and ratio == 0.5"
+    )
+    rows = study.scores[HALF, "cot"].rows
+    assert mean["value"].item() == pytest.approx(100 * rows.mean() / study.scores[TEACHER, "cot"].rows.mean())
+    assert tables["cost-direct"].shown["Prefill"].tolist() == sorted(tables["cost-direct"].shown["Prefill"])
+
+
+def test_the_page_shows_every_claim_with_links_to_its_numbers_and_loads_nothing(study):
+    tables, plots = all_tables(study), all_plots(study)
+    assert set(plots) == {"ratios", "cost", "modules", "pictures", "distillation", "recipes"}
+    page = render_page(study, tables, plots)
+    assert page.count('<article class="claim') == len(judged.CLAIMS)
+    links = set(re.findall(r'href="(tables/[^"]+\.csv)"', page))
+    assert links <= {f"tables/{table.name}.csv" for table in tables}
+    assert "tables/merging-cot.csv" in links
+    assert "&lt;small&gt;" in page
+    assert not re.search(r'(src|href)="(?!https://arxiv|data:|#|tables/|figures/)', page)

@@ -1,0 +1,94 @@
+"""The page of claims from the files that stages write."""
+
+import pandas as pd
+import pytest
+
+from fcotvl.core import config
+from fcotvl.core.config import Grid
+from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.evaluate.scoring import score_predictions
+from fcotvl.stages import study
+
+PARAMS = config.load(scale="smoke", mix="smoke")
+GRIDS = {
+    "modules": Grid(title="Compressors", compressor=("cnn", "qformer"), ratio=(0.5,), seed=(0, 1)),
+    "pictures": Grid(title="Less", scale=("tiny",), compressor=("cnn", "qformer"), ratio=(0.5,), seed=(0, 1)),
+    "merging": Grid(title="Merged", compressor=("cnn",), ratio=(0.5,), seed=(0, 1), recipe=("full",), merged=True),
+}
+BASELINES = PARAMS.baselines.model_copy(update={"methods": ("fastv", "visionzip"), "ratios": (0.5,)})
+STUDY = PARAMS.model_copy(update={"grids": GRIDS, "baselines": BASELINES})
+
+
+def write_scores(path, *systems, correct, questions=8):
+    replies = [
+        {
+            "system": system,
+            "benchmark": benchmark,
+            "prompt": prompt,
+            "kind": ("extractive", "reason")[number % 2],
+            "image_id": str(number // 2),
+            "question_id": str(number),
+            "prediction": "a" if number < correct else "b",
+            "references": ["a"],
+        }
+        for system in systems
+        for benchmark in STUDY.mix_config.benchmarks
+        for prompt in ("direct", "cot")
+        for number in range(questions)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    score_predictions(pd.DataFrame(replies)).to_parquet(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """What Snakemake leaves below data/."""
+    write_scores(tmp_path / "smoke/scores.parquet", "teacher", "fastv-r0.5", "visionzip-r0.5", correct=8)
+    losses = pd.DataFrame({"step": [1, 2], "kl": [2.0, 1.0]})
+    for scale in ("smoke", "tiny"):
+        for compressor, correct in (("cnn", 6), ("qformer", 3)):
+            for seed in (0, 1):
+                folder = tmp_path / scale / f"{compressor}-r0.5-s{seed}"
+                write_scores(folder / "scores.parquet", "distilled", correct=correct + seed)
+                losses.to_csv(folder / "distill.csv", index=False)
+    for seed in (0, 1):
+        folder = tmp_path / f"smoke/cnn-r0.5-s{seed}"
+        write_scores(folder / "sft-scores/full.parquet", "sft-full", correct=5)
+        write_scores(folder / "full/merged-scores.parquet", "merged", "shapley", "uniform", "greedy", "best", correct=7)
+    return tmp_path
+
+
+def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
+    study.run(STUDY, data=data, output=tmp_path / "page")
+    page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    assert "Compressors: compressor cnn, qformer; ratio 0.5; seed 0, 1." in page
+    scores = pd.read_csv(tmp_path / "page/tables/scores-direct.csv")
+    rows = scores[scores["benchmark"] == "docvqa"].set_index(["kind", "stage"])
+    assert rows.loc[("cnn", "distilled"), ["value", "questions", "seeds"]].tolist() == [100 * 6.5 / 8, 8, 2]
+    assert rows.loc[("qformer", "distilled"), "value"] == 100 * 3.5 / 8
+    assert rows.loc[("cnn", "shapley"), "value"] == 100 * 7 / 8
+    less = pd.read_csv(tmp_path / "page/tables/pictures-cot.csv")
+    assert set(less["scale"].fillna("")) == {"", "tiny"}
+    cost = pd.read_csv(tmp_path / "page/tables/cost-direct.csv").drop_duplicates(["kind", "stage"])
+    assert cost.set_index("kind").loc["teacher", "value"] == 100
+    assert (tmp_path / "page/figures/cost.svg").is_file()
+
+
+def test_the_prefill_of_a_student_costs_what_its_tokens_do(data):
+    found = study._read(STUDY, data).prefill
+    by_kind = {(system.kind, system.stage): share for system, share in found.items()}
+    assert by_kind["teacher", ""] == 1
+    # A quarter of the sequence is text; FastV's first two of four layers read everything.
+    assert 0.5 < by_kind["cnn", "distilled"] < by_kind["fastv", ""] < 1
+    assert by_kind["cnn", "distilled"] == pytest.approx(by_kind["cnn", "sft-full"])
+
+
+def test_other_questions_than_the_teachers_are_one_line(data, tmp_path):
+    write_scores(data / "smoke/cnn-r0.5-s1/scores.parquet", "distilled", correct=6, questions=7)
+    with pytest.raises(DataError, match=r"cnn, distilled was not asked the questions of the teacher \(21 scores, 24"):
+        study.run(STUDY, data=data, output=tmp_path / "page")
+
+
+def test_without_grids_it_says_where_some_are(data, tmp_path):
+    with pytest.raises(ParamsError, match=r"--params workflow/study\.yaml"):
+        study.run(PARAMS, data=data, output=tmp_path / "page")
