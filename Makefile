@@ -2,13 +2,14 @@
 # Needs Python 3.11 or newer and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
+CORES ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 # Two OpenMP threads on busy cores wait for each other, and tests run in parallel. Stages obey their scale's threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help repro test soak check docs results lock clean in-git teacher
+.PHONY: help repro study test soak check docs results lock clean in-git teacher
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -16,6 +17,10 @@ help:  ## this list
 repro: in-git teacher $(READY)  ## the whole chain at the scale of params.yaml
 	dvc repro
 	@echo "report: $(abspath reports/index.html)"
+
+study: in-git teacher $(READY)  ## every claim of the paper by the grids of workflow/study.yaml, hours on two cores
+	snakemake --snakefile workflow/study.smk --cores $(CORES)
+	@echo "page: $(abspath reports/study/index.html)"
 
 test: $(READY)  ## unit, property, golden and workflow tests
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -31,16 +36,17 @@ check: $(READY)  ## style, types, import directions, workflow lint
 	codespell
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	snakemake --lint --snakefile workflow/study.smk
 
 docs: $(READY)  ## the pages of docs/ and of every package as a site: site/index.html
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 	@echo "site: $(abspath site/index.html)"
 
-results:  ## the pages of the last run as the committed ones: docs/results, with the ablation grid if it was run
+results:  ## the pages of the last run as the committed ones: docs/results, with grid and study if they were run
 	@test -f reports/index.html || { echo "reports/index.html is missing: run make repro first" >&2; exit 1; }
 	@mkdir -p docs/results
-	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation -exec rm -r {} +
-	@test ! -f reports/ablation/index.html || rm -rf docs/results/ablation
+	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation ! -name study -exec rm -r {} +
+	@for page in ablation study; do test ! -f reports/$$page/index.html || rm -rf docs/results/$$page; done
 	@cp -R reports/. docs/results
 	@find docs/results -name .snakemake_timestamp -delete
 

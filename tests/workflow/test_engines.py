@@ -278,6 +278,28 @@ def test_the_ablation_computes_what_variants_share_once(clone: Workspace):
     clone.is_idle()
 
 
+def test_a_study_runs_its_grids_beside_the_experiment(clone: Workspace):
+    for kind in ("scales", "mixes"):
+        shutil.copy(clone.folder / f"workflow/{kind}/smoke.yaml", clone.folder / f"workflow/{kind}/study.yaml")
+    grids = {
+        "modules": {"title": "Compressors", "compressor": ["cnn", "pool"], "ratio": [0.5], "seed": [0]},
+        "recipes": {"title": "Recipes", "compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["quarter"]},
+    }
+    recipes = {"quarter": {"cot": 0.25, "ce_weight": 1.0, "resampling": "static", "merge": "shapley"}}
+    study = {"scale": "study", "mix": "study", "recipes": recipes, "grids": grids}
+    (clone.folder / "workflow/study.yaml").write_text(yaml.safe_dump(study))
+    command = ("snakemake", "--snakefile", "workflow/study.smk", "--cores", "2")
+    ran = clone.ok(*command)
+    student = ["distill", "predict_distilled", "score_distilled"]
+    once = [*SHARED, "predict_sft", "score_sft", "sft"]
+    assert ran.stages == sorted(["study", *(f"study_{stage}" for stage in (*student, *student, *once))])
+    page = (clone.folder / "reports/study/index.html").read_text()
+    assert "Recipes: compressor cnn; ratio 0.5; seed 0; recipe quarter." in page
+    assert "Nothing to be done" in clone.ok(*command, "--dry-run").text
+    clone.ok("git", "checkout", "--quiet", ".")
+    clone.is_idle()
+
+
 def test_pages_get_into_git_only_when_they_are_asked_for(clone: Workspace):
     assert changed_in_git(clone) == []
     clone.ok("make", "results")

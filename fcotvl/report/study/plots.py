@@ -49,7 +49,7 @@ def by_ratio(study: StudyData) -> Plot | None:
     """Mean score against the share of visual tokens removed."""
     series = _series(study)
     points = [(label, system.ratio, system) for label, systems in series.items() for system in systems]
-    return _lines(study, "Score by share of visual tokens removed", "share removed", points)
+    return _lines(study, "Score by share of visual tokens removed", "visual tokens removed", points, shares="linear")
 
 
 def by_cost(study: StudyData) -> Plot | None:
@@ -84,7 +84,7 @@ def by_pictures(study: StudyData) -> Plot | None:
     ]
     several = {label for label, *_ in points if sum(other == label for other, *_ in points) > 1}
     points = [point for point in points if point[0] in several]
-    return _lines(study, "Score by share of the pictures, 50 % removed", "share of the pictures", points, log=True)
+    return _lines(study, "Score by share of the pictures, 50 % removed", "share of the pictures", points, shares="log")
 
 
 def distillation(study: StudyData) -> Plot | None:
@@ -130,11 +130,15 @@ def _series(study: StudyData) -> dict[str, list[System]]:
 
 
 def _lines(
-    study: StudyData, title: str, axis: str, points: Sequence[tuple[str, float, System]], *, log: bool = False
+    study: StudyData, title: str, axis: str, points: Sequence[tuple[str, float, System]], *, shares: str = ""
 ) -> Plot | None:
-    """Points of each label with their intervals, joined in their order; a panel for each prompt."""
+    """Points of each label with their intervals, joined in their order; a panel for each prompt.
+
+    With a scale for them, the places are ``shares`` of a whole.
+    """
     if not points:
         return None
+    ticks = sorted({place for _, place, _ in points})
     labels = list(dict.fromkeys(label for label, *_ in points))
 
     def draw(prompt: str, axes: Axes) -> None:
@@ -146,9 +150,8 @@ def _lines(
             bars = error_bars(rows, "value")
             axes.errorbar(rows["x"], rows["value"], yerr=bars, label=label, lw=1.0, ls=_dash(index), **look)
         axes.set(title=PROMPTS.get(prompt, prompt), xlabel=axis, ylabel=SCORE)
-        if log:
-            ticks = sorted({x for _, x, _ in points})
-            axes.set_xscale("log")
+        if shares:
+            axes.set_xscale(shares)
             axes.set_xticks(ticks, [percent(tick) for tick in ticks], minor=False)
             axes.minorticks_off()
 
