@@ -12,24 +12,6 @@ include: "rules/common.smk"
 include: "rules/stages.smk"
 
 
-def compared(grid):
-    """The scores that a grid compares, and the losses of its distillations."""
-    stages = ["score_distilled", "distill"]
-    stages += ["score_sft"] if grid.recipe else []
-    stages += ["score_merged", "merge"] if grid.merged else []
-    files = {}
-    for point in grid.points(PARAMS.scale):
-        pipeline = PIPELINES[f"{point['scale']}_".replace("-", "_")]
-        files |= dict.fromkeys(
-            grid_files(
-                *stages,
-                points=[{"recipe": PARAMS.recipe} | point],
-                pipeline=pipeline,
-            )
-        )
-    return list(files)
-
-
 rule study:
     """The page of claims with its tables and figures."""
     default_target: True

@@ -144,6 +144,24 @@ def grid_files(*stages, points=None, pipeline=PIPELINE):
     )
 
 
+def compared(grid):
+    """The scores that a grid compares, and the losses of its distillations."""
+    stages = ["score_distilled", "distill"]
+    stages += ["score_sft"] if grid.recipe else []
+    stages += ["score_merged", "merge"] if grid.merged else []
+    files = {}
+    for point in grid.points(PARAMS.scale):
+        pipeline = PIPELINES[f"{point['scale']}_".replace("-", "_")]
+        files |= dict.fromkeys(
+            grid_files(
+                *stages,
+                points=[{"recipe": PARAMS.recipe} | point],
+                pipeline=pipeline,
+            )
+        )
+    return list(files)
+
+
 def finish():
     """Tell DVC what was built. A failure is reported, and made up for at the next start."""
     dag.end()

@@ -20,6 +20,8 @@ SYSTEMS = [
     (system("uniform", "merged", ratio=0.5, tokens=32, detail="uniform"), 0.74),
     (system("fastv-r0.5", "fastv", ratio=0.5, tokens=32), 0.50),
     (system("fastv-r0.75", "fastv", ratio=0.75, tokens=16), 0.30),
+    (system("fastv-equal-cost-r0.5", "fastv-equal-cost", ratio=0.5, tokens=12), 0.45),
+    (system("fastv-equal-cost-r0.75", "fastv-equal-cost", ratio=0.75, tokens=0), 0.10),
     (system("random-r0.5", "random", ratio=0.5, tokens=32), 0.35),
     (system("untrained-pool-r0.5", "untrained-pool", ratio=0.5, tokens=32), 0.40),
 ]
@@ -27,6 +29,8 @@ PAIRS = [
     ("shapley", "teacher"),
     ("shapley", "distilled"),
     ("shapley", "fastv-r0.5"),
+    ("shapley", "fastv-equal-cost-r0.5"),
+    ("shapley", "fastv-equal-cost-r0.75"),
     ("shapley", "sft-full"),
     ("shapley", "uniform"),
 ]

@@ -78,8 +78,19 @@ def test_one_failing_benchmark_fails_the_claim(report):
     assert post_training_recovers(replace(report, differences=table)).verdict == FAILS
 
 
-def test_fastv_at_another_ratio_is_not_compared(report):
-    systems = report.systems[report.systems["system"] != "fastv-r0.5"]
+def test_fastv_is_compared_at_the_students_cost(report):
+    claim = beats_training_free(report)
+    assert claim.verdict == HOLDS
+    assert {item.subject.partition(", ")[2] for item in claim.evidence} == {
+        "against FastV at the student's cost, 50 % removed"
+    }
+
+
+@pytest.mark.parametrize("change", [{"ratio": 0.75}, {"tokens": 0}])
+def test_fastv_at_another_ratio_or_without_a_token_is_not_compared(report, change):
+    is_rival = report.systems["system"] == "fastv-equal-cost-r0.5"
+    systems = report.systems.copy()
+    systems.loc[is_rival, list(change)] = list(change.values())
     assert beats_training_free(replace(report, systems=systems)).verdict == UNTESTED
 
 

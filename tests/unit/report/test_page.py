@@ -175,7 +175,7 @@ def test_no_interval_is_clipped(report):
         box = re.search(r'<clipPath[^>]*>\s*<rect x="([^"]+)" y="([^"]+)" width="([^"]+)" height="([^"]+)"', panel)
         left, top, width, height = map(float, box.groups())
         bars = re.findall(r'<g id="[^"]*LineCollection_\d+">\s*<path d="M ([\d.]+) ([\d.]+) \nL [\d.]+ ([\d.]+)', panel)
-        assert len(bars) == 5
+        assert len(bars) == 6
         for x, *ends in bars:
             assert left < float(x) < left + width
             assert all(top < float(end) < top + height for end in ends)
