@@ -82,7 +82,7 @@ def token_map(system: System, processor: FcotvlProcessor, picture: Image.Image, 
         prompt: the user's words: pruning by attention depends on them.
 
     Raises:
-        ParamsError: the pruning method encodes tiles in a way of its own, so that its tokens are not those of the cells.
+        ParamsError: the pruning method encodes tiles in a way of its own, so that its tokens are not the cells.
     """
     model, images = system.model, processor.image_processor
     inputs = processor(picture, processor.render(prompt)).to(model.device)

@@ -73,9 +73,9 @@ def _print_training(params: Params) -> None:
     scale = params.scale_config
     teacher = teacher_config(scale.model.architecture)
     options = params.compressors.get(params.compressor, {})
-    drawn = compressors.train_ratios(params.compressor) or (params.ratio,)
     students = [
-        FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=ratio, options=options) for ratio in drawn
+        FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=ratio, options=options)
+        for ratio in compressors.train_ratios(params.compressor) or (params.ratio,)
     ]
     tiles, rows = scale.model.max_tiles + 1, []
     for stage, optim in (("distill", scale.distill), ("sft", scale.sft)):

@@ -1,9 +1,9 @@
 """One set of weights for every ratio: what is left at one ratio is merged further for the next.
 
-As in Matryoshka Multimodal Models (M3, arXiv 2405.17430), coarser tokens are computed from finer ones; there by average
+As in Matryoshka Multimodal Models (M3, arXiv 2405.17430), coarser tokens are computed from finer ones: there by average
 pooling, here by learned merges that start as averages. M3 trains each picture at every rate, and the Matryoshka Query
-Transformer (arXiv 2405.19315) draws one for each step. Here one is drawn for each picture of a step, in distillation and,
-as both papers train the LLM so, in fine-tuning.
+Transformer (arXiv 2405.19315) draws one for each step. Here one is drawn for each picture of a step, in distillation
+and, as both papers train the LLM so, in fine-tuning.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ MERGES = {0.0: 0, 0.5: 1, 0.75: 2, 0.875: 3}
 class Compressor(nn.Module):
     """Three merges in a row, each a ``cnn`` that makes one token of two neighbours.
 
-    Their outputs are the tokens at 0.5, 0.75 and 0.875. At 0.25 the first merges the second pair of each four and leaves
-    the first pair, and at 0 the tokens stay as they are.
+    Their outputs are the tokens at 0.5, 0.75 and 0.875. At 0.25 the first one merges the second pair of each four
+    tokens, and the first pair stays. At 0 nothing is merged.
 
     Args:
         width: channels of a visual token.
@@ -63,8 +63,8 @@ class Compressor(nn.Module):
     def _merge(self, ratio: float, tokens: Float[Tensor, "tile n width"]) -> Float[Tensor, "tile k width"]:
         """The tokens that are left at ``ratio``."""
         if ratio not in MERGES:  # 0.25
-            pairs, merged = tokens.unflatten(1, (-1, 4)), self._merge(0.5, tokens).unflatten(1, (-1, 2))
-            return torch.cat([pairs[:, :, :2], merged[:, :, 1:]], dim=2).flatten(1, 2)
+            fours, merged = tokens.unflatten(1, (-1, 4)), self._merge(0.5, tokens).unflatten(1, (-1, 2))
+            return torch.cat([fours[:, :, :2], merged[:, :, 1:]], dim=2).flatten(1, 2)
         for merge in islice(self.merges, MERGES[ratio]):
             tokens = merge(tokens)
         return tokens

@@ -28,7 +28,7 @@ def builder(tmp_path):
     return BatchBuilder(corpus, models.processor(), PROMPTS, max_tiles=4)
 
 
-def make_task(teacher, builder, name, ratio, ce_weight=0.0, seed=0):
+def make_task(teacher, builder, name, ratio, *, ce_weight=0.0, seed=0):
     options = models.OPTIONS if name == "adaptive" else {}
     student = make_student(teacher, compressor=name, ratio=ratio, options=options.get(name), share_frozen=True)
     objective = DistillObjective(teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight))
