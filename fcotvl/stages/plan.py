@@ -79,9 +79,9 @@ def _print_training(params: Params) -> None:
     ]
     tiles, rows = scale.model.max_tiles + 1, []
     for stage, optim in (("distill", scale.distill), ("sft", scale.sft)):
-        counted_teacher = teacher if stage == "distill" else None
+        counted = teacher if stage == "distill" else None
         one = mean(
-            training_flops(counted_teacher, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER)
+            training_flops(counted, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER)
             for student in students
         )
         total = one * optim.steps * optim.batch_size
