@@ -6,8 +6,6 @@ import torch
 from fcotvl.compress import compressors
 from fcotvl.core.errors import ParamsError
 
-RATIOS = compressors.ratios("nested")
-
 
 def build(ratio=0.5, tokens=64):
     return compressors.build("nested", width=12, tokens=tokens, ratio=ratio)
