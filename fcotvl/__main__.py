@@ -52,7 +52,8 @@ OVERRIDES = {
     "seed": (int, "Seed of training."),
     "recipe": (str, "Post-training recipe."),
 }
-"""Flags of every command that replace a value of params.yaml: type and help."""
+"""Flags of every command that replace a value of params.yaml: type and help. A stage's own flag of that name is for the
+stage too, with its help."""
 
 
 class Stage(click.Command):
@@ -69,7 +70,12 @@ class Stage(click.Command):
         self.flags = [_option(flag, default, texts) for flag, default in keywords]
         self.given: list[str] = []
         """The command line, for other processes."""
-        self.overrides = [click.Option([f"--{name}"], type=kind, help=line) for name, (kind, line) in OVERRIDES.items()]
+        own = {flag.name for flag in self.flags}
+        self.overrides = [
+            click.Option([f"--{name}"], type=kind, help=line)
+            for name, (kind, line) in OVERRIDES.items()
+            if name not in own
+        ]
         overlay = click.Option(["--params"], type=PATH, help="YAML file with values in place of those of params.yaml.")
         log_file = click.Option(["--log"], type=PATH, help="Log file (default: under logs/).")
         super().__init__(

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
 from transformers.utils import logging
 
+from fcotvl.compress import compressors
 from fcotvl.compress.config import FcotvlConfig, tile_tokens, visual_tokens
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
@@ -192,19 +193,36 @@ def read_student_tensors(path: Path) -> tuple[dict[str, Tensor], StudentHeader]:
 
 
 def load_student(
-    teacher: InternVLForConditionalGeneration, files: Sequence[Path], *, share_frozen: bool = False
+    teacher: InternVLForConditionalGeneration,
+    files: Sequence[Path],
+    *,
+    ratio: float | None = None,
+    share_frozen: bool = False,
 ) -> FcotvlForConditionalGeneration:
     """Load the student of ``files``: later files replace tensors of earlier ones and the teacher.
 
+    Args:
+        teacher: source of all other weights.
+        files: tensors of one student.
+        ratio: share of visual tokens removed, where the compressor serves several; by default the one in the files.
+        share_frozen: as for ``make_student``.
+
     Raises:
-        CheckpointError: the files belong to different students or do not fit the teacher.
+        CheckpointError: the files belong to different students, do not fit the teacher or do not serve that ratio.
     """
     if not files:
         raise ValueError("no files; a student needs at least the tensors that distill trained")
     parts = [(path, *read_student_tensors(path)) for path in files]
     _, _, first = parts[0]
+    if ratio is None:
+        ratio = first.ratio
+    if ratio not in (served := {first.ratio, *compressors.train_ratios(first.compressor)}):
+        raise CheckpointError(
+            f"{files[0]} is of {_describe(first)} and does not serve ratio {ratio} (but "
+            f"{', '.join(map(str, sorted(served)))}); distil one that does"
+        )
     student = make_student(
-        teacher, compressor=first.compressor, ratio=first.ratio, options=first.options, share_frozen=share_frozen
+        teacher, compressor=first.compressor, ratio=ratio, options=first.options, share_frozen=share_frozen
     )
     for path, tensors, header in parts:
         if replace(header, stage=first.stage) != first:

@@ -69,6 +69,16 @@ def tile_tokens(config: InternVLConfig) -> tuple[int, ...]:
     return tuple(compressed(full_tokens(config), ratio) for ratio in tile_ratios(config))
 
 
+def train_tokens(config: InternVLConfig) -> tuple[int, ...]:
+    """The numbers of visual tokens of a tile that training draws from for each picture; none to always make the same.
+
+    They are those of a student whose weights serve several ratios.
+    """
+    if not isinstance(config, FcotvlConfig):
+        return ()
+    return tuple(compressed(full_tokens(config), ratio) for ratio in compressors.train_ratios(config.compressor))
+
+
 def token_width(config: InternVLConfig) -> int:
     """Channels of a visual token between pixel shuffle and projector: 4096 in InternVL2."""
     return int(config.vision_config.hidden_size * shuffle_factor(config) ** 2)

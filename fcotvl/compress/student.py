@@ -17,7 +17,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping, r
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress import compressors
-from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens, token_width
+from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens, token_width, train_tokens
 
 Features = Float[Tensor, "tile n width"]
 Visual = Float[Tensor, "tile k hidden"] | list[Float[Tensor, "_ hidden"]]
@@ -44,14 +44,14 @@ def project_visual_tokens(model: InternVLModel, tokens: Features, tile_counts: S
     Args:
         model: inner model of a teacher or a student.
         tokens: visual tokens of each tile, after pixel shuffle.
-        tile_counts: the processor's ``tile_tokens``, how many visual tokens each tile becomes; ignored by models that
-            remove the same share of every tile.
+        tile_counts: how many visual tokens each tile becomes, as the processor chose (``tile_tokens``) or training drew
+            (``train_tokens``); ignored by models that remove the same share of every tile.
 
     Raises:
         ValueError: the model needs ``tile_counts``, and they are missing or of another model.
     """
-    compressor = getattr(model, "compressor", None)
-    if compressor is not None and len(tile_tokens(model.config)) > 1:
+    compressor, varies = getattr(model, "compressor", None), len(tile_tokens(model.config)) > 1
+    if compressor is not None and (varies or (tile_counts is not None and train_tokens(model.config))):
         if tile_counts is None:
             raise ValueError("tile_tokens is missing; use the processor that belongs to this model")
         parts = compressor(tokens, tile_counts)

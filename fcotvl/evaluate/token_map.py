@@ -18,7 +18,9 @@ from transformers import BatchFeature, InternVLForConditionalGeneration
 from fcotvl.compress.config import full_tokens, token_width
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import encode_tiles, project_visual_tokens
+from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import best_grid
+from fcotvl.inference.early_pruning import EarlyPruning, Tokens
 from fcotvl.inference.pruned_decoding import PrunedDecoder, System
 
 SIDE = 672
@@ -78,6 +80,9 @@ def token_map(system: System, processor: FcotvlProcessor, picture: Image.Image, 
         processor: adapted to the system.
         picture: in RGB.
         prompt: the user's words: pruning by attention depends on them.
+
+    Raises:
+        ParamsError: the pruning method encodes tiles in a way of its own, so that its tokens are not the cells.
     """
     model, images = system.model, processor.image_processor
     inputs = processor(picture, processor.render(prompt)).to(model.device)
@@ -132,14 +137,28 @@ def draw(picture: Image.Image, tokens: TokenMap) -> Image.Image:
 
 def _stays(system: System, inputs: BatchFeature, counts: Sequence[int], prompt: str) -> list[bool]:
     """For each visual token whether it stays."""
-    model, ids = system.model, inputs["input_ids"]
+    model, ids, pruning = system.model, inputs["input_ids"], system.pruning
+    if isinstance(pruning, EarlyPruning) and pruning.encodes:
+        raise ParamsError(f"{type(pruning).__name__} reads tiles in a way of its own; its tokens cannot be drawn")
     features = project_visual_tokens(model.model, encode_tiles(model.model, inputs["pixel_values"]), counts)
+    if isinstance(pruning, EarlyPruning):
+        tiles = list(features)
+        return [stays for tile, kept in zip(tiles, pruning.choose(tiles), strict=True) for stays in _among(tile, kept)]
     decoder = system.decoder([prompt])
     decoder.prefill(ids, inputs["attention_mask"], features)
     if not isinstance(decoder, PrunedDecoder):
         raise TypeError(f"{type(decoder).__name__} drops no tokens")
     visual = (ids[0] == model.config.image_token_id).nonzero()[:, 0]
     stays: list[bool] = torch.isin(visual, decoder.kept[0]).tolist()
+    return stays
+
+
+def _among(tokens: Tokens, kept: Tokens) -> list[bool]:
+    """For each of ``tokens`` whether it is among ``kept``, which has the same order."""
+    found, stays = 0, []
+    for token in tokens:
+        stays.append(found < len(kept) and torch.equal(token, kept[found]))
+        found += stays[-1]
     return stays
 
 

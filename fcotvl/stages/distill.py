@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from fcotvl.compress import compressors
-from fcotvl.compress.checkpoints import load_processor, load_teacher, make_student, processor_for, save_student_tensors
+from fcotvl.compress.checkpoints import load_processor, load_teacher, make_student, save_student_tensors
 from fcotvl.compress.tile_complexity import calibrate, mean_removed_ratio
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
@@ -68,7 +68,7 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     student_model.model.multi_modal_projector.float()
     return DistillTask(
         objective=DistillObjective(teacher_model, student_model, params.distill),
-        builder=replace(builder, processor=processor_for(processor, student_model.config)),
+        builder=builder.for_student(student_model.config),
         batch_size=scale_config.distill.batch_size,
         seed=params.seed,
     )

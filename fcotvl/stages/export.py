@@ -14,7 +14,7 @@ from fcotvl.export.export import export_student
 log = logging.getLogger(__name__)
 
 
-def run(params: Params, *, teacher: Path, student: tuple[Path, ...], folder: Path) -> None:
+def run(params: Params, *, teacher: Path, student: tuple[Path, ...], folder: Path, ratio: float | None = None) -> None:
     """Write teacher and trained tensors as one model to ``folder``, with its card.
 
     Args:
@@ -22,15 +22,17 @@ def run(params: Params, *, teacher: Path, student: tuple[Path, ...], folder: Pat
         teacher: the teacher's folder.
         student: files of trained tensors, or folders of one each; later ones replace tensors of earlier ones.
         folder: the folder to write, for ``from_pretrained``.
+        ratio: share of visual tokens removed, for a student that serves several (default: the one it was trained as).
 
     Raises:
-        CheckpointError: a folder holds no file of trained tensors, or several to choose from.
+        CheckpointError: a folder holds no file of trained tensors, or several to choose from, or the student does not
+            serve ``ratio``.
     """
     files = [_file(path) for path in student]
     full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype))
-    model = load_student(full, files, share_frozen=True)
+    model = load_student(full, files, ratio=ratio, share_frozen=True)
     _, header = read_student_tensors(files[-1])
-    name = f"{header.compressor} {header.ratio} of {params.scale}"
+    name = f"{header.compressor} {model.config.ratio} of {params.scale}"
     with atomic(folder) as scratch:
         export_student(
             model, load_processor(teacher), scratch, name=name, stage=header.stage, prompts=params.scale_config.prompts

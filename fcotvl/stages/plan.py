@@ -2,9 +2,11 @@
 
 import sys
 from dataclasses import asdict
+from statistics import mean
 
 from tabulate import tabulate
 
+from fcotvl.compress import compressors
 from fcotvl.compress.config import FcotvlConfig
 from fcotvl.core.config import Params
 from fcotvl.data.lazy_records import SPLIT_SHARES
@@ -71,14 +73,19 @@ def _print_training(params: Params) -> None:
     scale = params.scale_config
     teacher = teacher_config(scale.model.architecture)
     options = params.compressors.get(params.compressor, {})
-    student = FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=params.ratio, options=options)
+    students = [
+        FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=ratio, options=options)
+        for ratio in compressors.train_ratios(params.compressor) or (params.ratio,)
+    ]
     tiles, rows = scale.model.max_tiles + 1, []
     for stage, optim in (("distill", scale.distill), ("sft", scale.sft)):
-        one = training_flops(
-            teacher if stage == "distill" else None, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER
+        counted = teacher if stage == "distill" else None
+        one = mean(
+            training_flops(counted, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER)
+            for student in students
         )
         total = one * optim.steps * optim.batch_size
-        memory = training_memory(stage, student, optim, processes=2)
+        memory = training_memory(stage, students[0], optim, processes=2)
         parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items()]
         hours = f"{total / SPEED / 3600:,.0f}"
         rows.append(

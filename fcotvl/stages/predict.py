@@ -38,6 +38,7 @@ def run(
     predictions: Path,
     student: Path | None = None,
     system: str | None = None,
+    ratio: float | None = None,
 ) -> None:
     """Ask all questions of ``benchmarks`` and write the replies to ``predictions``.
 
@@ -50,12 +51,13 @@ def run(
             are asked.
         system: name of the student, which is the last file of the folder. Without it, every file is a system under its
             own name.
+        ratio: share of visual tokens removed, for students that serve several (default: the one they were trained as).
     """
     vast = [benchmarks, student] if student else [benchmarks]
-    with resumable("predict", inputs=[teacher], vast=vast, cache_key=_cache_key(params, system)) as folder:
+    with resumable("predict", inputs=[teacher], vast=vast, cache_key=_cache_key(params, system, ratio)) as folder:
         processor = load_processor(teacher)
         full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(join())
-        systems, asked_as = _students(full, student, system) if student else _training_free(params, full)
+        systems, asked_as = _students(full, student, system, ratio) if student else _training_free(params, full)
         tables = [
             predict(
                 systems,
@@ -78,11 +80,11 @@ def run(
             pd.concat(replies, ignore_index=True).to_parquet(scratch, index=False)
 
 
-def _cache_key(params: Params, system: str | None) -> list[object]:
+def _cache_key(params: Params, system: str | None, ratio: float | None) -> list[object]:
     scale = params.scale_config
     tiles = {name: settings.max_tiles for name, settings in params.mix_config.benchmarks.items()}
     sections = (params.baselines, scale.model, scale.prompts, scale.evaluate)
-    return [system, tiles, *(section.model_dump() for section in sections)]
+    return [system, ratio, tiles, *(section.model_dump() for section in sections)]
 
 
 def _training_free(params: Params, teacher: InternVLForConditionalGeneration) -> tuple[Systems, dict[str, str]]:
@@ -100,13 +102,13 @@ def _same(system: System) -> System:
 
 
 def _students(
-    teacher: InternVLForConditionalGeneration, student: Path, system: str | None
+    teacher: InternVLForConditionalGeneration, student: Path, system: str | None, ratio: float | None
 ) -> tuple[Systems, dict[str, str]]:
     """The student of a file, or those of a folder; and under which name each is asked, once for equal files."""
     files = sorted(student.glob("*.safetensors")) if student.is_dir() else [student]
     if not files:
         raise CheckpointError(f"{student} holds no safetensors; run the stage that writes it")
-    load, first, asked_as = _StudentLoader(teacher), dict[str, str](), dict[str, str]()
+    load, first, asked_as = _StudentLoader(teacher, ratio), dict[str, str](), dict[str, str]()
     systems: Systems = {}
     for file in files[-1:] if system else files:
         name = system or file.stem
@@ -119,8 +121,8 @@ def _students(
 class _StudentLoader:
     """One student in memory: files of the same student replace its tensors, others replace it."""
 
-    def __init__(self, teacher: InternVLForConditionalGeneration) -> None:
-        self._teacher = teacher
+    def __init__(self, teacher: InternVLForConditionalGeneration, ratio: float | None) -> None:
+        self._teacher, self._ratio = teacher, ratio
         self._student: FcotvlForConditionalGeneration | None = None
         self._file: Path | None = None
         self._kind: object = None
@@ -132,7 +134,7 @@ class _StudentLoader:
             if self._student is not None and kind == self._kind:
                 load_tensors(self._student, tensors, source=str(file))
             else:
-                self._student = load_student(self._teacher, [file])
+                self._student = load_student(self._teacher, [file], ratio=self._ratio)
             self._file, self._kind = file, kind
         return System(self._student)
 

@@ -1,13 +1,12 @@
 """Post-train a student on direct answers and rationales."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, processor_for, save_student_tensors
+from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, save_student_tensors
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.io import atomic
@@ -92,7 +91,7 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     student_model.lm_head.float()
     return SftTask(
         objective=SftObjective(student_model, teacher_model, recipe.ce_weight),
-        builder=replace(builder, processor=processor_for(processor, student_model.config)),
+        builder=builder.for_student(student_model.config),
         datasets=datasets,
         reference=reference,
         rule=resampling.get(recipe.resampling),

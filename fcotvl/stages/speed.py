@@ -15,7 +15,9 @@ from fcotvl.inference import pruning
 from fcotvl.inference.pruned_decoding import System
 
 
-def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed: Path) -> None:
+def run(
+    params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed: Path, ratio: float | None = None
+) -> None:
     """Time teacher, student and FastV at the student's ratio, and write ``speed`` as CSV.
 
     Args:
@@ -24,11 +26,12 @@ def run(params: Params, *, benchmarks: Path, teacher: Path, student: Path, speed
         teacher: folder of the teacher.
         student: tensors of the distilled student.
         speed: CSV of times and ratios to write.
+        ratio: share of visual tokens removed, for a student that serves several (default: the one it was trained as).
     """
     scale = params.scale_config
     full = load_teacher(teacher, dtype=getattr(torch, scale.model.dtype))
     full = full.to(PartialState().device)
-    distilled = load_student(full, [student], share_frozen=True)
+    distilled = load_student(full, [student], ratio=ratio, share_frozen=True)
     ratio, layer = distilled.config.ratio, params.baselines.fastv_layer
     systems = {"teacher": System(full), "distilled": System(distilled)}
     if ratio:

@@ -87,11 +87,12 @@ class DistillTask:
     def collate(self, items: Sequence[tuple[int, RowRef]]) -> Batch:
         """The pictures, each with its transcription and some of its questions."""
         corpus, prompts = self.builder.corpus, self.builder.prompts
+        names = [f"{self.seed}-{index}" for index, _ in items]
         chats = [
-            choose_chats(corpus[ref].turns, prompts, Random(f"{self.seed}-{index}"))  # noqa: S311
-            for index, ref in items
+            choose_chats(corpus[ref].turns, prompts, Random(name))  # noqa: S311
+            for name, (_, ref) in zip(names, items, strict=True)
         ]
-        return self.builder.build([ref for _, ref in items], chats)
+        return self.builder.build([ref for _, ref in items], chats, names)
 
     def record(self, step: int, items: Sequence[Any], sums: Mapping[str, list[float]], lr: float) -> Log:
         """One row: the losses per answer token of this step."""

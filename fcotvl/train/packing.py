@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
+from random import Random
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -18,6 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import InternVLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from fcotvl.compress.checkpoints import processor_for
+from fcotvl.compress.config import FcotvlConfig, train_tokens
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual
 from fcotvl.compress.tile_complexity import tile_complexity
@@ -66,7 +69,7 @@ class Batch:
     image_mean: Sequence[float]
     image_std: Sequence[float]
     tile_tokens: list[int] | None = None
-    """How many visual tokens a student makes of each tile, where that is chosen tile by tile."""
+    """How many visual tokens a student makes of each tile, where that is chosen by tile or drawn by picture."""
 
     def __len__(self) -> int:
         return len(self.turns)
@@ -177,11 +180,26 @@ class BatchBuilder:
     prompts: Prompts
     max_tiles: int
     """Most tiles per picture, thumbnail not counted."""
+    tile_tokens: tuple[int, ...] = ()
+    """What a picture's tiles may become, if that is drawn for each picture."""
 
-    def build(self, refs: Sequence[RowRef], chats: Sequence[Sequence[Chat]]) -> Batch:
-        """The pictures at ``refs``, each with its chats."""
+    def for_student(self, config: FcotvlConfig) -> BatchBuilder:
+        """The same for a student: a builder has the teacher's processor at first."""
+        return replace(self, processor=processor_for(self.processor, config), tile_tokens=train_tokens(config))
+
+    def build(self, refs: Sequence[RowRef], chats: Sequence[Sequence[Chat]], names: Sequence[str]) -> Batch:
+        """The pictures at ``refs``, each with its chats.
+
+        ``names`` tell one use of a picture from all others in a run. What is drawn depends on them alone, and so not on
+        the processes and micro-batches that a step is shared out to.
+        """
         pictures = [self.corpus[ref].decode() for ref in refs]
-        return collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
+        batch = collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
+        if not self.tile_tokens:
+            return batch
+        drawn = [Random(f"tokens-{name}").choice(self.tile_tokens) for name in names]  # noqa: S311
+        counts = [count for count, tiles in zip(drawn, batch.num_tiles, strict=True) for _ in range(tiles)]
+        return replace(batch, tile_tokens=counts)
 
     def tile_complexities(self, max_pictures: int) -> list[float]:
         """The complexity of each tile of up to ``max_pictures``, the same in every run."""

@@ -31,6 +31,11 @@ class SftItem:
     """How many items of this data set came before."""
     ref: RowRef
 
+    @property
+    def name(self) -> str:
+        """One of a kind within a run."""
+        return f"{self.dataset}-{self.ref}-{self.number}"
+
 
 @dataclass
 class SftDatasets:
@@ -88,14 +93,14 @@ class SftDatasets:
         """The pictures of ``items``, each with some of its questions and a reply to each."""
         corpus, prompts = builder.corpus, builder.prompts
         chats = [self.chats(item, corpus[item.ref].turns, prompts) for item in items]
-        return builder.build([item.ref for item in items], chats)
+        return builder.build([item.ref for item in items], chats, [item.name for item in items])
 
     def chats(self, item: SftItem, turns: Sequence[Turn], prompts: Prompts) -> list[Chat]:
         """Up to ``MAX_TURNS`` questions of an item in random order, each with one of its replies.
 
         A direct reply is the answer; a chain of thought is one of the question's rationales.
         """
-        rng = Random(f"{item.dataset}-{item.ref}-{item.number}")  # noqa: S311
+        rng = Random(item.name)  # noqa: S311
         mode = _mode(item.dataset)
         asked = questions(turns)
         if mode == "cot":

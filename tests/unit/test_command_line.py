@@ -186,6 +186,12 @@ def test_flags_get_their_types_and_replace_params(echo, capsys):
     assert capsys.readouterr().out == "(0.75, 7, 'smoke') out 5 x () y\n"
 
 
+def test_a_stages_own_flag_stands_in_place_of_the_override(capsys):
+    text = helped(capsys, "export")
+    assert text.count("--ratio") == 1
+    assert re.search(r"Flags:.*--ratio FLOAT +Share of visual tokens removed, for a student.*In place", text, re.DOTALL)
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

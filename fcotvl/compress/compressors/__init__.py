@@ -49,6 +49,17 @@ def tile_ratios(name: str, ratio: float) -> tuple[float, ...]:
     return by_mean.get(ratio, (ratio,))
 
 
+def train_ratios(name: str) -> tuple[float, ...]:
+    """Ratios that one set of weights of ``name`` serves: the literal ``TRAIN_RATIOS`` of its file, else none.
+
+    Training draws one of them for each picture, whatever the student's own ratio is.
+
+    Raises:
+        ParamsError: ``name`` is unknown.
+    """
+    return tuple(_literals(name).get("TRAIN_RATIOS", ()))
+
+
 def output_tokens(name: str, *, ratio: float, tokens: int) -> int:
     """Visual tokens that compressor ``name`` leaves of a tile's ``tokens``, on average.
 
@@ -56,8 +67,8 @@ def output_tokens(name: str, *, ratio: float, tokens: int) -> int:
         ParamsError: ``name`` is unknown or does not offer ``ratio`` for that many tokens.
     """
     try:
-        for tile_ratio in tile_ratios(name, ratio):
-            compressed(tokens, tile_ratio)
+        for each in (*tile_ratios(name, ratio), *train_ratios(name)):
+            compressed(tokens, each)
         return compressed(tokens, ratio)
     except ValueError as error:
         raise ParamsError(f"compressor {name!r}: {error}") from error
@@ -77,11 +88,11 @@ def build(name: str, *, width: int, tokens: int, ratio: float, **options: Any) -
 
 @cache
 def _literals(name: str) -> dict[str, Any]:
-    """``RATIOS`` and ``TILE_RATIOS`` of a compressor's file, as far as it has them."""
+    """``RATIOS``, ``TILE_RATIOS`` and ``TRAIN_RATIOS`` of a compressor's file, as far as it has them."""
     source = (REGISTRY.folder / f"{REGISTRY.stem(name)}.py").read_text(encoding="utf-8")
     literals: dict[str, Any] = {}
     for statement in ast.parse(source).body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=("RATIOS" | "TILE_RATIOS") as key)], value=value):
+            case ast.Assign(targets=[ast.Name(id=("RATIOS" | "TILE_RATIOS" | "TRAIN_RATIOS") as key)], value=value):
                 literals[key] = ast.literal_eval(value)
     return literals

@@ -7,11 +7,11 @@ tile.
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from fcotvl.compress.compressors import cnn
+from fcotvl.compress.compressors._by_tile import compress_by_tile
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import compressed
 
@@ -56,20 +56,4 @@ class Compressor(nn.Module):
         Raises:
             ValueError: ``tile_tokens`` does not give one of the two numbers for each tile.
         """
-        if len(tile_tokens) != len(tokens) or not set(tile_tokens) <= set(self.counts):
-            raise ValueError(
-                f"{len(tokens)} tiles need {' or '.join(map(str, self.counts))} tokens each, but "
-                f"tile_tokens is {list(tile_tokens)}"
-            )
-        places = [[i for i, n in enumerate(tile_tokens) if n == count] for count in self.counts]
-        indices = [torch.tensor(chosen, dtype=torch.long) for chosen in places]
-        # Both convolutions run, if only on zero tiles: processes that share a step wait for a
-        # gradient of every parameter.
-        parts = [
-            rate(tokens.index_select(0, index.to(tokens.device))).flatten(0, 1)
-            for rate, index in zip(self.rates, indices, strict=True)
-        ]
-        order = [place for chosen in places for place in chosen]
-        pieces = torch.cat(parts).split([tile_tokens[place] for place in order])
-        tiles = dict(zip(order, pieces, strict=True))
-        return [tiles[place] for place in range(len(tokens))]
+        return compress_by_tile(tokens, tile_tokens, dict(zip(self.counts, self.rates, strict=True)))

@@ -6,6 +6,7 @@ from PIL import Image, ImageChops
 
 from fcotvl.compress import compressors
 from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import compressed, group
 from fcotvl.core.prompts import IMAGE_TOKEN
 from fcotvl.evaluate.token_map import Area, TokenMap, areas, draw, token_map
@@ -102,6 +103,29 @@ def test_fastv_keeps_the_tokens_that_its_decoder_keeps(ratio):
     best = attention[0, :, -1].mean(dim=0)[visual].topk(found.tokens).indices.tolist()
     kept = [16 * number + min(a.cells) for number, tile in enumerate(found.tiles) for a in tile if a.kept]
     assert kept == sorted(best)
+
+
+def test_early_pruning_shows_the_tokens_that_it_chooses():
+    model = models.teacher()
+    divprune = pruning.build("divprune", model, ratio=0.5, layer=2)
+    found = mapped(model, system=divprune)
+    assert found.tokens == 24
+    inputs = processor_for(models.processor(), model.config)([models.picture(112, 56)], IMAGE_TOKEN)
+    with torch.inference_mode():
+        tokens = model.get_image_features(inputs["pixel_values"]).pooler_output.flatten(0, 1)
+        cosines = torch.nn.functional.cosine_similarity(tokens[:, None], tokens[None], dim=-1)
+    kept = [16 * number + min(a.cells) for number, tile in enumerate(found.tiles) for a in tile if a.kept]
+    dropped = [token for token in range(48) if token not in kept]
+    # What is dropped is nearer to something kept than what is kept is to each other.
+    nearest = cosines[dropped][:, kept].amax(dim=1)
+    assert cosines[kept][:, kept].fill_diagonal_(-1).max() <= nearest.min() + 1e-6
+
+
+@pytest.mark.parametrize("name", ["visionzip", "downsample"])
+def test_tokens_that_are_not_those_of_the_cells_are_one_line(name):
+    model = models.teacher()
+    with pytest.raises(ParamsError, match="reads tiles in a way of its own; its tokens cannot be drawn"):
+        mapped(model, system=pruning.build(name, model, ratio=0.5, layer=2))
 
 
 def test_the_legend_says_what_the_lines_enclose():

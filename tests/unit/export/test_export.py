@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from fcotvl.compress.checkpoints import make_student, processor_for, save_student_tensors
+from fcotvl.compress.checkpoints import make_student, processor_for, read_student_tensors, save_student_tensors
 from fcotvl.core import config
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.prompts import TEMPLATES, Prompts
@@ -130,22 +130,51 @@ def test_without_the_package_the_folder_says_what_to_install(exported, tmp_path)
     assert "the Python package `fcotvl` (made with version" in (exported / "README.md").read_text()
 
 
-@pytest.fixture
-def student_file(tmp_path):
+def save_student(folder, compressor):
     """A teacher's folder and, in a folder beside it, a student's tensors."""
     teacher = models.teacher()
-    teacher.save_pretrained(tmp_path / "teacher")
-    models.processor().save_pretrained(tmp_path / "teacher")
-    student = make_student(teacher, compressor="cnn", ratio=0.5)
-    file = tmp_path / "merged/merged.safetensors"
+    teacher.save_pretrained(folder / "teacher")
+    models.processor().save_pretrained(folder / "teacher")
+    student = make_student(teacher, compressor=compressor, ratio=0.5)
+    torch.manual_seed(0)
+    for parameter in student.model.compressor.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    file = folder / "merged/merged.safetensors"
     save_student_tensors(student, file, stage="merge")
     return file
 
 
-def run(student):
+@pytest.fixture
+def student_file(tmp_path):
+    return save_student(tmp_path, "cnn")
+
+
+def run(student, ratio=None):
     home = student.parent if student.is_dir() else student.parents[1]
-    export.run(config.load(scale="tiny"), teacher=home / "teacher", student=(student,), folder=home / "out")
-    return home / "out"
+    folder = home / "out"
+    export.run(config.load(scale="tiny"), teacher=home / "teacher", student=(student,), folder=folder, ratio=ratio)
+    return folder
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.875])
+def test_a_student_of_every_ratio_is_exported_at_the_one_that_is_asked_for(tmp_path, ratio):
+    file = save_student(tmp_path, "nested")
+    loaded = AutoModelForImageTextToText.from_pretrained(run(file, ratio))
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert loaded.config.ratio == ratio
+    asked = processor([models.picture(112, 56)], processor.render("What?"))
+    visual = int((asked["input_ids"] == processor.image_token_id).sum())
+    assert visual == 3 * models.TOKENS * (1 - ratio)
+    trained, _ = read_student_tensors(file)
+    assert all(torch.equal(loaded.get_parameter(name), tensor) for name, tensor in trained.items())
+    assert f"nested {ratio} of tiny" in (tmp_path / "out/README.md").read_text()
+    assert loaded.generate(**asked, max_new_tokens=2, do_sample=False).shape[0] == 1
+
+
+def test_a_student_of_one_ratio_is_refused_at_another(student_file):
+    message = r"merged\.safetensors is of cnn at 0\.5 and does not serve ratio 0\.75 \(but 0\.5\); distil one that does"
+    with pytest.raises(CheckpointError, match=message):
+        run(student_file, 0.75)
 
 
 def test_a_folder_with_one_student_is_exported_like_its_file(student_file):

@@ -274,6 +274,34 @@ def test_a_mean_budget_goes_through_all_stages(study, inputs, tmp_path, caplog):
     assert set(distilled["tiles"]) == {1}
 
 
+def test_one_student_serves_every_ratio(study, inputs, tmp_path):
+    """The ratio that a nested student is trained at is where it starts from: its weights are those of any other."""
+    at = {ratio: study.model_copy(update={"compressor": "nested", "ratio": ratio}) for ratio in (0.5, 0.75)}
+    one, other = (run_distill(at[ratio], inputs, tmp_path / f"{ratio}") for ratio in at)
+    with stopped(loop, "_step", 2):
+        run_distill(at[0.5], inputs, tmp_path / "again")
+    assert run_distill(at[0.5], inputs, tmp_path / "again").read_bytes() == one.read_bytes()
+    (tensors, _), (others, header) = map(read_student_tensors, (one, other))
+    assert header.ratio == 0.75
+    assert all(tensor.equal(others[name]) for name, tensor in tensors.items())
+    run_sft(at[0.5], inputs, one, tmp_path / "sft")
+    assert len(digests(tmp_path / "sft/checkpoints")) == study.scale_config.sft.checkpoints
+
+    for name in study.mix_config.benchmarks:
+        shutil.copytree(inputs.corpus / "val", tmp_path / "benchmarks" / name)
+    asked = {"benchmarks": tmp_path / "benchmarks", "teacher": inputs.teacher}
+
+    def replies(student, **options):
+        predict.run(study, **asked, student=student, system="nested", predictions=tmp_path / "replies", **options)
+        return list(pd.read_parquet(tmp_path / "replies")["prediction"])
+
+    assert replies(one, ratio=0.75) == replies(other)
+    speed.run(study, **asked, student=one, speed=tmp_path / "speed.csv", ratio=0.25)
+    table = pd.read_csv(tmp_path / "speed.csv").set_index("system")
+    assert set(table.loc["distilled", "removed"]) == {0.25}
+    assert "fastv-r0.25" in table.index
+
+
 def run_rscot(study, inputs, out):
     rscot.run(
         study,

@@ -24,7 +24,7 @@ def gradients(folder, stage, compressor, device, dtype=None):
 
 
 @pytest.mark.parametrize("stage", ["distill", "sft"])
-@pytest.mark.parametrize("compressor", ["cnn", "qformer", "adaptive"])
+@pytest.mark.parametrize("compressor", ["cnn", "qformer", "adaptive", "nested"])
 def test_a_step_has_the_losses_and_gradients_of_a_cpu(tmp_path, stage, compressor):
     device = str(make_accelerator("float32").device)
     expected, slopes = gradients(tmp_path / "cpu", stage, compressor, "cpu")

@@ -1,10 +1,11 @@
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
 import pytest
 import torch
 
-from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.compress.checkpoints import make_student
 from fcotvl.core.config import DistillParams, OptimParams
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus
@@ -27,12 +28,11 @@ def builder(tmp_path):
     return BatchBuilder(corpus, models.processor(), PROMPTS, max_tiles=4)
 
 
-def make_task(teacher, builder, name, ratio, ce_weight=0.0):
+def make_task(teacher, builder, name, ratio, *, ce_weight=0.0, seed=0):
     options = models.OPTIONS if name == "adaptive" else {}
     student = make_student(teacher, compressor=name, ratio=ratio, options=options.get(name), share_frozen=True)
-    builder = replace(builder, processor=processor_for(builder.processor, student.config))
     objective = DistillObjective(teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight))
-    return DistillTask(objective=objective, builder=builder, batch_size=4, seed=0)
+    return DistillTask(objective=objective, builder=builder.for_student(student.config), batch_size=4, seed=seed)
 
 
 def test_a_student_that_compresses_nothing_agrees_with_its_teacher(teacher, builder):
@@ -55,7 +55,7 @@ def test_the_loss_mixes_both_terms(teacher, builder, share):
     torch.testing.assert_close(sums["loss"], (1 - share) * sums["kl"] + share * sums["ce"])
 
 
-@pytest.mark.parametrize("name", ["cnn", "qformer", "pool", "adaptive"])
+@pytest.mark.parametrize("name", ["cnn", "qformer", "pool", "adaptive", "nested"])
 def test_only_compressor_and_projector_learn_and_the_loss_goes_down(teacher, builder, name, tmp_path):
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     task = make_task(teacher, builder, name, 0.5)
@@ -69,6 +69,53 @@ def test_only_compressor_and_projector_learn_and_the_loss_goes_down(teacher, bui
     for key, value in student.state_dict().items():
         learned = "compressor" in key or "multi_modal_projector" in key
         assert torch.equal(value, start[key]) != learned, key
+
+
+def drawn(task, steps):
+    """Visual tokens of a tile of each picture of each step, which all its tiles share."""
+    batches = [task.collate(items) for items in task.sample_items(steps, [])]
+    pictures = []
+    for batch in batches:
+        tokens = iter(batch.tile_tokens)
+        own = [{next(tokens) for _ in range(tiles)} for tiles in batch.num_tiles]
+        assert all(len(counts) == 1 for counts in own)
+        pictures += [count for (count,) in own]
+    return pictures
+
+
+def test_a_rate_is_drawn_for_each_picture_of_each_step(teacher, builder):
+    task = make_task(teacher, builder, "nested", 0.5)
+    first = drawn(task, range(1, 16))
+    assert Counter(first).keys() == {16, 12, 8, 4, 2}
+    assert max(Counter(first).values()) < 2 * len(first) / 5
+    assert drawn(make_task(teacher, builder, "nested", 0.75), range(1, 16)) == first
+    assert drawn(make_task(teacher, builder, "nested", 0.5, seed=1), range(1, 16)) != first
+    (items,) = task.sample_items(range(2, 3), [])
+    shared = [task.collate(items[rank::2]) for rank in range(2)]  # between two processes
+    assert [len(batch.tile_tokens) for batch in shared] == [sum(batch.num_tiles) for batch in shared]
+    alone = [task.collate([item]).tile_tokens[0] for item in items]
+    assert alone == first[4:8]
+
+
+def test_one_student_learns_every_rate(teacher, builder, tmp_path):
+    task = make_task(teacher, builder, "nested", 0.5)
+    batch = task.collate(*task.sample_items(range(1, 2), []))
+
+    def kl():
+        found = {}
+        for tokens in task.builder.tile_tokens:
+            with torch.no_grad():
+                sums = task.objective(replace(batch, tile_tokens=[tokens] * sum(batch.num_tiles)))
+            found[tokens] = float(sums["kl"].sum() / sums["weight"].sum())
+        return found
+
+    before = kl()
+    assert before[16] < 1e-6  # nothing is removed: the teacher itself
+    optim = OptimParams(steps=20, batch_size=4, optimizer="muon", lr=3e-3, warmup=0.1, workers=0)
+    train(task, optim, seed=0, folder=tmp_path)
+    after = kl()
+    for tokens in (12, 8, 4, 2):
+        assert after[tokens] < before[tokens]
 
 
 def test_every_picture_is_sampled_once_an_epoch(teacher, builder):

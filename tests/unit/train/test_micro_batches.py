@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.compress.checkpoints import make_student
 from fcotvl.core.config import DistillParams, OptimParams
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.prompts import Prompts
@@ -31,7 +31,7 @@ def make_task(folder, stage, *, compressor="cnn"):
     teacher = models.teacher()
     options = models.OPTIONS.get(compressor)
     student = make_student(teacher, compressor=compressor, ratio=0.5, options=options, share_frozen=stage == "distill")
-    builder = BatchBuilder(corpus, processor_for(models.processor(), student.config), Prompts(), max_tiles=4)
+    builder = BatchBuilder(corpus, models.processor(), Prompts(), max_tiles=4).for_student(student.config)
     if stage == "distill":
         params = DistillParams(temperature=1.0, ce_weight=0.0)
         objective = DistillObjective(teacher, student, params)
@@ -114,8 +114,9 @@ def test_pictures_are_shared_out_once_and_within_the_budget(tmp_path):
     assert sorted(len(part) for part in batch.micro_batches(10**6, count=3)) == [2, 2, 4]
 
 
-def test_part_of_a_batch_is_the_batch_of_that_part(tmp_path):
-    task = make_task(tmp_path, "distill", compressor="adaptive")
+@pytest.mark.parametrize("compressor", ["adaptive", "nested"])
+def test_part_of_a_batch_is_the_batch_of_that_part(tmp_path, compressor):
+    task = make_task(tmp_path, "distill", compressor=compressor)
     (items,) = task.sample_items(range(1, 2), [])
     part, alone = task.collate(items).select([1, 3]), task.collate([items[1], items[3]])
     assert torch.equal(part.pixels, alone.pixels)

@@ -71,12 +71,29 @@ def test_tiles_do_not_influence_each_other(name, ratio, tokens):
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
 def test_every_token_and_every_parameter_has_a_gradient(name, ratio, tokens):
     compress = build(name, ratio, tokens)
-    given = tiles(tokens).requires_grad_()
+    drawn = [compressed(tokens, each) for each in compressors.train_ratios(name)]
+    given = tiles(tokens, len(drawn) or 6).requires_grad_()
+    output = compress(given, drawn) if drawn else run(compress, name, ratio, given)
     # Squares, since the sum of a normalised output may not depend on its input.
-    torch.cat(run(compress, name, ratio, given)).square().sum().backward()
+    torch.cat(list(output)).square().sum().backward()
     assert (given.grad.abs().sum(dim=-1) > 0).all()
     unused = [n for n, p in compress.named_parameters() if p.grad is None or not p.grad.any()]
     assert unused == []
+
+
+@pytest.mark.parametrize("name", [name for name in compressors.available() if compressors.train_ratios(name)])
+def test_one_set_of_weights_makes_the_tokens_of_every_ratio_that_training_draws(name):
+    ratios = compressors.train_ratios(name)
+    assert set(ratios) == set(compressors.ratios(name))
+    one, given = build(name, ratios[0]), tiles(count=len(ratios))
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.normal_(std=0.1)
+    together = one(given, [compressed(64, ratio) for ratio in ratios])
+    for ratio, tile, output in zip(ratios, given, together, strict=True):
+        other = build(name, ratio)
+        other.load_state_dict(one.state_dict())
+        torch.testing.assert_close(output, other(tile[None])[0])
 
 
 @pytest.mark.parametrize(("name", "ratio", "tokens"), CASES)
