@@ -210,9 +210,7 @@ def main() -> None:
         print(peak_bytes(args.side, args))
         return
     command = [sys.executable, *sys.argv, "--side"]
-    runs = {
-        name: subprocess.run([*command, name], check=True, capture_output=True, text=True).stdout for name in SIDES
-    }
+    runs = {name: subprocess.run([*command, name], check=True, capture_output=True, text=True).stdout for name in SIDES}
     peaks = {name: int(text.split()[-1]) for name, text in runs.items()}
     teacher = load(args)
     sides = {name: kind(copy.deepcopy(teacher), args) for name, kind in SIDES.items()}

@@ -93,7 +93,8 @@ class Timed(DistillTask):
 def write_corpus(folder: Path, count: int, size: int) -> Path:
     """Pages of ``size`` pixels square."""
     lazy = islice(read(Request(raw=folder, split="align", seed=0), size=size), count)
-    write_shards(folder, (one.load(split="align", licence="CC0-1.0", max_pixels=10**8)[0] for one in lazy), shard_size=64)
+    records = (one.load(split="align", licence="CC0-1.0", max_pixels=10**8)[0] for one in lazy)
+    write_shards(folder, records, shard_size=64)
     return folder
 
 
@@ -102,11 +103,7 @@ def seconds(way: str, builder: BatchBuilder, args: argparse.Namespace) -> float:
     workers = WAYS[way]
     task = Timed(Sleep(args.step), builder, args.pictures, 0, collated=workers is None)
     optim = OptimParams(
-        steps=WARM_UP + args.steps,
-        batch_size=args.pictures,
-        lr=1e-4,
-        micro_batch_tokens=10**9,
-        workers=workers or 0,
+        steps=WARM_UP + args.steps, batch_size=args.pictures, lr=1e-4, micro_batch_tokens=10**9, workers=workers or 0
     )
     with tempfile.TemporaryDirectory() as folder:
         train(task, optim, seed=0, folder=Path(folder))

@@ -189,11 +189,8 @@ def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]
         if full := _disk_is_full(error):
             return _fail(2, f"{command}: {full}; free some and run it again")
         if operation := re.search(r"(\S+) does not have a deterministic implementation", str(error)):
-            return _fail(
-                2,
-                f"{command}: {operation[1]} has no deterministic implementation on this device, but launch.deterministic "
-                "is true; set it to false in the scale file",
-            )
+            reason = f"{operation[1]} has no deterministic implementation on this device"
+            return _fail(2, f"{command}: {reason}; set launch.deterministic to false in the scale file")
         code = _fail(1, f"{command}: this is a bug, please report it\n{traceback.format_exc().rstrip()}")
     return code
 

@@ -129,7 +129,9 @@ def test_what_runs_on_cuda_devices_alone_is_found(source, found):
 
 
 def test_words_about_cuda_are_no_use_of_it():
-    source = '"""Runs on cuda, npu, ..."""\nimport torch\n# torch.cuda\nx = torch.accelerator.device_count()\ncuda = "not cuda"'
+    source = (
+        '"""On cuda, npu, ..."""\nimport torch\n# torch.cuda\nx = torch.accelerator.device_count()\ncuda = "no cuda"'
+    )
     assert of_cuda_alone(source) == set()
 
 

@@ -72,6 +72,6 @@ def test_an_operation_that_cannot_is_one_line(project, monkeypatch, capsys):
     capsys.readouterr()
     assert run_distill("deterministic", deterministic=True) == (2, {})
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "distill: put_ has no deterministic implementation on this device, but launch.deterministic is true; set it to "
-        "false in the scale file"
+        "distill: put_ has no deterministic implementation on this device; set launch.deterministic to false in the "
+        "scale file"
     )

@@ -1,9 +1,12 @@
 """On an accelerator, whichever there is, a step computes what it does on a CPU."""
 
+import os
+
 import pytest
 import torch
 from torch.nn import functional
 
+from fcotvl import launcher
 from fcotvl.core.config import OptimParams
 from fcotvl.inference.generate import Decoding, choose
 from fcotvl.train.layers import prepare_layers
@@ -11,6 +14,7 @@ from fcotvl.train.loop import make_accelerator
 from tests.unit.train.test_micro_batches import make_task
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")]
+os.environ |= launcher.DETERMINISTIC  # read when libraries are first used
 
 
 def gradients(folder, stage, compressor, device, dtype=None):
