@@ -1,6 +1,6 @@
 """Time and memory of a step of distillation, compared with the two-model loop that one would write with transformers.
 
-    OMP_NUM_THREADS=1 python benchmarks/distill.py --teacher teachers/tiny --pictures 8
+    OMP_NUM_THREADS=1 python benchmarks/distill.py --teacher teachers/tiny --pictures 8 --steps 3
     OMP_NUM_THREADS=1 python benchmarks/distill.py --architecture internvl2-1b --layers 2
 
 The two-model loop holds a teacher, and a student that is a copy of it with a compressor. Each question is a row of its
@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,13 +45,18 @@ from fcotvl.train.distill import DistillObjective
 from fcotvl.train.layers import prepare_layers
 from fcotvl.train.loop import MAX_GRAD_NORM, train
 from fcotvl.train.losses import IGNORE
-from fcotvl.train.packing import Batch
+from fcotvl.train.packing import MAX_TURNS, Batch
 
 LR = 1e-4
 
 
 class Timed(Noise):
     """Noise whose steps are timed as ``cost.py`` does."""
+
+    def collate(self, items: Sequence[int]) -> Batch:
+        """The batch of every step, which begins here."""
+        self.ends.append(now(self.args.device))
+        return super().collate(items)
 
     def on_step_end(self, step: int) -> None:  # noqa: ARG002
         """The time, once the device is done."""
@@ -90,11 +96,11 @@ class Shipped(Side):
         return loss
 
     def seconds(self, batch: Batch) -> float:
-        """A step's, by the median of ``--steps`` after one that does not count."""
+        """A step's, by the median of ``--steps``."""
         task = Timed(self._objective(), self.args, "distill", _batch=batch)
         with tempfile.TemporaryDirectory() as folder:
             train(task, self._optim(batch), seed=0, folder=Path(folder), dtype=self.args.dtype)
-        return statistics.median(after - before for before, after in pairwise(task.ends))
+        return statistics.median(end - start for start, end in zip(task.ends[::2], task.ends[1::2], strict=True))
 
     def _objective(self) -> DistillObjective:
         """A new one each time: the loop wraps it."""
@@ -102,9 +108,7 @@ class Shipped(Side):
 
     def _optim(self, batch: Batch) -> OptimParams:
         tokens = self.args.together * max(batch.lengths())
-        return OptimParams(
-            steps=self.args.steps + 1, batch_size=len(batch), lr=LR, micro_batch_tokens=tokens, workers=0
-        )
+        return OptimParams(steps=self.args.steps, batch_size=len(batch), lr=LR, micro_batch_tokens=tokens, workers=0)
 
 
 class TwoModels(Side):
@@ -139,10 +143,10 @@ class TwoModels(Side):
         return logits[:, :-1][is_text], weight[:, 1:][is_text]
 
     def seconds(self, batch: Batch) -> float:
-        """A step's, by the median of ``--steps`` after one that does not count."""
-        optimizer, ends, size = torch.optim.AdamW(self.trained, lr=LR), [], self.args.together
+        """A step's, by the median of ``--steps``."""
+        optimizer, ends, size = torch.optim.AdamW(self.trained, lr=LR), [now(self.args.device)], self.args.together
         parts = [range(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
-        for _ in range(self.args.steps + 1):
+        for _ in range(self.args.steps):
             for part in parts:  # all pictures have as many answer tokens
                 (self.loss(batch.select(part)) * len(part) / len(batch)).backward()
             nn.utils.clip_grad_norm_(self.trained, MAX_GRAD_NORM)
@@ -196,11 +200,11 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=0.5)
     parser.add_argument("--tiles", type=int, default=1, help="of each picture, thumbnail included")
     parser.add_argument("--answer", type=int, default=150, help="answer tokens of each picture")
-    parser.add_argument("--questions", type=int, default=2, help="about each picture")
-    parser.add_argument("--pictures", type=int, default=2, help="of a step")
+    parser.add_argument("--questions", type=int, default=MAX_TURNS, help="about each picture")
+    parser.add_argument("--pictures", type=int, default=1, help="of a step")
     parser.add_argument("--together", type=int, default=1, help="pictures that are computed at a time")
     parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
