@@ -56,7 +56,7 @@ def build_systems(
     config = teacher_config(architecture)
     if layers is not None:
         config.vision_config.num_hidden_layers = layers
-        _shorten(config, layers)
+        shorten(config, layers)
     teacher = InternVLForConditionalGeneration(config).to(device, dtype).eval()
     systems = {"teacher": System(teacher)}
     for ratio in (0.5, 0.75):
@@ -68,7 +68,7 @@ def build_systems(
     return systems
 
 
-def _shorten(config: InternVLConfig, layers: int) -> None:
+def shorten(config: InternVLConfig, layers: int) -> None:
     """Set the number of LLM layers."""
     config.text_config.num_hidden_layers = layers
     if hasattr(config.text_config, "layer_types"):
@@ -177,7 +177,7 @@ def table(systems: dict[str, System], rounds: list[Round], tiles: int, text: int
 
     def predict(system: System) -> Cost:
         config = deepcopy(system.model.config)
-        _shorten(config, layers)
+        shorten(config, layers)
         moved = replace(system.pruning, layer=CUT) if system.pruning else None
         return cost(config, tiles=tiles, text_tokens=text, pruning=moved, bytes_per_number=width)
 

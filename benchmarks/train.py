@@ -4,7 +4,7 @@
 
 A case is a stage and options of it: ``recompute`` (activation checkpointing), ``compile`` (``torch.compile``), and a
 number of tokens in a micro-batch. Steps run through the project's own loop, on pictures of noise, each with
-two questions. ``TFLOP/s`` counts what the step has to compute, without what is computed again, so MFU (its share of
+``--questions``. ``TFLOP/s`` counts what the step has to compute, without what is computed again, so MFU (its share of
 ``--peak`` TFLOP/s) is comparable between cases. ``peak`` is all that PyTorch had in use at a time.
 """
 
@@ -38,8 +38,8 @@ from fcotvl.train.packing import Batch, TurnTokens
 from fcotvl.train.sft import SftObjective
 from fcotvl.train.state import Log
 
-PREFIX, QUESTION, TURNS = 40, 20, 2
-"""Tokens before the picture, tokens of a question, and questions about a picture."""
+PREFIX, QUESTION = 40, 20
+"""Tokens before the picture, and tokens of a question."""
 WARM_UP = 3
 """Steps that do not count."""
 
@@ -77,13 +77,13 @@ class Noise:
             ids = torch.randint(words, (count,), generator=rng)
             return (ids + (ids >= config.image_token_id)).tolist()
 
-        def turn() -> TurnTokens:
-            answer = tokens(self.args.answer // TURNS)
-            return TurnTokens(tokens(PREFIX), tokens(QUESTION) + answer, [IGNORE] * QUESTION + answer)
+        def turn(prefix: list[int]) -> TurnTokens:
+            answer = tokens(self.args.answer // self.args.questions)
+            return TurnTokens(prefix, tokens(QUESTION) + answer, [IGNORE] * QUESTION + answer)
 
         tiles = [self.args.tiles] * count
         pixels = torch.randint(256, (sum(tiles), 3, side, side), dtype=torch.uint8, generator=rng)
-        turns = [[turn() for _ in range(TURNS)] for _ in tiles]
+        turns = [[turn(prefix) for _ in range(self.args.questions)] for prefix in (tokens(PREFIX) for _ in tiles)]
         return Batch(pixels, tiles, turns, config.image_token_id, IMAGE_MEAN, IMAGE_STD)
 
     def record(self, step: int, items: Sequence[int], sums: Mapping[str, list[float]], lr: float) -> Log:
@@ -137,7 +137,7 @@ def measure(case: str, args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = train(task, optim, seed=0, folder=Path(folder), dtype=args.dtype)
     seconds = [after - before for before, after in zip(task.ends[WARM_UP:], task.ends[WARM_UP + 1 :], strict=False)]
-    text = PREFIX + TURNS * QUESTION + args.answer
+    text = PREFIX + args.questions * QUESTION + args.answer
     flops = args.pictures * training_flops(
         teacher_config(args.architecture) if stage == "distill" else None,
         objective.student.config,
@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=0.5)
     parser.add_argument("--tiles", type=int, default=7, help="of each picture, thumbnail included")
     parser.add_argument("--answer", type=int, default=150, help="answer tokens of each picture")
+    parser.add_argument("--questions", type=int, default=2, help="about each picture")
     parser.add_argument("--pictures", type=int, default=16, help="of a step")
     parser.add_argument("--micro-batch-tokens", type=int, default=32768)
     parser.add_argument("--steps", type=int, default=50)

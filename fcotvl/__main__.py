@@ -183,6 +183,8 @@ def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]
         if number and launcher.CLAIM in os.environ and processes.count() == 1:
             launcher.claim(number)
         if not is_launcher:
+            if number and params.scale_config.launch.deterministic:
+                launcher.use_deterministic_algorithms()
             import_module(f"fcotvl.stages.{stage}").run(params, **given)
             return 0
         code, message = launcher.launch(arguments, number)
@@ -193,6 +195,9 @@ def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]
     except Exception as error:
         if full := _disk_is_full(error):
             return _fail(2, f"{command}: {full}; free some and run it again")
+        if operation := re.search(r"(\S+) does not have a deterministic implementation", str(error)):
+            reason = f"{operation[1]} has no deterministic implementation on this device"
+            return _fail(2, f"{command}: {reason}; set launch.deterministic to false in the scale file")
         code = _fail(1, f"{command}: this is a bug, please report it\n{traceback.format_exc().rstrip()}")
     return code
 

@@ -32,6 +32,13 @@ CLAIM = "FCOTVL_CLAIM_ACCELERATORS"
 """Set by the Snakefile, whose jobs run side by side: each takes accelerators that no other has."""
 VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
 """The variable that says which accelerators of a kind a process sees."""
+DETERMINISTIC = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "HCCL_DETERMINISTIC": "true",
+    "LCCL_DETERMINISTIC": "1",
+    "CLOSE_MATMUL_K_SHIFT": "1",
+}
+"""What makes libraries below PyTorch sum in a fixed order: cuBLAS, and on NPUs communication and matrix products."""
 
 _claimed: list[TextIO] = []
 """Locks that are held as long as this process lives."""
@@ -42,6 +49,17 @@ def wanted(stage: str, number: int) -> int:
     if stage in SHARED:
         return number
     return int(stage in ALONE)
+
+
+def use_deterministic_algorithms() -> None:
+    """From here on, what this process computes has the same bytes whenever it is computed again on this machine.
+
+    An operation that cannot, raises a ``RuntimeError``. Libraries read their variables when they are first used.
+    """
+    import torch  # noqa: PLC0415 - slow
+
+    os.environ |= DETERMINISTIC
+    torch.use_deterministic_algorithms(True)
 
 
 def is_launched() -> bool:

@@ -125,10 +125,13 @@ def choose(logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]) 
     if decoding.top_k is not None and decoding.top_k < scaled.shape[-1]:
         least = scaled.topk(decoding.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    cumulative = scaled.softmax(dim=-1).cumsum(dim=-1)
+    probabilities = scaled.softmax(dim=-1)
+    if torch.are_deterministic_algorithms_enabled():  # CUDA has no deterministic cumulative sum of floats
+        probabilities = probabilities.cpu()
+    cumulative = probabilities.cumsum(dim=-1)
     targets = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
     found = torch.searchsorted(cumulative, targets, right=True)
-    return found[:, 0].clamp(max=logits.shape[-1] - 1)
+    return found[:, 0].clamp(max=logits.shape[-1] - 1).to(logits.device)
 
 
 @dataclass(frozen=True)

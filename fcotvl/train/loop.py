@@ -1,8 +1,8 @@
 """The training loop of distillation and fine-tuning: small, resumable, on any device.
 
 What happens in a step follows from the seed, the step and the log so far, and from nothing else. So a run that is
-stopped and started again ends in the same bytes as one that is not, where the device sums in a fixed order, as a CPU
-with a fixed number of threads does.
+stopped and started again ends in the same bytes as one that is not, where the device sums in a fixed order: a CPU with
+a fixed number of threads does, and accelerators may with ``launch.deterministic``.
 """
 
 import hashlib
