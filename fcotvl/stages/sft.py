@@ -55,11 +55,11 @@ def run(
 
         def save_if_due(step: int) -> None:
             if step in pool:
-                with atomic(pool[step]) as path:
-                    save_student_tensors(task.objective.student, path, stage="sft")
+                save_student_tensors(task.objective.student, pool[step], stage="sft")
 
         task.on_step_end = save_if_due
-        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, live=live)
+        strategy = params.scale_config.launch.strategy
+        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, strategy=strategy, live=live)
         if not is_main():
             return
         if missing := [file for file in pool.values() if not file.is_file()]:
@@ -85,6 +85,8 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
     reference = teacher_reference(teacher_model, datasets, builder)
+    if scale_config.launch.strategy == "fsdp":  # whole models do not fit an accelerator
+        teacher_model.cpu()
     student_model = load_student(teacher_model, [student])
     inner = student_model.model
     for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):

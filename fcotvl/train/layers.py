@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import AttentionInterface, InternVLForConditionalGeneration
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -61,3 +63,26 @@ def prepare_layers(objective: nn.Module, optim: OptimParams) -> None:
                     layer.compile()
                 for layer in llm.layers:
                     layer.compile(dynamic=True)  # rows differ in length
+
+
+def shard_layers(objective: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
+    """Shard parameters, gradients and with them the optimizer's state over the processes of ``mesh`` (FSDP2).
+
+    Layers of ViT and LLM are gathered one by one. What is outside of them is gathered as long as a step computes, since
+    objectives call heads and connectors where they need them. Parameters keep their number type.
+
+    Accelerate's plugin is not used, because it would make float32 masters of frozen weights too, and gather by module
+    classes alone.
+
+    Args:
+        objective: on any device; what is sharded moves to that of ``mesh``, layer by layer.
+        mesh: of one dimension.
+        dtype: number type that gathered weights compute in; none: their own.
+    """
+    # Inputs are cast by autocast, where it must be, as without sharding.
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for model in [module for module in objective.modules() if isinstance(module, InternVLForConditionalGeneration)]:
+        for layer in (*model.model.vision_tower.encoder.layer, *model.model.language_model.layers):
+            if not isinstance(layer, FSDPModule):  # teacher and student may share it
+                fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(objective, mesh=mesh, mp_policy=policy)
