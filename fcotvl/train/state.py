@@ -6,14 +6,13 @@ processes need not meet to write, which they do while they train, and any number
 """
 
 import json
-import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -50,7 +49,7 @@ class StateWriter:
         self._thread = ThreadPoolExecutor(1)
         self._write: Future[None] | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StateWriter":
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
@@ -151,11 +150,11 @@ def _whole_states(folder: Path) -> dict[int, list[Path]]:
     return states
 
 
-def _remove(folder: Path, keep: Sequence[Path], before: float = math.inf) -> None:
-    """Remove other states than ``keep``, of shards only those of earlier steps than ``before``."""
+def _remove(folder: Path, keep: Sequence[Path], before: int | None = None) -> None:
+    """Remove other states than ``keep``; with ``before``, of shards only those of earlier steps."""
     for file in {*folder.glob("state*.safetensors")} - {*keep}:
         shard = SHARD.fullmatch(file.name)
-        if not shard or int(shard[1]) < before:
+        if not shard or before is None or int(shard[1]) < before:
             file.unlink(missing_ok=True)
 
 
