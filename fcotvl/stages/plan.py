@@ -78,8 +78,9 @@ def _print_training(params: Params) -> None:
             teacher if stage == "distill" else None, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER
         )
         total = one * optim.steps * optim.batch_size
-        memory = training_memory(stage, student, optim, processes=2)
-        parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items()]
+        processes, strategy = max(2, scale.launch.processes), scale.launch.strategy
+        memory = training_memory(stage, student, optim, processes=processes, strategy=strategy)
+        parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items() if size]
         hours = f"{total / SPEED / 3600:,.0f}"
         rows.append(
             [stage, f"{optim.steps:,}", f"{total / 1e18:,.0f}", hours, f"{memory.total / 1e9:.0f}", ", ".join(parts)]

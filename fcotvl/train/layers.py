@@ -65,6 +65,11 @@ def prepare_layers(objective: nn.Module, optim: OptimParams) -> None:
                     layer.compile(dynamic=True)  # rows differ in length
 
 
+def layers_of(model: InternVLForConditionalGeneration) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """The layers of the ViT, and those of the LLM."""
+    return model.model.vision_tower.encoder.layer, model.model.language_model.layers
+
+
 def shard_layers(objective: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
     """Shard parameters, gradients and with them the optimizer's state over the processes of ``mesh`` (FSDP2).
 
@@ -82,7 +87,7 @@ def shard_layers(objective: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | No
     # Inputs are cast by autocast, where it must be, as without sharding.
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for model in [module for module in objective.modules() if isinstance(module, InternVLForConditionalGeneration)]:
-        for layer in (*model.model.vision_tower.encoder.layer, *model.model.language_model.layers):
+        for layer in (layer for layers in layers_of(model) for layer in layers):
             if not isinstance(layer, FSDPModule):  # teacher and student may share it
                 fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(objective, mesh=mesh, mp_policy=policy)
