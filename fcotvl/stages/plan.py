@@ -78,8 +78,8 @@ def _print_training(params: Params) -> None:
             teacher if stage == "distill" else None, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER
         )
         total = one * optim.steps * optim.batch_size
-        processes, strategy = max(2, scale.launch.processes), scale.launch.strategy
-        memory = training_memory(stage, student, optim, processes=processes, strategy=strategy)
+        launch = scale.launch
+        memory = training_memory(stage, student, optim, processes=launch.processes, strategy=launch.strategy)
         parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items() if size]
         hours = f"{total / SPEED / 3600:,.0f}"
         rows.append(
@@ -90,5 +90,6 @@ def _print_training(params: Params) -> None:
     print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 4, "left"]))
     print(
         f"\nAssumed: {tiles} tiles, {TEXT} text tokens, {ANSWER} of them answers, and {SPEED / 1e12:g} TFLOP/s, which "
-        "distillation\nat 2B reaches on an H100. Memory is for one of several processes and a full micro-batch."
+        f"distillation\nat 2B reaches on an H100. Memory is that of each of {scale.launch.processes} processes "
+        f"({scale.launch.strategy}) with a full micro-batch."
     )

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from fcotvl.compress.checkpoints import load_teacher, make_student, save_student_tensors
+from fcotvl.compress.checkpoints import load_teacher, make_student, read_student_tensors, save_student_tensors
 from fcotvl.core import config
 from fcotvl.core.io import LOCK
 from fcotvl.core.shards import write_shards
@@ -95,9 +95,9 @@ def command(stage, inputs, out):
     return [sys.executable, "-m", "fcotvl", stage, "--scale", "pair", *options]
 
 
-def launch_two():
+def launch_two(strategy="ddp"):
     """From here on, the command starts two processes."""
-    Path("workflow/scales/pair.yaml").write_text(f"{SCALE}launch: {{processes: 2}}\n")
+    Path("workflow/scales/pair.yaml").write_text(f"{SCALE}launch: {{processes: 2, strategy: {strategy}}}\n")
 
 
 def environment():
@@ -129,13 +129,18 @@ def test_two_processes_write_the_bytes_of_one(project, inputs, stage):
     assert not list(Path(".scratch").iterdir())
 
 
-def test_two_processes_train_what_one_does(project, inputs):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_what_one_does(project, inputs, strategy):
     run_alone("distill", inputs, Path("alone"))
-    done = run_two("distill", inputs)
+    done = run_two("distill", inputs, strategy)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("step 1 of 2") == 1
     alone, two = (pd.read_csv(Path(out, "distill.csv")) for out in ("alone", "out"))
     assert two["loss"].to_list() == pytest.approx(alone["loss"].to_list(), rel=1e-5)
+    ours, theirs = (read_student_tensors(Path(out, "student.safetensors")) for out in ("out", "alone"))
+    assert ours[1] == theirs[1]
+    assert {name: one.shape for name, one in ours[0].items()} == {name: one.shape for name, one in theirs[0].items()}
+    assert not list(Path(".scratch").iterdir())
 
 
 def test_the_teacher_reads_these_pages(project, inputs):
@@ -170,8 +175,8 @@ def test_a_run_of_two_that_is_killed_goes_on_from_its_windows(project, inputs, m
     assert len(asked) == 5 - kept
 
 
-def run_two(stage, inputs, **changed):
-    launch_two()
+def run_two(stage, inputs, strategy="ddp", **changed):
+    launch_two(strategy)
     line = command(stage, inputs, Path("out"))
     for name, value in changed.items():
         line[line.index(f"--{name}") + 1] = str(value)
