@@ -225,9 +225,7 @@ def _step(
     return {name: values.tolist() for name, values in sums.items()}
 
 
-def _optimizer(
-    trained: Mapping[str, nn.Parameter], optim: OptimParams, *, fused: bool | None
-) -> torch.optim.Optimizer:
+def _optimizer(trained: Mapping[str, nn.Parameter], optim: OptimParams, *, fused: bool | None) -> torch.optim.Optimizer:
     """The optimizer of ``optim``: weight decay for matrices, none for biases and norms."""
     optimizer: torch.optim.Optimizer
     if optim.optimizer == "muon":

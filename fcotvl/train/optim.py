@@ -111,10 +111,6 @@ def _orthogonalise_shared(updates: Tensor) -> Tensor:
         return orthogonalise(updates)
     dealt = updates.redistribute(placements=[Shard(0)])
     done = DTensor.from_local(
-        orthogonalise(dealt.to_local()),
-        dealt.device_mesh,
-        dealt.placements,
-        shape=dealt.shape,
-        stride=dealt.stride(),
+        orthogonalise(dealt.to_local()), dealt.device_mesh, dealt.placements, shape=dealt.shape, stride=dealt.stride()
     )
     return done.redistribute(placements=updates.placements)

@@ -68,7 +68,7 @@ class StateWriter:
         """Begin to write parameters, optimizer moments, the number of finished steps and the log."""
         self.wait()
         tensors = _copies(parameters, optimizer)
-        self._write = self._thread.submit(_write, self._folder, tensors, step, log.copy(), *self._shard)
+        self._write = self._thread.submit(_write, self._folder, tensors, step, log.copy(), self._shard)
 
     def wait(self) -> None:
         """Wait for the last state. Raises what prevented its writing."""
@@ -121,12 +121,15 @@ def _copies(parameters: Parameters, optimizer: torch.optim.Optimizer) -> dict[st
     for name, parameter in parameters.items():
         for kind, value in optimizer.state[parameter].items():
             tensors[f"{kind}/{name}"] = value
-    how = {"copy": True, "memory_format": torch.contiguous_format}
-    return {name: local(tensor.detach()).to("cpu", **how) for name, tensor in tensors.items()}
+    return {
+        name: local(tensor.detach()).to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
 
 
-def _write(folder: Path, tensors: Mapping[str, Tensor], step: int, log: Log, rank: int, count: int) -> None:
+def _write(folder: Path, tensors: Mapping[str, Tensor], step: int, log: Log, shard: tuple[int, int]) -> None:
     """The log comes first: one that is ahead of the tensors is cut when they are read."""
+    rank, count = shard
     if rank == 0:
         write_text(folder / LOG, json.dumps(log))
     files = [folder / (TENSORS if count == 1 else f"state-{step}-{i}-of-{count}.safetensors") for i in range(count)]

@@ -199,8 +199,8 @@ def test_what_the_user_can_correct_is_one_line_of_all_processes(project, inputs)
 
 def test_a_wrong_param_is_one_line_before_anything_is_started(project, inputs):
     launch_two()
-    edited = Path("workflow/scales/pair.yaml").read_text().replace("sft: {steps: 2, batch_size: 4", "sft: {steps: 2, batch_size: 3")
-    Path("workflow/scales/pair.yaml").write_text(edited)
+    scale = Path("workflow/scales/pair.yaml")
+    scale.write_text(scale.read_text().replace("sft: {steps: 2, batch_size: 4", "sft: {steps: 2, batch_size: 3"))
     line = command("rscot", inputs, Path("out"))
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from fcotvl.core.config import OptimParams
+from fcotvl.train import loop
 from fcotvl.train.layers import prepare_layers
 from fcotvl.train.loop import make_accelerator
-from tests.unit.train.test_micro_batches import make_task
+from tests.unit.train.test_micro_batches import make_task, trained
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")]
 
@@ -60,3 +61,21 @@ def test_operations_that_the_project_needs_are_those_of_a_cpu(run):
     x = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     device = make_accelerator("float32").device
     torch.testing.assert_close(run(x.to(device)).cpu(), run(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_goes_on_from_the_state_of_a_fused_optimizer(tmp_path, optimizer, monkeypatch):
+    """Which counts its steps on the accelerator."""
+
+    def stop(step):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    stopped, rest, whole = (make_task(tmp_path / name, "sft") for name in ("stopped", "rest", "whole"))
+    object.__setattr__(stopped, "on_step_end", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trained(stopped, tmp_path / "state", optimizer=optimizer)
+    found, _ = trained(rest, tmp_path / "state", optimizer=optimizer)
+    expected, _ = trained(whole, tmp_path / "other", optimizer=optimizer)
+    assert found == pytest.approx(expected, rel=1e-3)

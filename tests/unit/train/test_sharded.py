@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from fcotvl.compress.checkpoints import read_student_tensors
 from fcotvl.core.config import OptimParams
@@ -19,13 +19,12 @@ from tests.support.imports import ROOT
 from tests.unit.train.test_micro_batches import make_task, trained
 
 SCRIPT = Path(__file__).with_name("sharded_runs.py")
-STAGES = ("distill", "sft")
-OPTIMIZERS = ("adamw", "muon")
+CASES = [(stage, optimizer) for stage in ("distill", "sft") for optimizer in ("adamw", "muon")]
 
 
-def two_processes(folder, what):
+def two_processes(folder, what, **variables):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
     return subprocess.run(
         [*launcher, SCRIPT, folder, what], env=environment, cwd=ROOT, timeout=500, capture_output=True, check=False
     )
@@ -46,10 +45,10 @@ def runs(tmp_path_factory):
         object.__setattr__(task, "on_step_end", stop)
         with pytest.raises(KeyboardInterrupt):
             trained(task, folder / "one-then-two")
-    first = two_processes(folder, "all")
+    first = two_processes(folder, "all", CUDA_VISIBLE_DEVICES="")
     assert b"SIGKILL" in first.stderr, first.stderr.decode()
     shutil.copytree(folder / "killed", folder / "two-then-one")
-    second = two_processes(folder, "rest")
+    second = two_processes(folder, "rest", CUDA_VISIBLE_DEVICES="")
     assert second.returncode == 0, second.stderr.decode()
     return folder
 
@@ -57,14 +56,11 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Losses of one process, by stage and optimizer."""
-    folder = tmp_path_factory.mktemp("plain")
-    return {
-        f"{stage}-{optimizer}": trained(
-            make_task(folder / f"{stage}-{optimizer}", stage), folder / "state" / f"{stage}-{optimizer}", optimizer=optimizer
-        )[0]
-        for stage in STAGES
-        for optimizer in OPTIMIZERS
-    }
+    folder, found = tmp_path_factory.mktemp("plain"), {}
+    for stage, optimizer in CASES:
+        name = f"{stage}-{optimizer}"
+        found[name], _ = trained(make_task(folder / name, stage), folder / f"{name}-state", optimizer=optimizer)
+    return found
 
 
 def result(runs, name):
@@ -75,8 +71,7 @@ def student(runs, name):
     return (runs / f"{name}.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("stage", "optimizer"), CASES)
 def test_the_losses_are_those_of_one_process(runs, plain, stage, optimizer):
     case = f"{stage}-{optimizer}"
     assert result(runs, case)["losses"] == pytest.approx(plain[case], rel=1e-5)
@@ -98,18 +93,15 @@ def test_each_process_holds_the_share_that_is_estimated(runs):
         assert sum(one[kind] for one in held) == pytest.approx(2 * getattr(estimate, kind), abs=2)
         assert max(one[kind] for one in held) < 1.05 * getattr(estimate, kind)
     assert all(one["types"] == ["torch.float32"] for one in held)
-    moments = [0, 0]
-    for rank in (0, 1):
-        (file,) = (runs / "mixed").glob(f"state-3-{rank}-of-2.safetensors")
-        with safe_open(file, framework="pt") as state:
-            moments[rank] = sum(state.get_tensor(key).nbytes for key in state.keys() if key.startswith("exp_avg"))
+    files = [runs / "mixed" / f"state-3-{rank}-of-2.safetensors" for rank in (0, 1)]
+    moments = [sum(t.nbytes for key, t in load_file(file).items() if key.startswith("exp_avg")) for file in files]
     assert sum(moments) == pytest.approx(2 * estimate.optimizer, abs=2)
     assert max(moments) < 1.05 * estimate.optimizer
 
 
 def test_mixed_precision_has_the_losses_of_float32_but_for_rounding(runs, tmp_path):
     task = make_task(tmp_path / "corpus", "sft")
-    object.__setattr__(task.objective, "ce_weight", 1.0)
+    task.objective.ce_weight = 1.0
     expected, _ = trained(task, tmp_path / "state")
     assert result(runs, "mixed")["losses"] == pytest.approx(expected, rel=0.02)
 
@@ -132,3 +124,12 @@ def test_any_number_of_processes_goes_on_from_a_state(runs, plain, tmp_path):
     losses, _ = trained(task, runs / "two-then-one", optimizer="muon")
     assert 0 < len(seen) < 3
     assert losses == pytest.approx(plain["sft-muon"], rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.accelerator.device_count() < 2, reason="fewer than two accelerators here")
+def test_two_accelerators_have_the_losses_of_a_cpu(plain, tmp_path):
+    done = two_processes(tmp_path, "all")
+    assert b"SIGKILL" in done.stderr, done.stderr.decode()
+    for case, losses in plain.items():
+        assert result(tmp_path, case)["losses"] == pytest.approx(losses, rel=1e-2)
