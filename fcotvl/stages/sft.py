@@ -85,7 +85,9 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
     reference = teacher_reference(teacher_model, datasets, builder)
-    if scale_config.launch.strategy == "fsdp":  # whole models do not fit an accelerator
+    if (
+        scale_config.launch.strategy == "fsdp"
+    ):  # whole, teacher and student do not fit an accelerator
         teacher_model.cpu()
     student_model = load_student(teacher_model, [student])
     inner = student_model.model

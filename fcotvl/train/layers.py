@@ -73,18 +73,17 @@ def layers_of(model: InternVLForConditionalGeneration) -> tuple[nn.ModuleList, n
 def shard_layers(objective: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
     """Shard parameters, gradients and with them the optimizer's state over the processes of ``mesh`` (FSDP2).
 
-    Layers of ViT and LLM are gathered one by one. What is outside of them is gathered as long as a step computes, since
-    objectives call heads and connectors where they need them. Parameters keep their number type.
-
-    Accelerate's plugin is not used, because it would make float32 masters of frozen weights too, and gather by module
-    classes alone.
+    Layers of ViT and LLM are gathered one by one. What is outside of them stays gathered from the forward to the end of
+    the backward pass, since objectives call heads and connectors where they need them. Parameters keep their number
+    type. (Accelerate's plugin would keep whole gradients between micro-batches, and find layers by the names of their
+    classes, in which LLMs differ.)
 
     Args:
         objective: on any device; what is sharded moves to that of ``mesh``, layer by layer.
         mesh: of one dimension.
         dtype: number type that gathered weights compute in; none: their own.
     """
-    # Inputs are cast by autocast, where it must be, as without sharding.
+    # Autocast casts what layers are given, as it does without sharding.
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for model in [module for module in objective.modules() if isinstance(module, InternVLForConditionalGeneration)]:
         for layer in (layer for layers in layers_of(model) for layer in layers):

@@ -1,8 +1,8 @@
 """What a stopped training run needs to go on: tensors and a log, without pickle.
 
 Where parameters are sharded, each process writes a file of its own, and a state is there once all of its files are. So
-processes need not meet to write, which they do while they train, and any number of them can read the state. Formats of
-``torch.distributed.checkpoint`` need that, and the one without pickle cannot say which step it is of.
+processes need not meet to write it, and any number of them can read it. ``torch.distributed.checkpoint`` has processes
+meet to write, in a thread beside the one in which they train, and either pickles or cannot say of which step a file is.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class StateWriter:
     def __init__(self, folder: Path, *, rank: int = 0, count: int = 1) -> None:
         self._folder, self._shard = folder, (rank, count)
         self._thread = ThreadPoolExecutor(1)
-        self._write: Future[None] | None = None
+        self._pending: Future[None] | None = None
 
     def __enter__(self) -> "StateWriter":
         return self
@@ -60,21 +60,21 @@ class StateWriter:
     @property
     def busy(self) -> bool:
         """Is a state being written? Raises what prevented that of the last one."""
-        if self._write and self._write.done():
+        if self._pending and self._pending.done():
             self.wait()
-        return self._write is not None
+        return self._pending is not None
 
     def save(self, parameters: Parameters, optimizer: torch.optim.Optimizer, step: int, log: Log) -> None:
         """Begin to write parameters, optimizer moments, the number of finished steps and the log."""
         self.wait()
         tensors = _copies(parameters, optimizer)
-        self._write = self._thread.submit(_write, self._folder, tensors, step, log.copy(), self._shard)
+        self._pending = self._thread.submit(_write, self._folder, tensors, step, log.copy(), self._shard)
 
     def wait(self) -> None:
         """Wait for the last state. Raises what prevented its writing."""
-        write, self._write = self._write, None
-        if write:
-            write.result()
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
 
 
 def save_state(folder: Path, parameters: Parameters, optimizer: torch.optim.Optimizer, step: int, log: Log) -> None:
@@ -87,7 +87,7 @@ def load_state(folder: Path, parameters: Parameters, optimizer: torch.optim.Opti
     """Restore the newest state, however it is sharded; return finished steps and log, (0, []) without one."""
     states = _whole_states(folder)
     step = max(states, default=0)
-    if is_main():  # no shard that a stopped run left must be taken for one of this run
+    if is_main():  # a shard that a stopped run left alone must not complete a state of this run
         _remove(folder, states.get(step, []))
         remove_dead(folder, ".state")
     if not step:
@@ -140,16 +140,15 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], step: int, log: Log, sha
 
 
 def _whole_states(folder: Path) -> dict[int, list[Path]]:
-    """The files of each state by its step, in the order of shards; of those of which no shard is missing."""
+    """The files of each state of which no shard is missing, in their order, by its step."""
     shards: dict[tuple[int, int], dict[int, Path]] = defaultdict(dict)
     for path in folder.glob("state-*.safetensors"):
         if match := SHARD.fullmatch(path.name):
             step, rank, count = map(int, match.groups())
             shards[step, count][rank] = path
     states = {step: [of[rank] for rank in range(count)] for (step, count), of in shards.items() if len(of) == count}
-    if (folder / TENSORS).is_file():
-        with safe_open(folder / TENSORS, framework="pt") as file:
-            states[int(file.metadata()["step"])] = [folder / TENSORS]
+    with suppress(FileNotFoundError), safe_open(folder / TENSORS, framework="pt") as file:
+        states[int(file.metadata()["step"])] = [folder / TENSORS]
     return states
 
 

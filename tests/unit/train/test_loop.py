@@ -264,3 +264,18 @@ def test_a_state_that_cannot_be_written_ends_the_run(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         train(task, OPTIM, seed=0, folder=tmp_path)
     assert task.seen[-1] <= 2
+
+
+def test_one_kernel_learns_what_many_operations_do(tmp_path, monkeypatch):
+    """AdamW's fused kernel, which a CPU has too."""
+    expected = train(Task(), OPTIM, seed=0, folder=tmp_path / "many")
+    calls, kernel = [], torch._fused_adamw_
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *args, **named: calls.append(1) or kernel(*args, **named))
+    monkeypatch.setattr(loop, "FUSED", {"cpu"})
+    for optimizer in ("adamw", "muon"):
+        calls.clear()
+        optim = OPTIM.model_copy(update={"optimizer": optimizer})
+        log = train(Task(), optim, seed=0, folder=tmp_path / optimizer)
+        assert len(calls) >= len(log)
+        if optimizer == "adamw":
+            assert [row["loss"] for row in log] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
