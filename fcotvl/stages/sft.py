@@ -85,11 +85,10 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
     reference = teacher_reference(teacher_model, datasets, builder)
-    if (
-        scale_config.launch.strategy == "fsdp"
-    ):  # whole, teacher and student do not fit an accelerator
-        teacher_model.cpu()
-    student_model = load_student(teacher_model, [student])
+    if scale_config.launch.strategy == "fsdp":
+        teacher_model.cpu()  # from where both models are sharded: whole, they do not fit an accelerator
+    # Its weights are not copied where no loss asks the teacher again.
+    student_model = load_student(teacher_model, [student], share_frozen=recipe.ce_weight == 1)
     inner = student_model.model
     for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):
         module.float()
