@@ -116,6 +116,7 @@ def train(
         raise ValueError("nothing to train: no parameter of the objective requires a gradient")
     optimizer = _optimizer(trained, optim, fused=accelerator.device.type in FUSED or None)
     objective, prepared = (task.objective, optimizer) if sharded else accelerator.prepare(task.objective, optimizer)
+    accelerator.wait_for_everyone()  # so that all find the same state
     done, log = load_state(folder, trained, optimizer)
     # Steps count from 1, so the rate reaches 0 one step after the last. Not prepared by accelerate,
     # which would advance it once per process.
