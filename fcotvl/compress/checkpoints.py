@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
 from transformers.utils import logging
 
@@ -22,6 +23,8 @@ from fcotvl.compress.config import FcotvlConfig, tile_tokens, visual_tokens
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
 from fcotvl.core.errors import CheckpointError
+from fcotvl.core.io import atomic
+from fcotvl.core.processes import is_main
 
 logging.disable_progress_bar()  # transformers' bar for loading weights; stages have their own
 
@@ -151,13 +154,25 @@ def make_student(
 def save_student_tensors(
     model: FcotvlForConditionalGeneration, path: Path, *, stage: str, names: Iterable[str] | None = None
 ) -> None:
-    """Write parameters of ``model`` to ``path``: those in ``names``, or all trainable ones."""
+    """Write parameters of ``model`` to ``path``, atomically: those in ``names``, or all trainable ones.
+
+    The main process writes. Where parameters are sharded, all processes must call this: each is gathered in turn.
+    """
     parameters = dict(model.named_parameters())
     if names is None:
         names = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    config = model.config
-    header = StudentHeader(stage, config.compressor, config.ratio, config.compressor_options or {})
-    write_student_tensors(path, {name: parameters[name].detach() for name in names}, header)
+    tensors = {}
+    for name in names:
+        tensor = parameters[name].detach()
+        if isinstance(tensor, DTensor):
+            tensor = tensor.full_tensor()
+        if is_main():
+            tensors[name] = tensor.cpu()
+    if is_main():
+        config = model.config
+        header = StudentHeader(stage, config.compressor, config.ratio, config.compressor_options or {})
+        with atomic(path) as scratch:
+            write_student_tensors(scratch, tensors, header)
 
 
 def write_student_tensors(path: Path, tensors: Mapping[str, Tensor], header: StudentHeader) -> None:

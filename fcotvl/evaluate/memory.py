@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoModel, InternVLConfig
+from transformers import AutoModel
 
+from fcotvl.compress.config import FcotvlConfig
+from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import OptimParams
 from fcotvl.evaluate.cost import parameters
-from fcotvl.train.layers import NAME
+from fcotvl.train.layers import NAME, layers_of
 from fcotvl.train.losses import MAX_LOGITS
 
 ROW = 2048
@@ -18,7 +20,10 @@ ROW = 2048
 LOGIT_COPIES = 6
 """Tensors of ``MAX_LOGITS`` numbers in float32 that the losses of teacher and student hold at a time."""
 STEP_COPIES = 2
-"""Copies of the gradients that AdamW makes in its step, which goes over all parameters at once."""
+"""Copies of the gradients that AdamW makes in its step over all parameters at once, where it is not one kernel."""
+LAYERS = 3
+"""Layers whose weights FSDP holds whole at a time: one that computes, and the next one twice, as it comes and unpacked.
+Gradients are whole of one layer less: one that computes and one that is reduced."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,12 @@ class Memory:
     """Bytes by what they are for."""
 
     weights: int
-    """All weights; those that learn in float32, with their copies in mixed precision."""
+    """All weights; those that learn in float32, and unless sharded with their copies in mixed precision."""
     gradients: int
-    """With the buckets in which processes exchange them."""
+    """Unless sharded, with the buckets in which processes exchange them."""
     optimizer: int
+    gathered: int
+    """What FSDP holds whole, of weights in bfloat16 and of their gradients: some layers, and all that is in none."""
     work: int
     """The larger of two: what the losses of a full micro-batch need, or what the optimizer's step does."""
 
@@ -39,7 +46,9 @@ class Memory:
         return sum(astuple(self))
 
 
-def training_memory(stage: str, student: InternVLConfig, optim: OptimParams, *, processes: int = 1) -> Memory:
+def training_memory(
+    stage: str, student: FcotvlConfig, optim: OptimParams, *, processes: int = 1, strategy: str = "ddp"
+) -> Memory:
     """Estimate the most that a process of ``distill`` or ``sft`` holds on its device, frozen weights in bfloat16.
 
     The micro-batch is full of tokens that reach the LLM, as with pages of text: an upper bound, since visual tokens are
@@ -50,25 +59,44 @@ def training_memory(stage: str, student: InternVLConfig, optim: OptimParams, *, 
         student: its config.
         optim: the stage's budget.
         processes: those that share a step.
+        strategy: what each of them holds, as in ``LaunchParams``.
     """
     counts, whole = parameters(student), stage == "sft"
     trained = counts["compressor"] + counts["projector"] + (counts["llm"] if whole else 0)
     frozen = counts["total"] - trained
     moments = 1 if optim.optimizer == "muon" else 2
-    kept = _kept(student, optim.micro_batch_tokens, 1 if optim.activation_checkpointing else None, trained=whole)
+    sharded = strategy == "fsdp" and processes > 1
+    share = processes if sharded else 1
+    layers = 1 if optim.activation_checkpointing else None
+    kept = _kept(student, optim.micro_batch_tokens, layers, trained=whole, cast=sharded)
     if optim.activation_checkpointing:  # each layer's input, and all of the layer that is computed again
         config = student.text_config
         kept += 2 * config.num_hidden_layers * optim.micro_batch_tokens * config.hidden_size
     return Memory(
-        weights=2 * frozen + (4 + 2) * trained,
-        gradients=(8 if processes > 1 else 4) * trained,
-        optimizer=4 * moments * trained,
-        work=max(kept + LOGIT_COPIES * 4 * MAX_LOGITS, STEP_COPIES * 4 * trained),
+        weights=(2 * frozen + (4 if sharded else 4 + 2) * trained) // share,
+        gradients=(8 if processes > share else 4) * trained // share,
+        optimizer=4 * moments * trained // share,
+        gathered=_gathered(student, trained, whole=whole) if sharded else 0,
+        work=max(kept + LOGIT_COPIES * 4 * MAX_LOGITS, STEP_COPIES * 4 * trained // share),
     )
 
 
-def _kept(student: InternVLConfig, tokens: int, layers: int | None, *, trained: bool) -> int:
-    """Bytes that autograd keeps of the forward pass of the LLM, or of its first ``layers``, over ``tokens``."""
+def _gathered(student: FcotvlConfig, trained: int, *, whole: bool) -> int:
+    """Bytes of weights in bfloat16, and of gradients in bfloat16 and again in float32, as they are reduced."""
+    with torch.device("meta"):
+        model = FcotvlForConditionalGeneration(student)
+    vit, llm = ([sum(p.numel() for p in layer.parameters()) for layer in layers] for layers in layers_of(model))
+    outside = sum(p.numel() for p in model.parameters()) - sum(vit) - sum(llm)
+    layer = max(*vit, *llm)
+    reduced = trained - sum(llm) + (LAYERS - 1) * max(llm) if whole else trained
+    return 2 * (outside + LAYERS * layer) + (2 + 4) * reduced
+
+
+def _kept(student: FcotvlConfig, tokens: int, layers: int | None, *, trained: bool, cast: bool) -> int:
+    """Bytes that autograd keeps of the forward pass of the LLM, or of its first ``layers``, over ``tokens``.
+
+    Weights are bfloat16 if they are frozen, or ``cast`` before they compute.
+    """
     config = type(student.text_config)(**student.text_config.to_dict())
     config.rope_parameters = {"rope_type": "default", "rope_theta": 1e6}  # others look at values
     config.num_hidden_layers = layers or config.num_hidden_layers
@@ -76,7 +104,7 @@ def _kept(student: InternVLConfig, tokens: int, layers: int | None, *, trained: 
         config.layer_types = config.layer_types[: config.num_hidden_layers]
     rows, length = max(1, tokens // ROW), min(tokens, ROW)
     with FakeTensorMode():
-        llm: Any = AutoModel.from_config(config, dtype=torch.float32 if trained else torch.bfloat16)
+        llm: Any = AutoModel.from_config(config, dtype=torch.float32 if trained and not cast else torch.bfloat16)
         llm.requires_grad_(trained)
         llm.set_attn_implementation(NAME)
         own = {tensor.untyped_storage()._cdata for tensor in (*llm.parameters(), *llm.buffers())}

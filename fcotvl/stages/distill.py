@@ -41,11 +41,11 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, live: Pat
     optim = budget.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
     with resumable("distill", inputs=[teacher], vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, teacher)
-        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, live=live)
+        strategy = params.scale_config.launch.strategy
+        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, strategy=strategy, live=live)
+        save_student_tensors(task.objective.student, student, stage="distill")
         if not is_main():
             return
-        with atomic(student) as path:
-            save_student_tensors(task.objective.student, path, stage="distill")
         with atomic(losses) as path:
             pd.DataFrame(log).to_csv(path, index=False)
 

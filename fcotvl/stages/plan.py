@@ -85,8 +85,9 @@ def _print_training(params: Params) -> None:
             for student in students
         )
         total = one * optim.steps * optim.batch_size
-        memory = training_memory(stage, students[0], optim, processes=2)
-        parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items()]
+        launch = scale.launch
+        memory = training_memory(stage, students[0], optim, processes=launch.processes, strategy=launch.strategy)
+        parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items() if size]
         hours = f"{total / SPEED / 3600:,.0f}"
         rows.append(
             [stage, f"{optim.steps:,}", f"{total / 1e18:,.0f}", hours, f"{memory.total / 1e9:.0f}", ", ".join(parts)]
@@ -96,5 +97,6 @@ def _print_training(params: Params) -> None:
     print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 4, "left"]))
     print(
         f"\nAssumed: {tiles} tiles, {TEXT} text tokens, {ANSWER} of them answers, and {SPEED / 1e12:g} TFLOP/s, which "
-        "distillation\nat 2B reaches on an H100. Memory is for one of several processes and a full micro-batch."
+        f"distillation\nat 2B reaches on an H100. Memory is that of each of {scale.launch.processes} processes "
+        f"({scale.launch.strategy}) with a full micro-batch."
     )

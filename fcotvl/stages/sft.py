@@ -54,11 +54,11 @@ def run(
 
         def save_if_due(step: int) -> None:
             if step in pool:
-                with atomic(pool[step]) as path:
-                    save_student_tensors(task.objective.student, path, stage="sft")
+                save_student_tensors(task.objective.student, pool[step], stage="sft")
 
         task.on_step_end = save_if_due
-        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, live=live)
+        strategy = params.scale_config.launch.strategy
+        log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, strategy=strategy, live=live)
         if not is_main():
             return
         if missing := [file for file in pool.values() if not file.is_file()]:
@@ -84,7 +84,10 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
     reference = teacher_reference(teacher_model, datasets, builder)
-    student_model = load_student(teacher_model, [student])
+    if scale_config.launch.strategy == "fsdp":
+        teacher_model.cpu()  # from where both models are sharded: whole, they do not fit an accelerator
+    # Its weights are not copied where no loss asks the teacher again.
+    student_model = load_student(teacher_model, [student], share_frozen=recipe.ce_weight == 1)
     inner = student_model.model
     for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):
         module.float()

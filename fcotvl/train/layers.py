@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import AttentionInterface, InternVLForConditionalGeneration
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -61,3 +63,30 @@ def prepare_layers(objective: nn.Module, optim: OptimParams) -> None:
                     layer.compile()
                 for layer in llm.layers:
                     layer.compile(dynamic=True)  # rows differ in length
+
+
+def layers_of(model: InternVLForConditionalGeneration) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """The layers of the ViT, and those of the LLM."""
+    return model.model.vision_tower.encoder.layer, model.model.language_model.layers
+
+
+def shard_layers(objective: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None = None) -> None:
+    """Shard parameters, gradients and with them the optimizer's state over the processes of ``mesh`` (FSDP2).
+
+    Layers of ViT and LLM are gathered one by one. What is outside of them stays gathered from the forward to the end of
+    the backward pass, since objectives call heads and connectors where they need them. Parameters keep their number
+    type. (Accelerate's plugin would keep whole gradients between micro-batches, and find layers by the names of their
+    classes, in which LLMs differ.)
+
+    Args:
+        objective: on any device; what is sharded moves to that of ``mesh``, layer by layer.
+        mesh: of one dimension.
+        dtype: number type that gathered weights compute in; none: their own.
+    """
+    # Autocast casts what layers are given, as it does without sharding.
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for model in [module for module in objective.modules() if isinstance(module, InternVLForConditionalGeneration)]:
+        for layer in (layer for layers in layers_of(model) for layer in layers):
+            if not isinstance(layer, FSDPModule):  # teacher and student may share it
+                fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(objective, mesh=mesh, mp_policy=policy)

@@ -16,7 +16,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
@@ -24,11 +26,11 @@ from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.processes import check_joined
 from fcotvl.train.feeding import reader
-from fcotvl.train.layers import prepare_layers
+from fcotvl.train.layers import prepare_layers, shard_layers
 from fcotvl.train.live import live_curve
 from fcotvl.train.optim import Muon
 from fcotvl.train.packing import Batch
-from fcotvl.train.state import Log, load_state, save_state
+from fcotvl.train.state import Log, StateWriter, load_state, local
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,9 @@ LOG_STEPS = 10
 SAVE_SECONDS = 30.0
 """Least time between two saves; at 0, each step is saved."""
 SAVE_SHARE = 0.02
-"""Largest share of the time that saves may take: they come the rarer, the longer one takes."""
+"""Largest share of the time that training may wait for saves: they come the rarer, the longer one takes."""
+FUSED = {"cuda", "xpu"}
+"""Devices for which PyTorch has AdamW as one kernel. It makes no copies of the gradients."""
 
 
 @runtime_checkable
@@ -69,11 +73,18 @@ class Task(Protocol):
         """Rows for the log from each item's sums."""
 
     def on_step_end(self, step: int) -> None:
-        """Called after each step, on the main process."""
+        """Called after each step, on every process."""
 
 
 def train(
-    task: Task, optim: OptimParams, *, seed: int, folder: Path, dtype: str = "float32", live: Path | None = None
+    task: Task,
+    optim: OptimParams,
+    *,
+    seed: int,
+    folder: Path,
+    dtype: str = "float32",
+    strategy: str = "ddp",
+    live: Path | None = None,
 ) -> Log:
     """Train ``task`` for ``optim.steps`` steps and return the log of all of them.
 
@@ -83,6 +94,7 @@ def train(
         seed: random seed of the run.
         folder: where the state of a stopped run is kept and looked for.
         dtype: ``bfloat16`` computes in mixed precision; trained parameters stay in float32.
+        strategy: ``fsdp`` shards the model over the processes, and it stays sharded; ``ddp`` copies it.
         live: folder of the curve that is drawn while training runs; none to do without.
 
     Raises:
@@ -95,11 +107,16 @@ def train(
             f"{task.name}: a batch of {optim.batch_size} does not divide among {accelerator.num_processes} processes; "
             "change batch_size in the scale file or the number of processes"
         )
+    sharded = strategy == "fsdp" and accelerator.num_processes > 1
+    if sharded:
+        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        shard_layers(task.objective, mesh, torch.bfloat16 if dtype == "bfloat16" else None)
     trained = {name: p for name, p in task.objective.named_parameters() if p.requires_grad}
     if not trained:
         raise ValueError("nothing to train: no parameter of the objective requires a gradient")
-    optimizer = _optimizer(trained, optim)
-    objective, prepared = accelerator.prepare(task.objective, optimizer)
+    optimizer = _optimizer(trained, optim, fused=accelerator.device.type in FUSED or None)
+    objective, prepared = (task.objective, optimizer) if sharded else accelerator.prepare(task.objective, optimizer)
+    accelerator.wait_for_everyone()  # so that all find the same state
     done, log = load_state(folder, trained, optimizer)
     # Steps count from 1, so the rate reaches 0 one step after the last. Not prepared by accelerate,
     # which would advance it once per process.
@@ -110,7 +127,8 @@ def train(
     main = accelerator.is_main_process
     planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)
     bar = tqdm(planned, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)
-    with live_curve(live if main else None, log) as show:
+    shard = {"rank": accelerator.process_index, "count": accelerator.num_processes} if sharded else {}
+    with live_curve(live if main else None, log) as show, StateWriter(folder, **shard) as writer:
         for step, items, batch in bar:
             lr = float(scheduler.get_last_lr()[0])
             torch.manual_seed(_seed(f"{seed}-{step}-{accelerator.process_index}"))
@@ -129,13 +147,17 @@ def train(
             log += (rows := task.record(step, items, sums, lr))
             if main:
                 show(rows)
-                task.on_step_end(step)
-                if (start := time.monotonic()) - saved >= interval:
-                    save_state(folder, trained, optimizer, step, log)
-                    saved = time.monotonic()
-                    interval = SAVE_SECONDS and max(SAVE_SECONDS, (saved - start) / SAVE_SHARE)
+            task.on_step_end(step)
+            start = time.monotonic()
+            due = main and start - saved >= interval and not (interval and writer.busy)
+            if sharded:  # all save the same step
+                due = bool(broadcast(torch.tensor(int(due), device=accelerator.device)))
+            if due:
+                writer.save(trained, optimizer, step, log)
+                saved = time.monotonic()
+                interval = SAVE_SECONDS and max(SAVE_SECONDS, (saved - start) / SAVE_SHARE)
     accelerator.wait_for_everyone()
-    if not all(parameter.isfinite().all() for parameter in trained.values()):
+    if not all(local(parameter).isfinite().all() for parameter in trained.values()):
         raise ParamsError(f"{task.name}: weights are not finite after step {optim.steps}; lower lr ({optim.lr:g})")
     return log
 
@@ -183,8 +205,10 @@ def _step(
         parts = batch.micro_batches(micro_batch_tokens, int(most))
     sums: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):
+        # FSDP reduces gradients after each part all the same: whole ones would not fit.
         with nullcontext() if number == len(parts) else accelerator.no_sync(objective):
-            part_sums = objective(batch.select(part).to(accelerator.device))
+            with accelerator.autocast():
+                part_sums = objective(batch.select(part).to(accelerator.device))
             accelerator.backward(part_sums["loss"].sum())
         for name, values in part_sums.items():
             table = sums.setdefault(name, torch.zeros(count, device=accelerator.device))
@@ -195,23 +219,23 @@ def _step(
     scale = world / sums["weight"].sum()
     for parameter in objective.parameters():
         if parameter.grad is not None:
-            parameter.grad.mul_(scale)
+            local(parameter.grad).mul_(scale)
     accelerator.clip_grad_norm_(objective.parameters(), MAX_GRAD_NORM)
     optimizer.step()
     optimizer.zero_grad()
     return {name: values.tolist() for name, values in sums.items()}
 
 
-def _optimizer(trained: Mapping[str, nn.Parameter], optim: OptimParams) -> torch.optim.Optimizer:
+def _optimizer(trained: Mapping[str, nn.Parameter], optim: OptimParams, *, fused: bool | None) -> torch.optim.Optimizer:
     """The optimizer of ``optim``: weight decay for matrices, none for biases and norms."""
     optimizer: torch.optim.Optimizer
     if optim.optimizer == "muon":
-        optimizer = Muon(trained, lr=optim.lr, weight_decay=optim.weight_decay)
+        optimizer = Muon(trained, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused)
     else:
         matrices = [parameter for parameter in trained.values() if parameter.ndim > 1]
         vectors = [parameter for parameter in trained.values() if parameter.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": optim.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr)
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr, fused=fused)
     for group in optimizer.param_groups:
         group["initial_lr"] = optim.lr  # a scheduler that resumes asks for it
     return optimizer

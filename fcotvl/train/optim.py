@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Shard
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _STACKED = 2**24
@@ -43,6 +44,10 @@ class Muon(torch.optim.Optimizer):
         betas: decays of AdamW's moments.
         weight_decay: decoupled weight decay of matrices; vectors have none.
         adamw_names: matrices whose name contains one of these are left to AdamW.
+        fused: run AdamW as one kernel, where the device has it.
+
+    Where parameters are sharded over processes (FSDP), the matrices of one shape are dealt out whole to be
+    orthogonalised, and the updates come back as shards.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.0,
         adamw_names: Sequence[str] = ("embed", "lm_head"),
+        fused: bool | None = None,
     ) -> None:
         matrices: list[nn.Parameter] = []
         tables: list[nn.Parameter] = []
@@ -63,7 +69,7 @@ class Muon(torch.optim.Optimizer):
             (vectors if parameter.ndim < 2 else tables if by_adamw else matrices).append(parameter)  # noqa: PLR2004
         super().__init__([{"params": matrices}], {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         groups = [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.adamw = torch.optim.AdamW(groups, lr=lr, betas=betas)
+        self.adamw = torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
         self.param_groups += self.adamw.param_groups
 
     @torch.no_grad()
@@ -73,9 +79,11 @@ class Muon(torch.optim.Optimizer):
         shapes: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
         for parameter in muon["params"]:
             if parameter.grad is not None:
-                shapes[len(parameter), parameter[0].numel()].append(parameter)
+                shapes[len(parameter), parameter.shape[1:].numel()].append(parameter)
         for shape, parameters in shapes.items():
             count = max(1, _STACKED // (shape[0] * shape[1]))
+            if isinstance(parameters[0], DTensor):  # so many for each process
+                count *= parameters[0].device_mesh.size()
             for start in range(0, len(parameters), count):
                 self._update(parameters[start : start + count], shape)
         # Set here, because load_state_dict, which accelerate calls too, replaces both.
@@ -92,6 +100,17 @@ class Muon(torch.optim.Optimizer):
             velocity = state["momentum"].lerp_(gradient, 1 - muon["momentum"])
             updates.append(gradient.lerp(velocity, muon["momentum"]).reshape(shape))
         scale = -muon["lr"] * 0.2 * max(shape) ** 0.5
-        for parameter, update in zip(parameters, orthogonalise(torch.stack(updates)), strict=True):
+        for parameter, update in zip(parameters, _orthogonalise_shared(torch.stack(updates)), strict=True):
             parameter.mul_(1 - muon["lr"] * muon["weight_decay"])
             parameter.add_(update.view_as(parameter), alpha=scale)
+
+
+def _orthogonalise_shared(updates: Tensor) -> Tensor:
+    """``orthogonalise``; of matrices that are sharded by rows, each process does some whole ones."""
+    if not isinstance(updates, DTensor):
+        return orthogonalise(updates)
+    dealt = updates.redistribute(placements=[Shard(0)])
+    done = DTensor.from_local(
+        orthogonalise(dealt.to_local()), dealt.device_mesh, dealt.placements, shape=dealt.shape, stride=dealt.stride()
+    )
+    return done.redistribute(placements=updates.placements)

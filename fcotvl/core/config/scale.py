@@ -93,6 +93,9 @@ class LaunchParams(Section):
     processes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes of one machine that share the work of distill, rscot, sft, merge and predict, each on an accelerator of
     its own. Results are those of one process, but for rounding."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What each process of distill and sft holds: the whole model (``ddp``), or its share of weights, gradients and
+    optimizer, and whole only the layer that computes (``fsdp``). One process holds all in either case."""
     deterministic: bool = False
     """Let accelerators sum in a fixed order, which is slower: the same command then gives the same bytes on the same
     machine. A CPU does so without."""

@@ -18,14 +18,15 @@ import psutil
 import pytest
 import torch
 
-from fcotvl.compress.checkpoints import load_teacher, make_student, save_student_tensors
+from fcotvl.compress.checkpoints import load_teacher, make_student, read_student_tensors, save_student_tensors
 from fcotvl.core import config
 from fcotvl.core.io import LOCK
 from fcotvl.core.shards import write_shards
 from fcotvl.data.lazy_records import Request
 from fcotvl.data.sources.rendered import read
 from fcotvl.inference.generate import sample
-from fcotvl.stages import distill, merge, predict, rscot
+from fcotvl.stages import distill, merge, predict, rscot, sft
+from fcotvl.train.rscot import write_rationales
 from tests.support.imports import ROOT
 
 TEACHER = ROOT / "teachers/tiny"
@@ -36,7 +37,7 @@ prompts: {direct_tokens: 8, cot_tokens: 60}
 train_teacher: {}
 distill: {steps: 2, batch_size: 4, lr: 0.001, workers: 0}
 rscot: {questions: 40, batch_size: 8}
-sft: {}
+sft: {steps: 2, batch_size: 4, lr: 0.001, workers: 0, checkpoints: 2, reweigh: 1}
 merge: {questions: 24}
 evaluate: {batch_size: 1}
 """
@@ -53,6 +54,7 @@ def inputs(tmp_path_factory):
     teacher = load_teacher(TEACHER)
     student = make_student(teacher, compressor="cnn", ratio=0.5, seed=0)
     save_student_tensors(student, folder / "student.safetensors", stage="distill")
+    write_rationales(folder / "rationales.parquet", [])
     (folder / "checkpoints").mkdir()
     for number in range(2):
         torch.manual_seed(number)
@@ -83,6 +85,8 @@ def flags(stage, inputs, out):
     given = {
         "distill": {**corpus, "student": out / "student.safetensors", "losses": out / "distill.csv"},
         "rscot": {**corpus, "rationales": out / "rationales.parquet", "acceptance": out / "acceptance.csv"},
+        "sft": {**corpus, **student, "rationales": inputs.folder / "rationales.parquet", "losses": out / "sft.csv"}
+        | {"checkpoints": out / "checkpoints", "sampling": out / "sampling.csv"},
         "predict": {**student, "benchmarks": Path("benchmarks"), "predictions": out / "predictions.parquet"},
         "merge": {**corpus, **student, "checkpoints": inputs.folder / "checkpoints", "merged": out / "merged"}
         | {"coalitions": out / "coalitions.csv", "weights": out / "weights.json"},
@@ -95,9 +99,9 @@ def command(stage, inputs, out):
     return [sys.executable, "-m", "fcotvl", stage, "--scale", "pair", *options]
 
 
-def launch_two():
+def launch_two(strategy="ddp"):
     """From here on, the command starts two processes."""
-    Path("workflow/scales/pair.yaml").write_text(f"{SCALE}launch: {{processes: 2}}\n")
+    Path("workflow/scales/pair.yaml").write_text(f"{SCALE}launch: {{processes: 2, strategy: {strategy}}}\n")
 
 
 def environment():
@@ -110,9 +114,8 @@ def written(out):
 
 def run_alone(stage, inputs, out):
     study = config.load(scale="pair")
-    {"distill": distill, "rscot": rscot, "predict": predict, "merge": merge}[stage].run(
-        study, **flags(stage, inputs, out)
-    )
+    module = {"distill": distill, "rscot": rscot, "sft": sft, "predict": predict, "merge": merge}[stage]
+    module.run(study, **flags(stage, inputs, out))
     return written(out)
 
 
@@ -129,13 +132,21 @@ def test_two_processes_write_the_bytes_of_one(project, inputs, stage):
     assert not list(Path(".scratch").iterdir())
 
 
-def test_two_processes_train_what_one_does(project, inputs):
-    run_alone("distill", inputs, Path("alone"))
-    done = run_two("distill", inputs)
+@pytest.mark.parametrize(("stage", "strategy"), [("distill", "ddp"), ("sft", "fsdp")])
+def test_two_processes_train_what_one_does(project, inputs, stage, strategy):
+    run_alone(stage, inputs, Path("alone"))
+    done = run_two(stage, inputs, strategy)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("step 1 of 2") == 1
-    alone, two = (pd.read_csv(Path(out, "distill.csv")) for out in ("alone", "out"))
+    alone, two = (pd.read_csv(Path(out, f"{stage}.csv")) for out in ("alone", "out"))
     assert two["loss"].to_list() == pytest.approx(alone["loss"].to_list(), rel=1e-5)
+    files = [path.relative_to("alone") for path in Path("alone").rglob("*.safetensors")]
+    assert len(files) == {"distill": 1, "sft": 2}[stage]
+    for file in files:
+        (ours, header), (theirs, expected) = (read_student_tensors(out / file) for out in (Path("out"), Path("alone")))
+        assert header == expected
+        assert {name: one.shape for name, one in ours.items()} == {name: one.shape for name, one in theirs.items()}
+    assert not list(Path(".scratch").iterdir())
 
 
 def test_the_teacher_reads_these_pages(project, inputs):
@@ -170,8 +181,8 @@ def test_a_run_of_two_that_is_killed_goes_on_from_its_windows(project, inputs, m
     assert len(asked) == 5 - kept
 
 
-def run_two(stage, inputs, **changed):
-    launch_two()
+def run_two(stage, inputs, strategy="ddp", **changed):
+    launch_two(strategy)
     line = command(stage, inputs, Path("out"))
     for name, value in changed.items():
         line[line.index(f"--{name}") + 1] = str(value)
@@ -188,8 +199,8 @@ def test_what_the_user_can_correct_is_one_line_of_all_processes(project, inputs)
 
 def test_a_wrong_param_is_one_line_before_anything_is_started(project, inputs):
     launch_two()
-    edited = Path("workflow/scales/pair.yaml").read_text().replace("sft: {}", "sft: {batch_size: 3}")
-    Path("workflow/scales/pair.yaml").write_text(edited)
+    scale = Path("workflow/scales/pair.yaml")
+    scale.write_text(scale.read_text().replace("sft: {steps: 2, batch_size: 4", "sft: {steps: 2, batch_size: 3"))
     line = command("rscot", inputs, Path("out"))
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -9,9 +9,10 @@ from torch.nn import functional
 from fcotvl import launcher
 from fcotvl.core.config import OptimParams
 from fcotvl.inference.generate import Decoding, choose
+from fcotvl.train import loop
 from fcotvl.train.layers import prepare_layers
 from fcotvl.train.loop import make_accelerator
-from tests.unit.train.test_micro_batches import make_task
+from tests.unit.train.test_micro_batches import make_task, trained
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator here")]
 os.environ |= launcher.DETERMINISTIC  # read when libraries are first used
@@ -104,3 +105,22 @@ def test_in_deterministic_mode_a_step_has_the_same_bytes_again(tmp_path, stage):
     finally:
         torch.use_deterministic_algorithms(False)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+    torch.testing.assert_close(run(x.to(device)).cpu(), run(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_goes_on_from_the_state_of_a_fused_optimizer(tmp_path, optimizer, monkeypatch):
+    """Which counts its steps on the accelerator."""
+
+    def stop(step):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    stopped, rest, whole = (make_task(tmp_path / name, "sft") for name in ("stopped", "rest", "whole"))
+    object.__setattr__(stopped, "on_step_end", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trained(stopped, tmp_path / "state", optimizer=optimizer)
+    found, _ = trained(rest, tmp_path / "state", optimizer=optimizer)
+    expected, _ = trained(whole, tmp_path / "other", optimizer=optimizer)
+    assert found == pytest.approx(expected, rel=1e-3)

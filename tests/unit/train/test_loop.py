@@ -1,13 +1,16 @@
 """The loop on a task of two numbers: its schedule, its record, and resuming to the byte."""
 
 import csv
+import errno
 import shutil
 import subprocess
+import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import PartialState
+from safetensors.torch import save_file
 from torch import nn
 
 from fcotvl.core.config import OptimParams
@@ -212,11 +215,67 @@ def test_saves_come_the_rarer_the_longer_one_takes(tmp_path, monkeypatch, cost, 
         def on_step_end(self, step):
             clock[0] += 20
 
-    def save(folder, trained, optimizer, step, log):
+    def save(writer, trained, optimizer, step, log):
         saved.append(step)
         clock[0] += cost
 
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(loop, "save_state", save)
+    monkeypatch.setattr(loop.StateWriter, "save", save)
     train(Slow(), OPTIM, seed=0, folder=tmp_path)
     assert saved == saves
+
+
+def test_training_goes_on_while_a_state_is_written(tmp_path, monkeypatch):
+    """Every step takes a minute; the state of step 1 is written until step 5 ends."""
+    clock, saved, written = [0.0], [], threading.Event()
+    real = loop.StateWriter.save
+
+    class Slow(Task):
+        def on_step_end(self, step):
+            clock[0] += 60
+            if step == 5:
+                written.set()
+                writer[0].wait()
+
+    def save(writer_, trained, optimizer, step, log):
+        writer[:] = [writer_]
+        saved.append(step)
+        real(writer_, trained, optimizer, step, log)
+
+    def slow_write(*arguments, **named):
+        written.wait(60)
+        save_file(*arguments, **named)
+
+    writer: list[loop.StateWriter] = []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(loop.StateWriter, "save", save)
+    monkeypatch.setattr("fcotvl.train.state.save_file", slow_write)
+    train(Slow(), OPTIM, seed=0, folder=tmp_path)
+    assert saved[:2] == [1, 5]
+
+
+def test_a_state_that_cannot_be_written_ends_the_run(tmp_path, monkeypatch):
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    task = Task()
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("fcotvl.train.state.save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        train(task, OPTIM, seed=0, folder=tmp_path)
+    assert task.seen[-1] <= 2
+
+
+def test_one_kernel_learns_what_many_operations_do(tmp_path, monkeypatch):
+    """AdamW's fused kernel, which a CPU has too."""
+    expected = train(Task(), OPTIM, seed=0, folder=tmp_path / "many")
+    calls, kernel = [], torch._fused_adamw_
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *args, **named: calls.append(1) or kernel(*args, **named))
+    monkeypatch.setattr(loop, "FUSED", {"cpu"})
+    for optimizer in ("adamw", "muon"):
+        calls.clear()
+        optim = OPTIM.model_copy(update={"optimizer": optimizer})
+        log = train(Task(), optim, seed=0, folder=tmp_path / optimizer)
+        assert len(calls) >= len(log)
+        if optimizer == "adamw":
+            assert [row["loss"] for row in log] == pytest.approx([row["loss"] for row in expected], rel=1e-5)

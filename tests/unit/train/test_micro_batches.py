@@ -49,9 +49,9 @@ class SameBatches(DistillTask):
         return super().record(step, items, sums | {"kl": sums["loss"]}, lr)
 
 
-def trained(task, folder, **how):
+def trained(task, folder, *, dtype="float32", strategy="ddp", **how):
     optim = OptimParams(**{"steps": 3, "batch_size": 4, "lr": 1e-3, "warmup": 0.0, "workers": 0, **how})
-    log = train(task, optim, seed=0, folder=folder)
+    log = train(task, optim, seed=0, folder=folder, dtype=dtype, strategy=strategy)
     return [row["loss"] for row in log], dict(task.objective.named_parameters())
 
 
