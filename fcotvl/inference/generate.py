@@ -131,6 +131,13 @@ def choose(logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]) 
     return found[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
+def compact(rows: Sequence[int]) -> list[int]:
+    """``rows`` in an order that leaves as many as can be in their places, so that few are copied."""
+    late = iter([row for row in rows if row >= len(rows)])
+    stays = set(rows)
+    return [place if place in stays else next(late) for place in range(len(rows))]
+
+
 @dataclass(frozen=True)
 class _Run:
     """The arguments of ``generate`` or ``sample``, except the queries."""
@@ -233,10 +240,11 @@ class _Run:
                 logits = logits.index_fill(1, torch.tensor([end], device=logits.device), -torch.inf)
             chosen = choose(logits, self.decoding, uniforms[live, step])
             going = [i for i, token in enumerate(chosen.tolist()) if token != end]
+            if not going:
+                break
             if len(going) < len(live):
+                going = compact(going)
                 live, rows = [live[i] for i in going], torch.tensor(going, device=chosen.device)
-                if not live:
-                    break
                 chosen = chosen[rows]
                 decoder.select(rows)
             for row, token in zip(live, chosen.tolist(), strict=True):
