@@ -1,4 +1,4 @@
-"""Memory of a training process, estimated from shapes alone: nothing is computed or allocated."""
+"""Memory of a process that trains or generates, estimated from shapes alone: nothing is computed or allocated."""
 
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from transformers import AutoModel, InternVLConfig
 
 from fcotvl.core.config import OptimParams
 from fcotvl.evaluate.cost import parameters
+from fcotvl.inference.flops import attention_widths
 from fcotvl.train.layers import NAME
 from fcotvl.train.losses import MAX_LOGITS
 
@@ -65,6 +66,11 @@ def training_memory(stage: str, student: InternVLConfig, optim: OptimParams, *, 
         optimizer=4 * moments * trained,
         work=max(kept + LOGIT_COPIES * 4 * MAX_LOGITS, STEP_COPIES * 4 * trained),
     )
+
+
+def kv_bytes(config: InternVLConfig, tokens: int) -> int:
+    """Bytes of the keys and values of ``tokens`` in bfloat16: what a batch of replies with its prompts caches."""
+    return int(tokens * config.text_config.num_hidden_layers * 2 * attention_widths(config)[1] * 2)
 
 
 def _kept(student: InternVLConfig, tokens: int, layers: int | None, *, trained: bool) -> int:

@@ -45,10 +45,10 @@ def one_by_one(model, processor, query, new):
     return processor.tokenizer.decode(reply, skip_special_tokens=True).strip()
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_a_batch_gives_the_replies_of_one_by_one(teacher, batch_size):
-    processor = models.processor()
-    replies = generate(teacher, processor, queries(), max_new_tokens=12, batch_size=batch_size)
+@pytest.mark.parametrize(("batch_size", "batch_tokens"), [(1, None), (3, None), (16, None), (16, 300), (16, 1)])
+def test_a_batch_gives_the_replies_of_one_by_one(teacher, batch_size, batch_tokens):
+    processor, limits = models.processor(), {"batch_size": batch_size, "batch_tokens": batch_tokens}
+    replies = generate(teacher, processor, queries(), max_new_tokens=12, **limits)
     assert replies == [one_by_one(teacher, processor, query, 12) for query in queries()]
     assert len(set(replies)) > 3
 
@@ -162,7 +162,7 @@ def test_samples_do_not_depend_on_the_batch(teacher):
     settings = {"samples": 3, "temperature": 1.0, "max_new_tokens": 8, "top_k": 20, "seed": 5}
     together = sample(teacher, models.processor(), queries(), **settings)
     alone = [sample(teacher, models.processor(), [query], **settings)[0] for query in queries()]
-    assert together == alone
+    assert together == alone == sample(teacher, models.processor(), queries(), batch_tokens=700, **settings)
     assert all(len(set(replies)) > 1 for replies in together)
 
 
