@@ -70,7 +70,9 @@ class FcotvlLM(LM):
         super().__init__()
         if unknown or not pretrained:
             problem = f"unknown model_args: {', '.join(unknown)}" if unknown else "model_args has no pretrained"
-            raise ParamsError(f"{problem}; give pretrained, and if you like teacher, pruning, ratio, layer, dtype or batch_tokens")
+            raise ParamsError(
+                f"{problem}; give pretrained, and if you like teacher, pruning, ratio, layer, dtype or batch_tokens"
+            )
         if not str(batch_size).isdecimal() or not int(batch_size):
             raise ParamsError(f"batch_size is {batch_size!r}, expected the number of replies decoded together")
         if batch_tokens is not None and not (isinstance(batch_tokens, int) and batch_tokens > 0):

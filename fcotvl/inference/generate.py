@@ -262,7 +262,7 @@ class _Run:
 
 
 def cut(lengths: Sequence[int], size: int, tokens: int | None = None) -> Iterator[slice]:
-    """Cut items of these lengths into batches of up to ``size``, and of up to ``tokens`` with padding, None: any number.
+    """Cut items of these lengths into batches of up to ``size``, and of up to ``tokens`` with padding.
 
     An item that is longer is a batch of its own.
     """

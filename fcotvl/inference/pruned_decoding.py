@@ -130,7 +130,8 @@ class PrunedDecoder(Decoder):
     def _run(self, embedded: States, position_ids: Ids, mask: Visible | None) -> Logits:
         """Run all layers on one more token of each row."""
         states = self._layers(embedded, position_ids, mask, range(self.pruning.layer))
-        return self._finish(states, position_ids, self.short_mask.step(self.cache.get_seq_length(self.pruning.layer) + 1))
+        short = self.short_mask.step(self.cache.get_seq_length(self.pruning.layer) + 1)
+        return self._finish(states, position_ids, short)
 
     def _finish(self, states: States, position_ids: Ids, mask: Visible | None) -> Logits:
         """Run the layers from K on, and the head on the last token."""
