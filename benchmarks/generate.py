@@ -1,12 +1,12 @@
 """RS-CoT's sampling beside transformers' ``generate``, and a decoding step beside one whose cache grows.
 
     python benchmarks/generate.py --questions 32 --output generate.json
-    python benchmarks/generate.py --architecture internvl2-1b --rows 16 --prompt 2048 --steps 8
+    python benchmarks/generate.py --architecture internvl2-2b --layers 2 --rows 32 --prompt 1024 --leaving 2
 
 The first asks the bundled teacher, or ``--model``, about rendered charts as RS-CoT does. ``question by question`` calls
 ``generate`` once for each question, ``batched`` for as many as fcotvl decodes together, both with
 ``num_return_sequences``; replies differ, since random numbers do. Whether the greedy ones are equal is checked. A step
-is measured with true shapes and random weights where ``--architecture`` is given; two rows leave the batch after each.
+is measured with true shapes and random weights where ``--architecture`` is given; ``--leaving`` rows end before each.
 All sides take their turn ``--pairs`` times. On a CPU, time is CPU time of this process, so that a busy machine does not
 change the ratio.
 """
@@ -30,7 +30,7 @@ from fcotvl.compress.checkpoints import load_model, load_processor
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.core.prompts import TEMPLATES, TURN_END
 from fcotvl.inference.decoding import Decoder
-from fcotvl.inference.generate import Query, generate, sample
+from fcotvl.inference.generate import Query, compact, generate, sample
 from fcotvl.internvl.architectures import teacher_config
 from fcotvl.toy.render import render
 
@@ -95,7 +95,7 @@ def sides(
 
 @torch.inference_mode()
 def steps(model: InternVLForConditionalGeneration, args: Any) -> dict[str, list[float]]:
-    """Seconds of each step, and of the two rows that leave after it, with the cache of either kind."""
+    """Seconds of each step, and of the rows that leave before it, with the cache of either kind."""
     decoders = {"preallocated": Decoder(model), "growing": Decoder(model)}
     decoders["growing"].cache = DynamicCache(config=model.config.text_config)
     ids = torch.zeros(2, args.prompt, dtype=torch.long, device=args.device)
@@ -107,13 +107,12 @@ def steps(model: InternVLForConditionalGeneration, args: Any) -> dict[str, list[
     for decoder in decoders.values():
         decoder.select(copies)
     seconds: dict[str, list[float]] = {name: [] for name in decoders}
-    for number in range(args.steps + 1):
+    for _ in range(args.steps + 1):
         for name, decoder in decoders.items():
             start = now(args.device)
             tokens = logits[name].argmax(dim=-1)
-            if number and len(tokens) > 2:  # noqa: PLR2004
-                rows = torch.arange(len(tokens) - 2, device=args.device)
-                rows[0] = len(tokens) - 1
+            if 0 < args.leaving < len(tokens):  # the first ones do
+                rows = torch.tensor(compact(range(args.leaving, len(tokens))), device=args.device)
                 tokens = tokens[rows]
                 decoder.select(rows)
             logits[name] = decoder.step(tokens)
@@ -135,6 +134,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64, help="replies decoded together")
     parser.add_argument("--prompt", type=int, default=128, help="cached tokens of a row when steps begin")
     parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--leaving", type=int, default=0, help="rows that end before each step")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
