@@ -97,7 +97,10 @@ class PreallocatedLayer(DynamicLayer):
 
 
 class PreallocatedCache(Cache):
-    """The keys and values of all layers, which may differ in length."""
+    """The keys and values of all layers, which may differ in length.
+
+    ``batch_select_indices`` and ``reorder_cache`` alone change the rows.
+    """
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=PreallocatedLayer)
@@ -119,7 +122,8 @@ class KeyMask:
     """
 
     def __init__(self, attention_mask: Mask) -> None:
-        self._set(attention_mask.bool())
+        self._tokens = attention_mask.bool()
+        self._has_padding = not bool(self._tokens.all())
 
     def prompt(self) -> Visible | None:
         """What each token of the prompts attends to: itself and those before it. None: without padding, all of them.
@@ -142,10 +146,8 @@ class KeyMask:
 
     def select(self, rows: Int[Tensor, " row"]) -> None:
         """Continue with these rows only."""
-        self._set(self._tokens[rows])
-
-    def _set(self, tokens: Bool[Tensor, "row key"]) -> None:
-        self._tokens, self._has_padding = tokens, not bool(tokens.all())
+        self._tokens = self._tokens[rows]
+        self._has_padding = not bool(self._tokens.all())
 
 
 class Decoder:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -11,6 +15,7 @@ from fcotvl.inference.generate import Decoding, Query, choose, generate, sample
 from fcotvl.inference.pictures import PictureEncoder
 from fcotvl.inference.pruning.fastv import FastV
 from tests.support import models
+from tests.support.imports import ROOT
 
 PROMPTS = ["Total?", "What is the largest value of all?", "a", "Who wrote it, and when was it?"]
 
@@ -208,3 +213,14 @@ def test_training_mode_is_restored(teacher):
     generate(teacher, models.processor(), queries()[:1], max_new_tokens=1)
     assert teacher.training
     teacher.eval()
+
+
+def test_the_benchmark_compares_with_transformers_own_generate(tmp_path):
+    options = {"questions": 2, "samples": 2, "pairs": 1, "rows": 4, "steps": 2, "max-new-tokens": 8, "leaving": 1}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, ROOT / "benchmarks/generate.py", *words, "--output", tmp_path / "found.json"]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["equal greedy replies"] == 2
+    assert set(found["ratio"]) == {"fcotvl", "question by question", "batched"}
+    assert all(len(seconds) == 1 for seconds in found["steps"].values())
