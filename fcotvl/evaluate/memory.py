@@ -1,4 +1,4 @@
-"""Memory of a training process, estimated from shapes alone: nothing is computed or allocated."""
+"""Memory of a process that trains or generates, estimated from shapes alone: nothing is computed or allocated."""
 
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoModel
+from transformers import AutoModel, InternVLConfig
 
 from fcotvl.compress.config import FcotvlConfig
 from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import OptimParams
 from fcotvl.evaluate.cost import parameters
+from fcotvl.inference.flops import attention_widths
 from fcotvl.train.layers import NAME, layers_of
 from fcotvl.train.losses import MAX_LOGITS
 
@@ -79,6 +80,11 @@ def training_memory(
         gathered=_gathered(student, trained, whole=whole) if sharded else 0,
         work=max(kept + LOGIT_COPIES * 4 * MAX_LOGITS, STEP_COPIES * 4 * trained // share),
     )
+
+
+def kv_bytes(config: InternVLConfig, tokens: int) -> int:
+    """Bytes of the keys and values of ``tokens`` in bfloat16: what a batch of replies with its prompts caches."""
+    return int(tokens * config.text_config.num_hidden_layers * 2 * attention_widths(config)[1] * 2)
 
 
 def _gathered(student: FcotvlConfig, trained: int, *, whole: bool) -> int:

@@ -27,6 +27,7 @@ def predict(
     max_tiles: int,
     batch_size: int,
     folder: Path,
+    batch_tokens: int | None = None,
 ) -> pd.DataFrame:
     """Return one row per system, prompt and question, with the columns that ``evaluate.scoring`` documents.
 
@@ -41,8 +42,9 @@ def predict(
         benchmark: name of the benchmark, for the rows.
         prompts: prompt templates and the lengths of replies.
         max_tiles: largest number of tiles per picture, thumbnail not counted.
-        batch_size: replies decoded together.
+        batch_size: most replies decoded together.
         folder: where the replies of finished windows are kept.
+        batch_tokens: most tokens of these replies and their prompts; None: any number.
     """
     questions = [(record, turn) for record in records for turn in record.turns]
     size = window_size(batch_size)
@@ -66,6 +68,7 @@ def predict(
                     max_new_tokens=prompts.max_new_tokens(mode),
                     min_new_tokens=prompts.min_tokens,
                     batch_size=batch_size,
+                    batch_tokens=batch_tokens,
                     max_tiles=max_tiles,
                     pruning=system.pruning,
                     encoder=encoder,

@@ -40,7 +40,8 @@ class FcotvlLM(LM):
         ratio: share of visual tokens that ``pruning`` removes.
         layer: the first LLM layer without them.
         dtype: number type of the weights; ``auto``: as they were saved.
-        batch_size: replies decoded together.
+        batch_size: most replies decoded together.
+        batch_tokens: most tokens of these replies and their prompts; None: any number.
         device: where to compute; lm-eval's default, ``cuda``, stands for the accelerator, if there is one.
         max_batch_size: not used, since no batch size is sought.
 
@@ -61,6 +62,7 @@ class FcotvlLM(LM):
         layer: int = 2,
         dtype: str = "auto",
         batch_size: int | str = 8,
+        batch_tokens: int | None = None,
         device: str | None = None,
         max_batch_size: int | None = None,  # noqa: ARG002 - lm-eval gives it to every model
         **unknown: object,
@@ -68,12 +70,16 @@ class FcotvlLM(LM):
         super().__init__()
         if unknown or not pretrained:
             problem = f"unknown model_args: {', '.join(unknown)}" if unknown else "model_args has no pretrained"
-            raise ParamsError(f"{problem}; give pretrained, and if you like teacher, pruning, ratio, layer or dtype")
+            raise ParamsError(
+                f"{problem}; give pretrained, and if you like teacher, pruning, ratio, layer, dtype or batch_tokens"
+            )
         if not str(batch_size).isdecimal() or not int(batch_size):
             raise ParamsError(f"batch_size is {batch_size!r}, expected the number of replies decoded together")
+        if batch_tokens is not None and not (isinstance(batch_tokens, int) and batch_tokens > 0):
+            raise ParamsError(f"batch_tokens is {batch_tokens!r}, expected the number of tokens decoded together")
         if dtype not in {"auto", "float32", "bfloat16", "float16"}:
             raise ParamsError(f"dtype is {dtype!r}, expected auto, float32, bfloat16 or float16")
-        self.batch_size = int(batch_size)
+        self.batch_size, self.batch_tokens = int(batch_size), batch_tokens
         self._device = PartialState().device if device in {None, "cuda", "cuda:0"} else torch.device(device)
         weights = None if dtype == "auto" else getattr(torch, dtype)
         processor = load_processor(Path(teacher or pretrained))
@@ -109,6 +115,7 @@ class FcotvlLM(LM):
                 max_new_tokens=int(limits.get("max_gen_toks", 256)),
                 min_new_tokens=int(limits.get("min_new_tokens", 0)),
                 batch_size=self.batch_size,
+                batch_tokens=self.batch_tokens,
                 max_tiles=max_tiles,
                 pruning=self.system.pruning,
                 label=task,

@@ -1,17 +1,26 @@
 """Prefill a batch of prompts once, then extend every row by one token at a time."""
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache, InternVLForConditionalGeneration
+from torch.nn.functional import pad
+from transformers import Cache, DynamicLayer, InternVLForConditionalGeneration
 
 from fcotvl.compress.student import Visual
 
+ROOM = 64
+"""Tokens that a full buffer grows by."""
+
 Ids = Int[Tensor, "row seq"]
-Mask = Int[Tensor, "row key"]
-"""1 on tokens, 0 on padding; covers the cache and the tokens that are being read."""
+Mask = Int[Tensor, "row seq"]
+"""1 on tokens, 0 on padding."""
+Visible = Bool[Tensor, "row 1 query key"]
+"""Whether a token attends to a cached one."""
+KeyValues = Float[Tensor, "row head token width"]
 Logits = Float[Tensor, "row vocab"]
 
 
@@ -41,39 +50,149 @@ def seeded(*parts: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+class PreallocatedLayer(DynamicLayer):
+    """One layer's keys and values, as views of buffers with room for more tokens.
+
+    ``DynamicLayer`` copies all that it holds at every step, this one at every ``ROOM``-th.
+    """
+
+    buffers: Sequence[KeyValues]
+    """Of keys and of values; they may have rows that have left the batch."""
+
+    def update(
+        self,
+        key_states: Float[Tensor, "row head new width"],
+        value_states: Float[Tensor, "row head new width"],
+        *args: Any,  # noqa: ARG002 - transformers' signature
+        **kwargs: Any,  # noqa: ARG002
+    ) -> tuple[KeyValues, KeyValues]:
+        """Append the keys and values of new tokens, and return those of all."""
+        new = (key_states, value_states)
+        if not self.is_initialized:
+            self.lazy_initialization(*new)
+            self.buffers = [states[:, :, :0] for states in new]
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        if end > self.buffers[0].shape[2]:
+            held = [buffer[: len(key_states), :, :start] for buffer in self.buffers]
+            self.buffers = [old.new_empty((*old.shape[:2], end + ROOM, old.shape[3])) for old in held]
+            for buffer, old in zip(self.buffers, held, strict=True):
+                buffer[:, :, :start] = old
+        for buffer, states in zip(self.buffers, new, strict=True):
+            buffer[: len(states), :, start:end] = states
+        return self._narrow(len(key_states), end)
+
+    def select(self, rows: Int[Tensor, " row"], moved: Int[Tensor, " _"]) -> None:
+        """Continue with ``rows``; those at ``moved`` come from another place."""
+        if len(rows) > len(self.buffers[0]):
+            self.buffers = [buffer.index_select(0, rows) for buffer in self.buffers]
+        else:
+            for buffer in self.buffers:
+                buffer[moved] = buffer[rows[moved]]
+        self._narrow(len(rows), self.get_seq_length())
+
+    def _narrow(self, rows: int, tokens: int) -> tuple[KeyValues, KeyValues]:
+        self.keys, self.values = (buffer[:rows, :, :tokens] for buffer in self.buffers)
+        return self.keys, self.values
+
+
+class PreallocatedCache(Cache):
+    """The keys and values of all layers, which may differ in length.
+
+    ``batch_select_indices`` and ``reorder_cache`` alone change the rows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=PreallocatedLayer)
+
+    def batch_select_indices(self, indices: Int[Tensor, " row"]) -> None:
+        """Continue with these rows; only those that change places are copied."""
+        moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
+        for layer in self.layers:
+            layer.select(indices, moved)
+
+    reorder_cache = batch_select_indices
+
+
+class KeyMask:
+    """Which cached tokens a batch attends to: all but the padding on the left of its prompts.
+
+    Args:
+        attention_mask: of the prompts.
+    """
+
+    def __init__(self, attention_mask: Mask) -> None:
+        self._tokens = attention_mask.bool()
+        self._has_padding = not bool(self._tokens.all())
+
+    def prompt(self) -> Visible | None:
+        """What each token of the prompts attends to: itself and those before it. None: without padding, all of them.
+
+        Padding attends to itself, since kernels differ in what they make of a token that attends to nothing.
+        """
+        if not self._has_padding:
+            return None
+        key = torch.arange(self._tokens.shape[1], device=self._tokens.device)
+        query = key[:, None]
+        return (self._tokens[:, None, None] & (key <= query)) | (key == query)
+
+    def step(self, keys: int) -> Visible | None:
+        """What the last of ``keys`` tokens attends to. None: without padding, all."""
+        if not self._has_padding:
+            return None
+        if keys > self._tokens.shape[1]:
+            self._tokens = pad(self._tokens, (0, ROOM), value=True)
+        return self._tokens[:, None, None, :keys]
+
+    def select(self, rows: Int[Tensor, " row"]) -> None:
+        """Continue with these rows only."""
+        self._tokens = self._tokens[rows]
+        self._has_padding = not bool(self._tokens.all())
+
+
 class Decoder:
     """A batch of left-padded rows and their KV cache.
 
     Args:
         model: teacher or student.
+
+    Raises:
+        ValueError: the LLM's attention is not PyTorch's own.
     """
+
+    mask: KeyMask
+    position_ids: Int[Tensor, "row 1"]
+    """Position of each row's last token."""
 
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
         self.model = model
-        self.cache = DynamicCache(config=model.config.text_config)
-        self.attention_mask = torch.empty(0, 0, dtype=torch.long, device=model.device)
+        self.llm = model.model.language_model
+        if (found := self.llm.config._attn_implementation) != "sdpa":
+            raise ValueError(f"the LLM's attention is {found}; for decoding, call set_attn_implementation('sdpa')")
+        self.cache = PreallocatedCache()
 
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts and return the logits of each row's first new token."""
-        self.attention_mask = attention_mask
-        return self._run(embed(self.model, input_ids, features), positions(attention_mask))
+        self.mask, position_ids = KeyMask(attention_mask), positions(attention_mask)
+        self.position_ids = position_ids[:, -1:]
+        return self._run(embed(self.model, input_ids, features), position_ids, self.mask.prompt())
 
     def step(self, tokens: Int[Tensor, " row"]) -> Logits:
         """Append one token to each row and return the logits of the next."""
-        position_ids = self.attention_mask.sum(dim=-1, keepdim=True)
-        one = torch.ones_like(position_ids)
-        self.attention_mask = torch.cat([self.attention_mask, one], dim=-1)
-        return self._run(self.model.get_input_embeddings()(tokens[:, None]), position_ids)
+        self.position_ids = self.position_ids + 1
+        mask = self.mask.step(self.cache.get_seq_length() + 1)
+        return self._run(self.model.get_input_embeddings()(tokens[:, None]), self.position_ids, mask)
 
     def select(self, rows: Int[Tensor, " row"]) -> None:
         """Continue with these rows only; a row may be repeated."""
-        self.attention_mask = self.attention_mask[rows]
+        self.position_ids = self.position_ids[rows]
+        self.mask.select(rows)
         self.cache.batch_select_indices(rows)
 
-    def _run(self, embedded: Float[Tensor, "row seq hidden"], position_ids: Ids) -> Logits:
-        states = self.model.model.language_model(
+    def _run(self, embedded: Float[Tensor, "row seq hidden"], position_ids: Ids, mask: Visible | None) -> Logits:
+        states = self.llm(
             inputs_embeds=embedded,
-            attention_mask=self.attention_mask,
+            attention_mask=mask,
             position_ids=position_ids,
             past_key_values=self.cache,
             use_cache=True,

@@ -14,7 +14,7 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual, project_visual_tokens
 from fcotvl.core.prompts import TURN_END
-from fcotvl.inference.decoding import Decoder, Logits, seeded
+from fcotvl.inference.decoding import Decoder, Ids, Logits, Mask, seeded
 from fcotvl.inference.early_pruning import EarlyPruning
 from fcotvl.inference.pictures import TILE_BATCH, Encoded, PictureEncoder
 from fcotvl.inference.pruned_decoding import Pruning, System
@@ -64,6 +64,7 @@ def generate(
     max_new_tokens: int,
     min_new_tokens: int = 0,
     batch_size: int = 32,
+    batch_tokens: int | None = None,
     max_tiles: int | None = None,
     pruning: Pruning | EarlyPruning | None = None,
     encoder: PictureEncoder | None = None,
@@ -77,7 +78,9 @@ def generate(
         queries: prompts and their pictures.
         max_new_tokens: length at which a reply is cut off.
         min_new_tokens: length before which it does not end.
-        batch_size: rows decoded together.
+        batch_size: most replies decoded together.
+        batch_tokens: most tokens that these replies and their prompts may have, padding counted; a query alone may have
+            more. None: any number.
         max_tiles: largest number of tiles per picture; by default the processor's.
         pruning: how to drop visual tokens, if at all: at prefill or before.
         encoder: keeps encoded pictures between calls for models with the same ViT; by default, pictures are encoded
@@ -86,7 +89,7 @@ def generate(
     """
     decoding = Decoding(max_new_tokens, min_new_tokens=min_new_tokens)
     encoder = encoder or PictureEncoder(max_bytes=0)
-    run = _Run(model, processor, decoding, batch_size, max_tiles, pruning, encoder, label)
+    run = _Run(model, processor, decoding, batch_size, batch_tokens, max_tiles, pruning, encoder, label)
     return [first for first, *_ in run.replies(queries)]
 
 
@@ -101,6 +104,7 @@ def sample(
     top_k: int | None = None,
     seed: int = 0,
     batch_size: int = 32,
+    batch_tokens: int | None = None,
     max_tiles: int | None = None,
     label: str | None = "sample",
 ) -> list[list[str]]:
@@ -112,7 +116,8 @@ def sample(
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} does not sample; use generate for greedy")
     decoding = Decoding(max_new_tokens, temperature, top_k, samples, seed)
-    run = _Run(model, processor, decoding, batch_size, max_tiles, None, PictureEncoder(max_bytes=0), label)
+    encoder = PictureEncoder(max_bytes=0)
+    run = _Run(model, processor, decoding, batch_size, batch_tokens, max_tiles, None, encoder, label)
     return run.replies(queries)
 
 
@@ -134,6 +139,13 @@ def choose(logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]) 
     return found[:, 0].clamp(max=logits.shape[-1] - 1).to(logits.device)
 
 
+def compact(rows: Sequence[int]) -> list[int]:
+    """``rows`` in an order that leaves as many as can be in their places, so that few are copied."""
+    late = iter([row for row in rows if row >= len(rows)])
+    stays = set(rows)
+    return [place if place in stays else next(late) for place in range(len(rows))]
+
+
 @dataclass(frozen=True)
 class _Run:
     """The arguments of ``generate`` or ``sample``, except the queries."""
@@ -142,6 +154,7 @@ class _Run:
     processor: FcotvlProcessor
     decoding: Decoding
     batch_size: int
+    batch_tokens: int | None
     max_tiles: int | None
     pruning: Pruning | EarlyPruning | None
     encoder: PictureEncoder
@@ -163,23 +176,23 @@ class _Run:
             self.model.train(was_training)
         return replies
 
-    @property
-    def _queries_per_batch(self) -> int:
-        """Number of queries whose replies are decoded together."""
-        return max(1, self.batch_size // self.decoding.samples)
-
     def _window(self, queries: Sequence[Query]) -> Iterator[tuple[int, list[str]]]:
         """Yield index and replies of each query, shortest prompts first."""
         features = self._features(queries)
         tiles = [list(map(len, features[query.picture_id])) for query in queries]
         chats = self.processor.expand([self.processor.render(q.prompt) for q in queries], tiles)
         order = sorted(range(len(queries)), key=lambda i: (len(chats[i]), i))
-        for start in range(0, len(order), self._queries_per_batch):
-            batch = order[start : start + self._queries_per_batch]
-            selected = [queries[i] for i in batch]
+        inputs = self.processor.tokenize([chats[i] for i in order]).to(self.model.device)
+        lengths = inputs["attention_mask"].sum(dim=-1).tolist()
+        samples, new = self.decoding.samples, self.decoding.max_new_tokens
+        size, tokens = max(1, self.batch_size // samples), self.batch_tokens and self.batch_tokens // samples
+        for batch in cut([length + new for length in lengths], size, tokens):
+            indices = order[batch]
+            selected = [queries[i] for i in indices]
             visual = [tile for query in selected for tile in features[query.picture_id]]
-            texts = self._decode(selected, [chats[i] for i in batch], visual)
-            yield from zip(batch, texts, strict=True)
+            longest = max(lengths[batch])
+            ids, mask = (inputs[name][batch, -longest:] for name in ("input_ids", "attention_mask"))
+            yield from zip(indices, self._decode(selected, ids, mask, visual), strict=True)
 
     def _features(self, queries: Sequence[Query]) -> dict[str, list[Tensor]]:
         """Projected visual tokens of each tile, by picture id."""
@@ -210,15 +223,16 @@ class _Run:
             part = slice(start, start + TILE_BATCH)
             yield from project_visual_tokens(self.model.model, tokens[part], chosen[part] or None)
 
-    def _decode(self, queries: Sequence[Query], chats: Sequence[str], features: Visual) -> list[list[str]]:
-        """Return the replies to a batch of queries with rendered chats."""
+    def _decode(
+        self, queries: Sequence[Query], input_ids: Ids, attention_mask: Mask, features: Visual
+    ) -> list[list[str]]:
+        """Return the replies to a batch of queries."""
         names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
         decoder = System(self.model, self.pruning).decoder(names)
-        inputs = self.processor.tokenize(chats).to(self.model.device)
-        logits = decoder.prefill(inputs["input_ids"], inputs["attention_mask"], features)
+        logits = decoder.prefill(input_ids, attention_mask, features)
         count = self.decoding.samples
         if count > 1:
-            copies = torch.arange(len(chats), device=logits.device).repeat_interleave(count)
+            copies = torch.arange(len(queries), device=logits.device).repeat_interleave(count)
             decoder.select(copies)
             logits = logits[copies]
         uniforms = [self.decoding.uniforms(query, i) for query in queries for i in range(count)]
@@ -236,10 +250,11 @@ class _Run:
                 logits = logits.index_fill(1, torch.tensor([end], device=logits.device), -torch.inf)
             chosen = choose(logits, self.decoding, uniforms[live, step])
             going = [i for i, token in enumerate(chosen.tolist()) if token != end]
+            if not going:
+                break
             if len(going) < len(live):
+                going = compact(going)
                 live, rows = [live[i] for i in going], torch.tensor(going, device=chosen.device)
-                if not live:
-                    break
                 chosen = chosen[rows]
                 decoder.select(rows)
             for row, token in zip(live, chosen.tolist(), strict=True):
@@ -249,8 +264,22 @@ class _Run:
         return replies
 
 
+def cut(lengths: Sequence[int], size: int, tokens: int | None = None) -> Iterator[slice]:
+    """Cut items of these lengths into batches of up to ``size``, and of up to ``tokens`` with padding.
+
+    An item that is longer is a batch of its own.
+    """
+    start = longest = 0
+    for end, length in enumerate(lengths):
+        longest = max(longest, length)
+        if end > start and (end - start == size or (tokens is not None and (end - start + 1) * longest > tokens)):
+            yield slice(start, end)
+            start, longest = end, length
+    yield slice(start, len(lengths))
+
+
 def window_size(batch_size: int, samples: int = 1) -> int:
-    """Number of queries in a window, where ``batch_size`` replies are decoded together."""
+    """Number of queries in a window, where up to ``batch_size`` replies are decoded together."""
     return max(1, batch_size // samples) * WINDOW
 
 

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import DynamicCache, InternVLConfig, InternVLForConditionalGeneration
+from transformers import Cache, InternVLConfig, InternVLForConditionalGeneration
 
 from fcotvl.compress.config import visual_tokens
 from fcotvl.compress.student import Visual
-from fcotvl.inference.decoding import Decoder, Ids, Logits, Mask, embed, positions
+from fcotvl.inference.decoding import Decoder, Ids, KeyMask, Logits, Mask, Visible, embed, positions
 from fcotvl.inference.early_pruning import EarlyPruning
 
 States = Float[Tensor, "row seq hidden"]
@@ -32,7 +32,7 @@ class Prefill:
 
     llm: Any
     """The language model without its head."""
-    cache: DynamicCache
+    cache: Cache
     states: States
     """Hidden states that enter layer K-1."""
     position_ids: Ids
@@ -95,61 +95,56 @@ class PrunedDecoder(Decoder):
         ValueError: the model does not have layers before and from K on.
     """
 
+    short_mask: KeyMask
+    """Of the layers from K on."""
+    kept: list[Columns]
+    """For each row of the last prefill, the columns that were kept."""
+
     def __init__(self, model: InternVLForConditionalGeneration, pruning: Pruning, names: Sequence[str]) -> None:
         super().__init__(model)
-        self.llm = model.model.language_model
         if not 1 <= pruning.layer < len(self.llm.layers):
             last = len(self.llm.layers) - 1
             raise ValueError(f"cannot prune before layer {pruning.layer}; expected 1 to {last}")
         self.pruning = pruning
         self.names = names
-        self.short_mask = self.attention_mask
-        self.kept: list[Columns] = []
-        """For each row of the last prefill, the columns that were kept."""
 
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts, prune once, and return the logits of each row's first new token."""
-        position_ids, layer = positions(attention_mask), self.pruning.layer
-        entering = self._layers(embed(self.model, input_ids, features), position_ids, attention_mask, range(layer - 1))
-        states = self._layers(entering, position_ids, attention_mask, range(layer - 1, layer))
+        self.mask, position_ids, layer = KeyMask(attention_mask), positions(attention_mask), self.pruning.layer
+        self.position_ids, mask = position_ids[:, -1:], self.mask.prompt()
+        entering = self._layers(embed(self.model, input_ids, features), position_ids, mask, range(layer - 1))
+        states = self._layers(entering, position_ids, mask, range(layer - 1, layer))
         scores = self.pruning.score(Prefill(self.llm, self.cache, entering, position_ids, attention_mask, self.names))
         is_visual = input_ids == self.model.config.image_token_id
         self.kept = self._choose(scores, is_visual, attention_mask)
-        columns, self.short_mask = _left_padded(self.kept)
+        columns, short = _left_padded(self.kept)
+        self.short_mask = KeyMask(short)
         states = states.gather(1, columns[..., None].expand(-1, -1, states.shape[-1]))
-        self.attention_mask = attention_mask
-        return self._finish(states, position_ids.gather(1, columns))
-
-    def step(self, tokens: Int[Tensor, " row"]) -> Logits:
-        """Append one token to each row and return the logits of the next."""
-        position_ids = self.attention_mask.sum(dim=-1, keepdim=True)
-        one = torch.ones_like(position_ids)
-        self.attention_mask = torch.cat([self.attention_mask, one], dim=-1)
-        self.short_mask = torch.cat([self.short_mask, one], dim=-1)
-        states = self.model.get_input_embeddings()(tokens[:, None])
-        before = range(self.pruning.layer)
-        states = self._layers(states, position_ids, self.attention_mask, before)
-        return self._finish(states, position_ids)
+        return self._finish(states, position_ids.gather(1, columns), self.short_mask.prompt())
 
     def select(self, rows: Int[Tensor, " row"]) -> None:
         """Continue with these rows only; a row may be repeated."""
         super().select(rows)
-        self.short_mask = self.short_mask[rows]
+        self.short_mask.select(rows)
 
-    def _finish(self, states: States, position_ids: Ids) -> Logits:
+    def _run(self, embedded: States, position_ids: Ids, mask: Visible | None) -> Logits:
+        """Run all layers on one more token of each row."""
+        states = self._layers(embedded, position_ids, mask, range(self.pruning.layer))
+        short = self.short_mask.step(self.cache.get_seq_length(self.pruning.layer) + 1)
+        return self._finish(states, position_ids, short)
+
+    def _finish(self, states: States, position_ids: Ids, mask: Visible | None) -> Logits:
         """Run the layers from K on, and the head on the last token."""
-        after = range(self.pruning.layer, len(self.llm.layers))
-        states = self._layers(states, position_ids, self.short_mask, after)
+        states = self._layers(states, position_ids, mask, range(self.pruning.layer, len(self.llm.layers)))
         logits: Tensor = self.model.lm_head(self.llm.norm(states[:, -1]))
         return logits
 
-    def _layers(self, states: States, position_ids: Ids, mask: Mask, layers: range) -> States:
+    def _layers(self, states: States, position_ids: Ids, mask: Visible | None, layers: range) -> States:
         rope = self.llm.rotary_emb(states, position_ids)
-        bias = attention_bias(mask, states)
         for index in layers:
             states = self.llm.layers[index](
                 states,
-                attention_mask=bias,
+                attention_mask=mask,
                 position_embeddings=rope,
                 position_ids=position_ids,
                 past_key_values=self.cache,
@@ -167,15 +162,6 @@ class PrunedDecoder(Decoder):
             stays[visual[best]] = True
             kept.append(stays.nonzero()[:, 0])
         return kept
-
-
-def attention_bias(mask: Mask, states: States) -> Float[Tensor, "row 1 query key"]:
-    """Bias of attention scores: the lowest number where a key is padding or in the future."""
-    queries, keys = states.shape[1], mask.shape[1]
-    causal = torch.ones(queries, keys, dtype=torch.bool, device=mask.device).tril(keys - queries)
-    visible = mask[:, None, None].bool() & causal
-    lowest = torch.finfo(states.dtype).min
-    return torch.zeros_like(visible, dtype=states.dtype).masked_fill(~visible, lowest)
 
 
 def _left_padded(rows: Sequence[Columns]) -> tuple[Ids, Mask]:

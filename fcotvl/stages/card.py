@@ -101,6 +101,7 @@ def evaluate(
         queries,
         max_new_tokens=prompts.max_new_tokens(setting.mode),
         batch_size=params.scale_config.evaluate.batch_size,
+        batch_tokens=params.scale_config.evaluate.batch_tokens,
         max_tiles=1,
         label=f"{family} {setting.title}",
     )

@@ -45,7 +45,12 @@ def run(
 
     scale = params.scale_config
     study = study_metadata(scale.prompts, params.mix, params.mix_config.benchmarks, benchmarks)
-    load = partial(FcotvlLM, dtype=scale.model.dtype, batch_size=scale.evaluate.batch_size)
+    load = partial(
+        FcotvlLM,
+        dtype=scale.model.dtype,
+        batch_size=scale.evaluate.batch_size,
+        batch_tokens=scale.evaluate.batch_tokens,
+    )
     models = {
         "teacher": partial(load, str(teacher)),
         "merged": partial(load, str(student / "merged.safetensors"), teacher=str(teacher)),

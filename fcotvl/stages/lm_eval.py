@@ -12,7 +12,7 @@ def run(params: Params, arguments: tuple[str, ...]) -> None:
     """Run lm-eval's own command line with the model `fcotvl` and the tasks `fcotvl_*`.
 
     Tasks ask the questions of the study's mix with the prompts and limits of its scale; the model has the scale's data
-    type and batch size. ARGUMENTS that say otherwise win.
+    type and batch sizes. ARGUMENTS that say otherwise win.
 
     Args:
         params: the study.
@@ -39,7 +39,8 @@ def run(params: Params, arguments: tuple[str, ...]) -> None:
         study = study_metadata(scale.prompts, params.mix, params.mix_config.benchmarks, curated)
         given.metadata = study | (given.metadata or {})
         if given.model == "fcotvl":
-            given.model_args = {"dtype": scale.model.dtype} | (given.model_args or {})
+            own = {"dtype": scale.model.dtype, "batch_tokens": scale.evaluate.batch_tokens}
+            given.model_args = own | (given.model_args or {})
             given.batch_size = getattr(given, "batch_size", scale.evaluate.batch_size)
     try:
         command_line.execute(given)

@@ -171,6 +171,7 @@ def _scorer(
             max_new_tokens=scale.prompts.max_new_tokens("direct"),
             min_new_tokens=scale.prompts.min_tokens,
             batch_size=scale.evaluate.batch_size,
+            batch_tokens=scale.evaluate.batch_tokens,
             max_tiles=scale.model.max_tiles,
             encoder=encoder,
             label=None,

@@ -1,4 +1,4 @@
-"""Print a mix as a table, and what training takes at hub scale."""
+"""Print a mix as a table, and what training and generation take at hub scale."""
 
 import sys
 from dataclasses import asdict
@@ -7,16 +7,18 @@ from statistics import mean
 from tabulate import tabulate
 
 from fcotvl.compress import compressors
-from fcotvl.compress.config import FcotvlConfig
+from fcotvl.compress.config import FcotvlConfig, full_tokens
 from fcotvl.core.config import Params
 from fcotvl.data.lazy_records import SPLIT_SHARES
 from fcotvl.data.plan import Planned, plan
-from fcotvl.evaluate.cost import training_flops
-from fcotvl.evaluate.memory import training_memory
+from fcotvl.evaluate.cost import parameters, training_flops
+from fcotvl.evaluate.memory import kv_bytes, training_memory
 from fcotvl.internvl.architectures import teacher_config
 
 REPEATED = 1.005
 """Epochs from which on a source counts as repeated: less is rounding."""
+PROMPT = 60
+"""Text tokens of a question with its template."""
 TEXT, ANSWER = 240, 150
 """Text tokens of a picture with its turns, and those of them that are predicted."""
 SPEED = 400e12
@@ -24,10 +26,11 @@ SPEED = 400e12
 
 
 def run(params: Params) -> None:
-    """Print how many images each split takes of each source, and what training takes at hub scale."""
+    """Print how many images each split takes of each source, and what training and generation take at hub scale."""
     _print_mix(params)
     if params.scale_config.model.dtype == "bfloat16":
         _print_training(params)
+        _print_generation(params)
 
 
 def _print_mix(params: Params) -> None:
@@ -100,3 +103,20 @@ def _print_training(params: Params) -> None:
         f"distillation\nat 2B reaches on an H100. Memory is that of each of {scale.launch.processes} processes "
         f"({scale.launch.strategy}) with a full micro-batch."
     )
+
+
+def _print_generation(params: Params) -> None:
+    """Print how many of the teacher's longest replies are decoded together, and the memory of their cache."""
+    scale = params.scale_config
+    teacher, rows = teacher_config(scale.model.architecture), []
+    weights = 2 * parameters(teacher)["total"] / 1e9
+    tiles, new = scale.model.max_tiles + 1, scale.prompts.cot_tokens
+    longest = tiles * full_tokens(teacher) + PROMPT + new
+    for stage, budget, samples in (("rscot", scale.rscot, params.rscot.samples), ("predict, merge", scale.evaluate, 1)):
+        together = samples * max(1, min(budget.batch_size, budget.batch_tokens // longest) // samples)
+        cache = kv_bytes(teacher, budget.batch_tokens) / 1e9
+        rows.append([stage, f"{budget.batch_tokens:,}", together, f"{weights:.0f}", f"{cache:.1f}"])
+    print(f"\nGeneration at scale {params.scale}, the teacher:\n")
+    header = ["stage", "batch_tokens", "longest replies together", "GB of weights", "GB of cache, at most"]
+    print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 4]))
+    print(f"\nAssumed: {tiles} tiles, {PROMPT} text tokens and {new} new ones. Replies that end leave the batch.")

@@ -68,6 +68,7 @@ def run(
                 max_tiles=settings.max_tiles,
                 batch_size=params.scale_config.evaluate.batch_size,
                 folder=folder / benchmark,
+                batch_tokens=params.scale_config.evaluate.batch_tokens,
             )
             for benchmark, settings in params.mix_config.benchmarks.items()
         ]

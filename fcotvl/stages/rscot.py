@@ -90,6 +90,7 @@ def _sampler(params: Params, teacher: Path) -> Callable[[Sequence[Query]], list[
         max_new_tokens=scale_config.prompts.cot_tokens,
         seed=params.data_seed,
         batch_size=scale_config.rscot.batch_size,
+        batch_tokens=scale_config.rscot.batch_tokens,
         max_tiles=scale_config.model.max_tiles,
         label=None,
     )

@@ -14,6 +14,7 @@ from fcotvl.core.section import Count, Rate, Section, Share
 
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 Batch = Annotated[int, Field(ge=1, le=100_000)]
+BatchTokens = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class ModelParams(TileParams):
@@ -36,7 +37,7 @@ class OptimParams(Section):
     steps: Count
     batch_size: Batch = 128
     """Images per step, over all processes."""
-    micro_batch_tokens: Annotated[int, Field(ge=1, le=10**9)] = 32768
+    micro_batch_tokens: BatchTokens = 32768
     """Tokens before compression, padding counted, that a process computes at a time: less takes less memory and gives
     the same step."""
     activation_checkpointing: bool = False
@@ -127,8 +128,11 @@ class RscotBudget(Section):
 
     questions: Count = 200_000
     batch_size: Batch = 128
-    """Replies that are decoded together: those to ``batch_size`` / ``rscot.samples`` questions, 16 with 8 samples. At
-    InternVL2-2B their cache takes some 25 GB."""
+    """Most replies that are decoded together: those to ``batch_size`` / ``rscot.samples`` questions, 16 with 8
+    samples."""
+    batch_tokens: BatchTokens = 262_144
+    """Most tokens that these replies and their prompts may have, visual tokens and padding counted. Their keys and
+    values take 12 KiB a token at InternVL2-1B, 96 at 2B and 128 at 8B: 3.2, 26 and 34 GB."""
 
 
 class MergeBudget(Section):
@@ -141,8 +145,11 @@ class MergeBudget(Section):
 class EvaluateBudget(Section):
     """Budget of evaluation."""
 
-    batch_size: Batch = 8
-    """Replies that are decoded together."""
+    batch_size: Batch = 16
+    """Most replies that are decoded together. Processes share windows of eight times as many questions."""
+    batch_tokens: BatchTokens = 65_536
+    """Most tokens that these replies and their prompts may have, as in rejection sampling: 0.8, 6.4 and 8.6 GB. All
+    prompts are read together, which takes memory too."""
     speed_pairs: Count = 7
     """Interleaved teacher/student measurements behind a speed ratio."""
     speed_batch: Batch = 1

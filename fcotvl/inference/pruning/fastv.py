@@ -4,11 +4,12 @@ Source: Chen et al. 2024 (arXiv 2403.06764), with the choices of its KV-cached c
 token, mean over heads, at layer K-1.
 """
 
+import torch
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from fcotvl.inference.flops import attention_widths
-from fcotvl.inference.pruned_decoding import Prefill, Pruning, Scores, System, attention_bias
+from fcotvl.inference.pruned_decoding import Prefill, Pruning, Scores, System
 
 
 class FastV(Pruning):
@@ -27,7 +28,8 @@ class FastV(Pruning):
         query, _ = apply_rotary_pos_emb(query, query, cosine, sine)
         keys = prefill.cache.layers[self.layer - 1].keys
         keys = keys.repeat_interleave(attention.num_key_value_groups, dim=1)
-        weights = query @ keys.mT * attention.scaling + attention_bias(prefill.attention_mask, last)
+        weights = query @ keys.mT * attention.scaling
+        weights = weights.masked_fill(prefill.attention_mask[:, None, None] == 0, -torch.inf)
         scores: Scores = weights.float().softmax(dim=-1).mean(dim=1)[:, 0]
         return scores
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
@@ -34,7 +35,7 @@ class AttentionProbe:
         row: Int[Tensor, " targets"],
         query: Int[Tensor, " targets"],
         target: Int[Tensor, "targets heads"],
-        mask: Float[Tensor, "batch 1 seq seq"] | None = None,
+        mask: Bool[Tensor, "batch 1 seq seq"] | None = None,
     ) -> Float[Tensor, ""]:
         """Mean cross entropy of the attention from ``query`` to the ``target`` of each head."""
         heads, width = target.size(1), self.layer.head_dim
@@ -50,7 +51,7 @@ class AttentionProbe:
             q, k = apply_rotary_pos_emb(q, k, *self._rotary)
         scores = (q @ k.mT * width**-0.5)[row, :, query]
         if mask is not None:
-            scores = scores + mask[row, 0, query][:, None]
+            scores = scores.masked_fill(~mask[row, 0, query][:, None], torch.finfo(scores.dtype).min)
         return F.cross_entropy(scores.flatten(0, 1), target.flatten())
 
 

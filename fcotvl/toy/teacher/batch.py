@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fcotvl.toy.teacher.chats import CHAT_KINDS, ChatBuilder, SupervisedChat
@@ -20,7 +20,7 @@ class ExerciseBatch:
 
     input_ids: Int[Tensor, "batch seq"]
     position_ids: Int[Tensor, "batch seq"]
-    mask: Float[Tensor, "batch 1 seq seq"]
+    mask: Bool[Tensor, "batch 1 seq seq"]
     """Added to attention scores: each turn sees the picture and itself."""
     labels: Int[Tensor, "batch seq"]
     """The token to predict *at* this position, -100 elsewhere."""
@@ -66,6 +66,5 @@ def pack(rows: Sequence[Sequence[SupervisedChat]], builder: ChatBuilder, *, with
                 name = begin + target.name_position if target.name_position >= 0 else -1
                 targets.append((row, reply + target.position, look, name))
             begin = end
-    mask = torch.where(turn_mask(turn), 0.0, torch.finfo(torch.float32).min)
     table = torch.tensor(targets, dtype=torch.long).reshape(-1, 4)
-    return ExerciseBatch(ids, positions, mask, labels, weights, kinds, table)
+    return ExerciseBatch(ids, positions, turn_mask(turn), labels, weights, kinds, table)

@@ -78,9 +78,9 @@ def test_the_internvl2_scales_have_the_values_of_the_paper_and_of_internvl2(stud
     assert values(found.distill, *optim) == (15625, 128, 2e-4, 0.03, decay)
     assert values(found.sft, *optim) == (35156, 128, 4e-5, 0.03, decay)
     assert values(found.sft, "checkpoints", "reweigh") == (4, 500)
-    assert values(found.rscot, "questions", "batch_size") == (200_000, 128)
+    assert values(found.rscot, "questions", "batch_size", "batch_tokens") == (200_000, 128, 262_144)
     assert found.merge.questions == 1000
-    assert values(found.evaluate, "batch_size", "speed_pairs", "speed_batch") == (8, 7, 1)
+    assert values(found.evaluate, "batch_size", "batch_tokens", "speed_pairs", "speed_batch") == (16, 65_536, 7, 1)
     assert values(found.model, "architecture", "max_tiles", "dtype") == (scale, 6, "bfloat16")
     assert found.model.hub == f"OpenGVLab/InternVL2-{scale[-2:].upper()}"
     assert values(found.model, "tile_size", "tokens") == (448, 256)

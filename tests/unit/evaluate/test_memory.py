@@ -10,8 +10,8 @@ from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.compress.config import FcotvlConfig
 from fcotvl.core import config
 from fcotvl.core.config import DistillParams, OptimParams
-from fcotvl.evaluate.cost import training_flops
-from fcotvl.evaluate.memory import LOGIT_COPIES, ROW, training_memory
+from fcotvl.evaluate.cost import cost, parameters, training_flops
+from fcotvl.evaluate.memory import LOGIT_COPIES, ROW, kv_bytes, training_memory
 from fcotvl.internvl.architectures import teacher_config
 from fcotvl.train.distill import DistillObjective
 from fcotvl.train.layers import NAME
@@ -116,3 +116,12 @@ def test_every_scale_fits_its_accelerators():
             large += 1
             assert f"| `{scale}` | {distill:.0f} | {sft:.0f} |" in documented
     assert large == 3
+
+
+@pytest.mark.parametrize(("scale", "kib"), [("internvl2-1b", 12), ("internvl2-2b", 96), ("internvl2-8b", 128)])
+def test_the_cache_of_a_batch_fits_beside_the_teacher(scale, kib):
+    teacher, budget = teacher_config(scale), config.load(scale=scale, mix="rendered").scale_config
+    assert kv_bytes(teacher, 1) == kib * 1024
+    assert kv_bytes(teacher, 256 + 60) == cost(teacher, tiles=1, text_tokens=60).kv_bytes
+    most = max(budget.rscot.batch_tokens, budget.evaluate.batch_tokens)
+    assert 2 * parameters(teacher)["total"] + kv_bytes(teacher, most) < 60 * GB

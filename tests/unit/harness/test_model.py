@@ -51,7 +51,7 @@ def test_an_exported_student_and_a_stage_file_reply_as_the_student(folder):
     replies = expected(make_student(models.teacher(), compressor="cnn", ratio=0.5))
     assert FcotvlLM(str(folder / "mine"), batch_size="3").generate_until(requests()) == replies
     file = str(folder / "merged.safetensors")
-    assert FcotvlLM(file, teacher=str(folder / "teacher"), batch_size=3).generate_until(requests()) == replies
+    assert FcotvlLM(file, teacher=str(folder / "teacher"), batch_tokens=200).generate_until(requests()) == replies
     assert len(set(replies)) > 1
 
 
@@ -97,6 +97,8 @@ def test_tasks_of_other_kinds_are_refused(folder):
 def test_arguments_that_cannot_be_are_one_line(folder):
     with pytest.raises(ParamsError, match="batch_size is 'auto', expected the number of replies"):
         FcotvlLM(str(folder / "teacher"), batch_size="auto")
+    with pytest.raises(ParamsError, match="batch_tokens is 0, expected the number of tokens"):
+        FcotvlLM(str(folder / "teacher"), batch_tokens=0)
     with pytest.raises(ParamsError, match="dtype is 'int8', expected auto, float32"):
         FcotvlLM(str(folder / "teacher"), dtype="int8")
     with pytest.raises(ParamsError, match="no training-free baseline 'fastw'; did you mean fastv"):

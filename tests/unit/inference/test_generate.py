@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -11,6 +15,7 @@ from fcotvl.inference.generate import Decoding, Query, choose, generate, sample
 from fcotvl.inference.pictures import PictureEncoder
 from fcotvl.inference.pruning.fastv import FastV
 from tests.support import models
+from tests.support.imports import ROOT
 
 PROMPTS = ["Total?", "What is the largest value of all?", "a", "Who wrote it, and when was it?"]
 
@@ -45,10 +50,10 @@ def one_by_one(model, processor, query, new):
     return processor.tokenizer.decode(reply, skip_special_tokens=True).strip()
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_a_batch_gives_the_replies_of_one_by_one(teacher, batch_size):
-    processor = models.processor()
-    replies = generate(teacher, processor, queries(), max_new_tokens=12, batch_size=batch_size)
+@pytest.mark.parametrize(("batch_size", "batch_tokens"), [(1, None), (3, None), (16, None), (16, 300), (16, 1)])
+def test_a_batch_gives_the_replies_of_one_by_one(teacher, batch_size, batch_tokens):
+    processor, limits = models.processor(), {"batch_size": batch_size, "batch_tokens": batch_tokens}
+    replies = generate(teacher, processor, queries(), max_new_tokens=12, **limits)
     assert replies == [one_by_one(teacher, processor, query, 12) for query in queries()]
     assert len(set(replies)) > 3
 
@@ -162,7 +167,7 @@ def test_samples_do_not_depend_on_the_batch(teacher):
     settings = {"samples": 3, "temperature": 1.0, "max_new_tokens": 8, "top_k": 20, "seed": 5}
     together = sample(teacher, models.processor(), queries(), **settings)
     alone = [sample(teacher, models.processor(), [query], **settings)[0] for query in queries()]
-    assert together == alone
+    assert together == alone == sample(teacher, models.processor(), queries(), batch_tokens=700, **settings)
     assert all(len(set(replies)) > 1 for replies in together)
 
 
@@ -208,3 +213,14 @@ def test_training_mode_is_restored(teacher):
     generate(teacher, models.processor(), queries()[:1], max_new_tokens=1)
     assert teacher.training
     teacher.eval()
+
+
+def test_the_benchmark_compares_with_transformers_own_generate(tmp_path):
+    options = {"questions": 2, "samples": 2, "pairs": 1, "rows": 4, "steps": 2, "max-new-tokens": 8, "leaving": 1}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, ROOT / "benchmarks/generate.py", *words, "--output", tmp_path / "found.json"]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["equal greedy replies"] == 2
+    assert set(found["ratio"]) == {"fcotvl", "question by question", "batched"}
+    assert all(len(seconds) == 1 for seconds in found["steps"].values())

@@ -115,7 +115,7 @@ def test_the_attention_loss_is_the_cross_entropy_of_the_heads_attention(tokenize
     with torch.no_grad():
         weights = llm(
             input_ids=batch.input_ids,
-            attention_mask=batch.mask,
+            attention_mask=torch.where(batch.mask, 0.0, -torch.inf),
             position_ids=batch.position_ids,
             output_attentions=True,
         ).attentions[VALUE_LAYER]
