@@ -38,7 +38,8 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, live: Pat
         losses: CSV of the losses of each step.
     """
     budget, model = params.scale_config.distill, params.scale_config.model
-    optim = budget.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
+    optim = budget.on(params.scale_config.launch.distill)
+    optim = optim.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
     with resumable("distill", inputs=[teacher], vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, teacher)
         log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, live=live)

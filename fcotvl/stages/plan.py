@@ -73,7 +73,7 @@ def _print_training(params: Params) -> None:
     options = params.compressors.get(params.compressor, {})
     student = FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=params.ratio, options=options)
     tiles, rows = scale.model.max_tiles + 1, []
-    for stage, optim in (("distill", scale.distill), ("sft", scale.sft)):
+    for stage, optim in (("distill", scale.distill.on(scale.launch.distill)), ("sft", scale.sft.on(scale.launch.sft))):
         one = training_flops(
             teacher if stage == "distill" else None, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER
         )

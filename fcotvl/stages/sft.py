@@ -47,11 +47,12 @@ def run(
         losses: CSV of the losses of each step and data set.
         sampling: CSV of the sampling weights of data sets.
     """
-    optim, model = params.scale_config.sft, params.scale_config.model
+    optim = params.scale_config.sft.on(params.scale_config.launch.sft)
+    model = params.scale_config.model
     inputs = [rationales, teacher, student]
     with resumable("sft", inputs=inputs, vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, rationales, teacher, student)
-        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, optim.checkpoints)}
+        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, params.scale_config.sft.checkpoints)}
 
         def save_if_due(step: int) -> None:
             if step in pool:

@@ -44,7 +44,7 @@ def threads(stage):
 
     Stages set the scale's themselves, so that results do not depend on the engine.
     """
-    feeding = getattr(getattr(SCALE, stage.name, None), "workers", 0)
+    feeding = getattr(getattr(SCALE.launch, stage.name, None), "workers", 0)
     return SCALE.model.threads or max(1, processes(stage) * (1 + feeding))
 
 

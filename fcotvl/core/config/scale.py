@@ -15,6 +15,9 @@ from fcotvl.core.section import Count, Rate, Section, Share
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 Batch = Annotated[int, Field(ge=1, le=100_000)]
 
+TINY = {"prompts": TINY_PROMPTS, "launch": {"distill": {"workers": 0}, "sft": {"workers": 0}}}
+"""What differs for the tiny model."""
+
 
 class ModelParams(TileParams):
     """The teacher, and how images are cut for it."""
@@ -30,22 +33,26 @@ class ModelParams(TileParams):
     leaves it to the environment, where an accelerator computes."""
 
 
-class OptimParams(Section):
-    """A training loop."""
+class ComputeParams(Section):
+    """How a machine computes a training step: no result depends on it, but for rounding."""
 
-    steps: Count
-    batch_size: Batch = 128
-    """Images per step, over all processes."""
     micro_batch_tokens: Annotated[int, Field(ge=1, le=10**9)] = 32768
     """Tokens before compression, padding counted, that a process computes at a time: less takes less memory and gives
     the same step."""
     activation_checkpointing: bool = False
     """Compute each LLM layer again in the backward pass instead of keeping what it needs."""
     workers: Annotated[int, Field(ge=0, le=256)] = 4
-    """Processes beside each training process that read and cut pictures ahead of it (tiny: 0); results do not depend
-    on them."""
+    """Processes beside each training process that read and cut pictures ahead of it (tiny: 0)."""
     torch_compile: bool = False
     """Compile each layer of ViT and LLM; for accelerators that ``torch.compile`` knows."""
+
+
+class TrainingBudget(Section):
+    """What a training loop computes."""
+
+    steps: Count
+    batch_size: Batch = 128
+    """Images per step, over all processes."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """InternVL2 was trained with AdamW. Muon orthogonalises the updates of matrices; the same rates fit both."""
     lr: Rate
@@ -54,8 +61,17 @@ class OptimParams(Section):
     """Share of the steps before the peak of the cosine schedule."""
     weight_decay: Share = 0.01
 
+    def on(self, machine: ComputeParams) -> "OptimParams":
+        """This budget as ``machine`` computes it."""
+        own = self.model_dump(include=set(TrainingBudget.model_fields))
+        return OptimParams(**own, **machine.model_dump())
 
-class DistillBudget(OptimParams):
+
+class OptimParams(TrainingBudget, ComputeParams):
+    """A training loop: its budget, and how it is computed."""
+
+
+class DistillBudget(TrainingBudget):
     """Re-alignment: one epoch of 2 M images.
 
     The paper gives no rate; InternVL2.5 uses this one where only the projector learns.
@@ -67,7 +83,7 @@ class DistillBudget(OptimParams):
     """Peak rates of the compressors that learn best at another than ``lr``."""
 
 
-class SftBudget(OptimParams):
+class SftBudget(TrainingBudget):
     """Post-training, at the rate of InternVL2's fine-tuning scripts."""
 
     steps: Count = 35156
@@ -88,11 +104,16 @@ class SftBudget(OptimParams):
 
 
 class LaunchParams(Section):
-    """How the stages that run a model are started."""
+    """How the stages that run a model use a machine.
+
+    Results do not depend on it, but for rounding: no stage reruns when it changes, and a stopped run goes on.
+    """
 
     processes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes of one machine that share the work of distill, rscot, sft, merge and predict, each on an accelerator of
-    its own. Results are those of one process, but for rounding."""
+    its own."""
+    distill: ComputeParams = ComputeParams()
+    sft: ComputeParams = ComputeParams()
 
 
 class TeacherBudget(Section):
@@ -170,10 +191,15 @@ class Scale(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _prompts_of_the_tiny_model(cls, values: Any) -> Any:
+    def _defaults_of_the_tiny_model(cls, values: Any) -> Any:
         match values:
             case {"model": {"architecture": "tiny"}}:
-                given = values.get("prompts", {})
-                if isinstance(given, dict):
-                    return values | {"prompts": TINY_PROMPTS | given}
+                return {**values, **_over(TINY, values)}
         return values
+
+
+def _over(defaults: dict[str, Any], values: Any) -> Any:
+    """``values`` over ``defaults``, section by section."""
+    if not isinstance(values, dict):
+        return values
+    return defaults | {k: _over(defaults[k], v) if isinstance(defaults.get(k), dict) else v for k, v in values.items()}

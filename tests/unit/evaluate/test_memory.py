@@ -89,9 +89,9 @@ def test_what_is_kept_is_what_a_real_pass_keeps(stage, recompute):
 def test_every_scale_fits_its_accelerators_or_says_so(scale):
     params = config.load(scale=scale, mix="rendered")
     student = FcotvlConfig.from_teacher(teacher_config(scale), compressor=params.compressor, ratio=params.ratio)
-    budget = params.scale_config
-    distill = training_memory("distill", student, budget.distill, processes=8).total / GB
-    sft = training_memory("sft", student, budget.sft, processes=8).total / GB
+    budget, launch = params.scale_config, params.scale_config.launch
+    distill = training_memory("distill", student, budget.distill.on(launch.distill), processes=8).total / GB
+    sft = training_memory("sft", student, budget.sft.on(launch.sft), processes=8).total / GB
     assert distill < 80
     fits = sft < 80
     assert f"| `{scale}` | {distill:.0f} | {sft:.0f}" in (ROOT / "docs/running.md").read_text(encoding="utf-8")

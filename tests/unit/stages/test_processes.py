@@ -34,7 +34,7 @@ title: enough questions for several windows
 model: {architecture: tiny, threads: 1}
 prompts: {direct_tokens: 8, cot_tokens: 60}
 train_teacher: {}
-distill: {steps: 2, batch_size: 4, lr: 0.001, workers: 0}
+distill: {steps: 2, batch_size: 4, lr: 0.001}
 rscot: {questions: 40, batch_size: 8}
 sft: {}
 merge: {questions: 24}
