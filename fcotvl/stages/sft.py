@@ -47,12 +47,12 @@ def run(
         losses: CSV of the losses of each step and data set.
         sampling: CSV of the sampling weights of data sets.
     """
-    optim = params.scale_config.sft.on(params.scale_config.launch.sft)
-    model = params.scale_config.model
+    budget, model = params.scale_config.sft, params.scale_config.model
+    optim = budget.on(params.scale_config.launch.sft)
     inputs = [rationales, teacher, student]
     with resumable("sft", inputs=inputs, vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, rationales, teacher, student)
-        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, params.scale_config.sft.checkpoints)}
+        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, budget.checkpoints)}
 
         def save_if_due(step: int) -> None:
             if step in pool:

@@ -184,17 +184,15 @@ def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
 @pytest.mark.parametrize(
     ("steps", "machine"), [(1, {}), (3, {"workers": 1, "activation_checkpointing": True, "micro_batch_tokens": 10**6})]
 )
-def test_sft_goes_on_on_another_machine_and_writes_the_same_bytes(
-    study, inputs, pool, tmp_path, monkeypatch, steps, machine
-):
-    out, done = tmp_path / "out", []
+def test_sft_goes_on_on_another_machine_and_writes_the_same_bytes(study, inputs, pool, tmp_path, steps, machine):
+    out, done, step = tmp_path / "out", [], loop._step
     with stopped(loop, "_step", steps):
         run_sft(study, inputs, pool.student, out)
-    step = loop._step
-    monkeypatch.setattr(loop, "_step", lambda *a, **k: done.append(1) or step(*a, **k))
     launch = LaunchParams(sft=ComputeParams(**{"workers": 0, **machine}))
     scale = study.scale_config.model_copy(update={"launch": launch})
-    run_sft(study.model_copy(update={"scale_config": scale}), inputs, pool.student, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_step", lambda *a, **k: done.append(1) or step(*a, **k))
+        run_sft(study.model_copy(update={"scale_config": scale}), inputs, pool.student, out)
     assert len(done) == study.scale_config.sft.steps - steps
     assert digests(out) == {k: v for k, v in digests(pool.folder).items() if not k.startswith(".")}
 
