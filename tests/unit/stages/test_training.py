@@ -184,8 +184,8 @@ def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
 @pytest.mark.parametrize(
     ("steps", "machine"), [(1, {}), (3, {"workers": 1, "activation_checkpointing": True, "micro_batch_tokens": 10**6})]
 )
-def test_sft_goes_on_on_another_machine_and_writes_the_same_bytes(study, inputs, pool, tmp_path, steps, machine):
-    out, done, step = tmp_path / "out", [], loop._step
+def test_sft_goes_on_on_another_machine_and_writes_the_same_bytes(study, inputs, pool, steps, machine):
+    out, done, step = Path("out"), [], loop._step
     with stopped(loop, "_step", steps):
         run_sft(study, inputs, pool.student, out)
     launch = LaunchParams(sft=ComputeParams(**{"workers": 0, **machine}))
