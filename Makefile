@@ -39,9 +39,10 @@ docs: $(READY)  ## the pages of docs/ and of every package as a site: site/index
 results:  ## the pages of the last run as the committed ones: docs/results, with the ablation grid if it was run
 	@test -f reports/index.html || { echo "reports/index.html is missing: run make repro first" >&2; exit 1; }
 	@mkdir -p docs/results
-	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation -exec rm -r {} +
+	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation -exec rm -rf {} +
 	@test ! -f reports/ablation/index.html || rm -rf docs/results/ablation
-	@cp -R reports/. docs/results
+	@cp -RL reports/. docs/results
+	@chmod -R u+w docs/results
 	@find docs/results -name .snakemake_timestamp -delete
 
 in-git:
