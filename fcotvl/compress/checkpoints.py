@@ -148,15 +148,23 @@ def make_student(
 
 
 def save_student_tensors(
-    model: FcotvlForConditionalGeneration, path: Path, *, stage: str, names: Iterable[str] | None = None
+    model: FcotvlForConditionalGeneration,
+    path: Path,
+    *,
+    stage: str,
+    names: Iterable[str] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
-    """Write parameters of ``model`` to ``path``: those in ``names``, or all trainable ones."""
+    """Write parameters of ``model`` to ``path``: those in ``names``, or all trainable ones.
+
+    ``dtype`` is that of whoever reads them; training itself keeps what it trains in float32.
+    """
     parameters = dict(model.named_parameters())
     if names is None:
         names = [name for name, parameter in parameters.items() if parameter.requires_grad]
     config = model.config
     header = StudentHeader(stage, config.compressor, config.ratio, config.compressor_options or {})
-    write_student_tensors(path, {name: parameters[name].detach() for name in names}, header)
+    write_student_tensors(path, {name: parameters[name].detach().to(dtype) for name in names}, header)
 
 
 def write_student_tensors(path: Path, tensors: Mapping[str, Tensor], header: StudentHeader) -> None:

@@ -51,9 +51,8 @@ def training_memory(stage: str, student: InternVLConfig, optim: OptimParams, *, 
         optim: the stage's budget.
         processes: those that share a step.
     """
-    counts, whole = parameters(student), stage == "sft"
-    trained = counts["compressor"] + counts["projector"] + (counts["llm"] if whole else 0)
-    frozen = counts["total"] - trained
+    trained, whole = trained_parameters(stage, student), stage == "sft"
+    frozen = parameters(student)["total"] - trained
     moments = 1 if optim.optimizer == "muon" else 2
     kept = _kept(student, optim.micro_batch_tokens, 1 if optim.activation_checkpointing else None, trained=whole)
     if optim.activation_checkpointing:  # each layer's input, and all of the layer that is computed again
@@ -65,6 +64,12 @@ def training_memory(stage: str, student: InternVLConfig, optim: OptimParams, *, 
         optimizer=4 * moments * trained,
         work=max(kept + LOGIT_COPIES * 4 * MAX_LOGITS, STEP_COPIES * 4 * trained),
     )
+
+
+def trained_parameters(stage: str, student: InternVLConfig) -> int:
+    """How many parameters of ``student`` learn in ``distill`` or in ``sft``."""
+    counts = parameters(student)
+    return counts["compressor"] + counts["projector"] + (counts["llm"] if stage == "sft" else 0)
 
 
 def _kept(student: InternVLConfig, tokens: int, layers: int | None, *, trained: bool) -> int:

@@ -46,7 +46,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, live: Pat
         if not is_main():
             return
         with atomic(student) as path:
-            save_student_tensors(task.objective.student, path, stage="distill")
+            save_student_tensors(task.objective.student, path, stage="distill", dtype=getattr(torch, model.dtype))
         with atomic(losses) as path:
             pd.DataFrame(log).to_csv(path, index=False)
 

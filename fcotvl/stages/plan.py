@@ -3,6 +3,7 @@
 import sys
 from dataclasses import asdict
 
+import torch
 from tabulate import tabulate
 
 from fcotvl.compress.config import FcotvlConfig
@@ -10,7 +11,7 @@ from fcotvl.core.config import Params
 from fcotvl.data.lazy_records import SPLIT_SHARES
 from fcotvl.data.plan import Planned, plan
 from fcotvl.evaluate.cost import training_flops
-from fcotvl.evaluate.memory import training_memory
+from fcotvl.evaluate.memory import trained_parameters, training_memory
 from fcotvl.internvl.architectures import teacher_config
 
 REPEATED = 1.005
@@ -79,15 +80,21 @@ def _print_training(params: Params) -> None:
         )
         total = one * optim.steps * optim.batch_size
         memory = training_memory(stage, student, optim, processes=2)
+        kept = scale.sft.checkpoints if stage == "sft" else 1
+        disk = kept * trained_parameters(stage, student) * getattr(torch, scale.model.dtype).itemsize
         parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items()]
         hours = f"{total / SPEED / 3600:,.0f}"
         rows.append(
-            [stage, f"{optim.steps:,}", f"{total / 1e18:,.0f}", hours, f"{memory.total / 1e9:.0f}", ", ".join(parts)]
+            [
+                *(stage, f"{optim.steps:,}", f"{total / 1e18:,.0f}", hours, f"{disk / 1e9:.1f}"),
+                *(f"{memory.total / 1e9:.0f}", ", ".join(parts)),
+            ]
         )
     print(f"\nTraining at scale {params.scale}, {params.compressor} at ratio {params.ratio}:\n")
-    header = ["stage", "steps", "EFLOP", "accelerator hours", "GB a process", "of which"]
-    print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 4, "left"]))
+    header = ["stage", "steps", "EFLOP", "accelerator hours", "GB on disk", "GB a process", "of which"]
+    print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 5, "left"]))
     print(
         f"\nAssumed: {tiles} tiles, {TEXT} text tokens, {ANSWER} of them answers, and {SPEED / 1e12:g} TFLOP/s, which "
-        "distillation\nat 2B reaches on an H100. Memory is for one of several processes and a full micro-batch."
+        "distillation\nat 2B reaches on an H100. Memory is for one of several processes and a full micro-batch. On "
+        "disk are\nthe checkpoints of a variant and recipe."
     )

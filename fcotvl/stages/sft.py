@@ -57,7 +57,7 @@ def run(
         def save_if_due(step: int) -> None:
             if step in pool:
                 with atomic(pool[step]) as path:
-                    save_student_tensors(task.objective.student, path, stage="sft")
+                    save_student_tensors(task.objective.student, path, stage="sft", dtype=getattr(torch, model.dtype))
 
         task.on_step_end = save_if_due
         log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, live=live)

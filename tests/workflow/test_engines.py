@@ -170,7 +170,7 @@ def test_folders_share_their_files_with_the_cache(clone: Workspace):
     assert {path.name for path in folders} == {"benchmarks", "checkpoints", "corpus", "merged", "teacher"}
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert {path.name for path in files if path.stat().st_ino not in cached} == {".snakemake_timestamp"}
-    assert all(os.stat(clone.folder / VARIANT / name).st_mode & 0o200 for name in ("student.safetensors", "speed.csv"))
+    assert all((clone.folder / VARIANT / name).stat().st_mode & 0o200 for name in ("student.safetensors", "speed.csv"))
 
 
 def cache_files(clone: Workspace) -> list[Path]:

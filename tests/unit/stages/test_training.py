@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 
 from fcotvl.compress.checkpoints import read_student_tensors
 from fcotvl.compress.tile_complexity import tile_complexity
@@ -179,6 +181,25 @@ def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
     second = sampling[sampling["step"] == 3].set_index("dataset")["weight"].to_dict()
     assert second == pytest.approx(expected, abs=1e-5)
     assert second != first
+
+
+@pytest.fixture
+def other_precision():
+    """A process computes in one precision, unless it is told to forget it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("other_precision")
+def test_checkpoints_are_of_the_number_type_that_the_model_computes_in(study, inputs, student, tmp_path):
+    assert {tensor.dtype for tensor in read_student_tensors(student)[0].values()} == {torch.float32}
+    model = study.scale_config.model.model_copy(update={"dtype": "bfloat16"})
+    scale = study.scale_config.model_copy(update={"model": model})
+    study = study.model_copy(update={"scale_config": scale})
+    run_sft(study, inputs, run_distill(study, inputs, tmp_path), tmp_path)
+    for path in (tmp_path / "student.safetensors", *(tmp_path / "checkpoints").iterdir()):
+        assert {tensor.dtype for tensor in read_student_tensors(path)[0].values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize(
