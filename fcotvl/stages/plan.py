@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from fcotvl.compress.config import FcotvlConfig
 from fcotvl.core.config import Params
+from fcotvl.dag.limits import SPEED, TEXT
 from fcotvl.data.lazy_records import SPLIT_SHARES
 from fcotvl.data.plan import Planned, plan
 from fcotvl.evaluate.cost import training_flops
@@ -16,10 +17,8 @@ from fcotvl.internvl.architectures import teacher_config
 
 REPEATED = 1.005
 """Epochs from which on a source counts as repeated: less is rounding."""
-TEXT, ANSWER = 240, 150
-"""Text tokens of a picture with its turns, and those of them that are predicted."""
-SPEED = 400e12
-"""FLOP/s of one accelerator: 40 % of an H100's peak in bfloat16, see docs/running.md."""
+ANSWER = 150
+"""Text tokens of a picture that are predicted."""
 
 
 def run(params: Params) -> None:

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(str(workflow.current_basedir)).parents[1]))
 from fcotvl import dag, launcher
 from fcotvl.core import config as typed
 from fcotvl.core.errors import FcotvlError
+from fcotvl.dag import limits
 from fcotvl.stages.check import validate
 
 # Stages read params.yaml themselves: a value given here would be shown but not obeyed.
@@ -53,6 +54,7 @@ ACCELERATORS = {
     for name, stage in PIPELINE.stages.items()
     if processes(stage)
 }
+LIMITS = {name: limits.resources(name, PARAMS) for name in ("curate", *ACCELERATORS)}
 THREADS = {
     name: threads(stage)
     for name, stage in PIPELINE.stages.items()

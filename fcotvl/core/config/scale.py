@@ -114,6 +114,8 @@ class LaunchParams(Section):
     its own."""
     distill: ComputeParams = ComputeParams()
     sft: ComputeParams = ComputeParams()
+    job_hours: Annotated[float, Field(gt=0, le=10_000)] = 24
+    """The longest job that a cluster takes: what takes longer goes on in the next one."""
 
 
 class TeacherBudget(Section):
