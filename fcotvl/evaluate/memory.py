@@ -43,7 +43,7 @@ def training_memory(stage: str, student: InternVLConfig, optim: OptimParams, *, 
     """Estimate the most that a process of ``distill`` or ``sft`` holds on its device, frozen weights in bfloat16.
 
     The micro-batch is full of tokens that reach the LLM, as with pages of text: an upper bound, since visual tokens are
-    compressed. A row that is longer than the micro-batch is not counted.
+    compressed. Where a row may be longer than that, it is full of one row.
 
     Args:
         stage: ``distill``, where compressor and projector learn, or ``sft``, where the LLM learns too.
@@ -54,10 +54,11 @@ def training_memory(stage: str, student: InternVLConfig, optim: OptimParams, *, 
     trained, whole = trained_parameters(stage, student), stage == "sft"
     frozen = parameters(student)["total"] - trained
     moments = 1 if optim.optimizer == "muon" else 2
-    kept = _kept(student, optim.micro_batch_tokens, 1 if optim.activation_checkpointing else None, trained=whole)
+    tokens = max(optim.micro_batch_tokens, optim.max_length)
+    kept = _kept(student, tokens, 1 if optim.activation_checkpointing else None, trained=whole)
     if optim.activation_checkpointing:  # each layer's input, and all of the layer that is computed again
         config = student.text_config
-        kept += 2 * config.num_hidden_layers * optim.micro_batch_tokens * config.hidden_size
+        kept += 2 * config.num_hidden_layers * tokens * config.hidden_size
     return Memory(
         weights=2 * frozen + (4 + 2) * trained,
         gradients=(8 if processes > 1 else 4) * trained,

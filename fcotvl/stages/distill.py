@@ -55,7 +55,8 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     """A new student of the teacher, and the alignment split that it is trained on."""
     scale_config = params.scale_config
     align, processor = Corpus(corpus / "align"), load_processor(teacher)
-    builder = BatchBuilder(align, processor, scale_config.prompts, scale_config.model.max_tiles)
+    tiles, length = scale_config.model.max_tiles, scale_config.distill.max_length
+    builder = BatchBuilder(align, processor, scale_config.prompts, tiles, length)
     teacher_model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
     student_model = make_student(
         teacher_model,

@@ -79,7 +79,8 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     """The student that is trained, and the data sets of the instruction split."""
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
     instruct, processor = Corpus(corpus / "instruct"), load_processor(teacher)
-    builder = BatchBuilder(instruct, processor, scale_config.prompts, scale_config.model.max_tiles)
+    tiles, length = scale_config.model.max_tiles, scale_config.sft.max_length
+    builder = BatchBuilder(instruct, processor, scale_config.prompts, tiles, length)
     kept = read_rationales(rationales) if recipe.cot else {}
     datasets = SftDatasets.from_corpus(instruct, kept, cot=recipe.cot, seed=params.seed)
     dtype = scale_config.model.dtype

@@ -51,7 +51,7 @@ class Task(Protocol):
 
     @property
     def objective(self) -> nn.Module:
-        """A module from a batch to weighted sums per item: ``loss``, ``weight`` and any others.
+        """A module from a batch to weighted sums per item: ``loss``, ``weight`` and any others (``cut``: tokens lost).
 
         Its parameters that require a gradient are trained; ``loss`` must carry one.
         """
@@ -107,6 +107,7 @@ def train(
         optimizer, math.ceil(optim.warmup * optim.steps), optim.steps + 1, last_epoch=done
     )
     saved, interval = time.monotonic(), SAVE_SECONDS
+    cut: list[float] = []
     main = accelerator.is_main_process
     planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)
     bar = tqdm(planned, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)
@@ -117,6 +118,7 @@ def train(
             sums = _step(
                 accelerator, objective, prepared, batch, len(items), micro_batch_tokens=optim.micro_batch_tokens
             )
+            cut += filter(None, sums.get("cut", ()))
             loss = sum(sums["loss"]) / sum(sums["weight"])
             if not math.isfinite(loss):
                 raise ParamsError(
@@ -135,6 +137,11 @@ def train(
                     saved = time.monotonic()
                     interval = SAVE_SECONDS and max(SAVE_SECONDS, (saved - start) / SAVE_SHARE)
     accelerator.wait_for_everyone()
+    if main and cut:
+        logger.warning(
+            "%s: max_length (%d) cut %d answer tokens off %d pictures of %d",
+            *(task.name, optim.max_length, sum(cut), len(cut), (optim.steps - done) * optim.batch_size),
+        )
     if not all(parameter.isfinite().all() for parameter in trained.values()):
         raise ParamsError(f"{task.name}: weights are not finite after step {optim.steps}; lower lr ({optim.lr:g})")
     return log

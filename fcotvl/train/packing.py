@@ -67,6 +67,8 @@ class Batch:
     image_std: Sequence[float]
     tile_tokens: list[int] | None = None
     """How many visual tokens a student makes of each tile, where that is chosen tile by tile."""
+    cut: Sequence[int] = ()
+    """Answer tokens that each picture's row had no room for; empty: none."""
 
     def __len__(self) -> int:
         return len(self.turns)
@@ -76,6 +78,10 @@ class Batch:
         """The tiles as the ViT reads them, computed at each call; bit for bit the image processor's on a CPU."""
         mean, std = (self.pixels.new_tensor(x, dtype=torch.float32) for x in (self.image_mean, self.image_std))
         return (self.pixels.float() / 255 - mean[:, None, None]) / std[:, None, None]
+
+    def cut_tokens(self) -> Float[Tensor, " row"]:
+        """``cut`` as a tensor."""
+        return torch.tensor(self.cut or [0] * len(self), dtype=torch.float32, device=self.pixels.device)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
@@ -91,6 +97,7 @@ class Batch:
             num_tiles=[self.num_tiles[item] for item in items],
             turns=[self.turns[item] for item in items],
             tile_tokens=self.tile_tokens and [self.tile_tokens[tile] for tile in tiles],
+            cut=self.cut and [self.cut[item] for item in items],
         )
 
     def lengths(self) -> list[int]:
@@ -148,17 +155,51 @@ class Answers:
 
 
 def collate(
-    pictures: Sequence[Image.Image], chats: Sequence[Sequence[Chat]], processor: FcotvlProcessor, *, max_tiles: int
+    pictures: Sequence[Image.Image],
+    chats: Sequence[Sequence[Chat]],
+    processor: FcotvlProcessor,
+    *,
+    max_tiles: int,
+    max_length: int | None = None,
 ) -> Batch:
-    """Tile and normalise the pictures, and tokenise the chats about each."""
+    """Tile and normalise the pictures, and tokenise the chats about each, up to ``max_length`` tokens a picture."""
     images = processor.image_processor
     vision = images(list(pictures), max_tiles=max_tiles, do_rescale=False, do_normalize=False, return_tensors="pt")
     turns = [[_tokenise(chat, processor) for chat in own] for own in chats]
+    cut: list[int] = []
+    if max_length is not None:
+        per_tile = tokens_per_tile(vision["pixel_values"].shape[-1])
+        whole = turns
+        turns = [
+            fitting(own, max_length - tiles * per_tile) for own, tiles in zip(whole, vision["num_tiles"], strict=True)
+        ]
+        cut = [_answer_tokens(a) - _answer_tokens(b) for a, b in zip(whole, turns, strict=True)]
     tile_tokens = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
     normalisation = (tuple(images.image_mean), tuple(images.image_std))
-    return Batch(
-        *(vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, *normalisation), tile_tokens
-    )
+    pixels, num_tiles = vision["pixel_values"], vision["num_tiles"]
+    return Batch(pixels, num_tiles, turns, processor.image_token_id, *normalisation, tile_tokens, cut)
+
+
+def fitting(turns: Sequence[TurnTokens], room: int) -> list[TurnTokens]:
+    """The turns that fit into ``room`` tokens behind the picture; the last one cut.
+
+    InternVL2's own training does the same to a chat (``truncation=True`` up to ``max_seq_length``). The first answer
+    keeps a token, however long its question.
+    """
+    room -= len(turns[0].prefix)
+    kept: list[TurnTokens] = []
+    for turn in turns:
+        least = next((i for i, label in enumerate(turn.labels, start=1) if label != IGNORE), len(turn.labels))
+        length = room if kept else max(room, least)
+        if length < least:
+            break
+        kept.append(replace(turn, suffix=turn.suffix[:length], labels=turn.labels[:length]))
+        room -= len(turn.suffix)
+    return kept
+
+
+def _answer_tokens(turns: Sequence[TurnTokens]) -> int:
+    return sum(label != IGNORE for turn in turns for label in turn.labels)
 
 
 def _tokenise(chat: Chat, processor: FcotvlProcessor) -> TurnTokens:
@@ -177,11 +218,13 @@ class BatchBuilder:
     prompts: Prompts
     max_tiles: int
     """Most tiles per picture, thumbnail not counted."""
+    max_length: int | None = None
+    """Most tokens of a picture and its chats before compression; none: any number."""
 
     def build(self, refs: Sequence[RowRef], chats: Sequence[Sequence[Chat]]) -> Batch:
         """The pictures at ``refs``, each with its chats."""
         pictures = [self.corpus[ref].decode() for ref in refs]
-        return collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
+        return collate(pictures, chats, self.processor, max_tiles=self.max_tiles, max_length=self.max_length)
 
     def tile_complexities(self, max_pictures: int) -> list[float]:
         """The complexity of each tile of up to ``max_pictures``, the same in every run."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fcotvl.core.config.architecture import TINY_PROMPTS, TileParams
+from fcotvl.core.config.architecture import MAX_LENGTH, TINY_PROMPTS, MaxLength, TileParams
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.section import Count, Rate, Section, Share
 
@@ -53,6 +53,9 @@ class TrainingBudget(Section):
     steps: Count
     batch_size: Batch = 128
     """Images per step, over all processes."""
+    max_length: MaxLength = MAX_LENGTH
+    """Most tokens of a picture and its chats before compression. What is longer is cut at its end, as InternVL2's own
+    fine-tuning cuts it."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """InternVL2 was trained with AdamW. Muon orthogonalises the updates of matrices; the same rates fit both."""
     lr: Rate
