@@ -115,9 +115,10 @@ def _tokens(held: Audits) -> Table:
 def _cut(held: Audits) -> Iterator[Table]:
     rows: list[tuple[Cell, ...]] = []
     for mix, audit in held.items():
-        for source, counts in audit.get("cut", {}).items():
+        for source, counts in audit["cut"].items():
             images, name = counts["images"], _if_several(held, mix)
-            rows.append((source, *name, images, _percent(images / audit["by_source"][source]), counts["tokens"]))
+            share = images / (audit["by_source"].get(source) or 1)
+            rows.append((source, *name, images, _percent(share), counts["tokens"]))
     if rows:
         header = ("source", *_if_several(held, "mix"), "images", "share of source", "tokens cut")
         yield Table("Images whose text is cut to the longest row of training, estimated from characters", header, rows)
