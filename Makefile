@@ -45,9 +45,10 @@ docs: $(READY)  ## the pages of docs/ and of every package as a site: site/index
 results:  ## the pages of the last run as the committed ones: docs/results, with grid and study if they were run
 	@test -f reports/index.html || { echo "reports/index.html is missing: run make repro first" >&2; exit 1; }
 	@mkdir -p docs/results
-	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation ! -name study -exec rm -r {} +
+	@find docs/results -mindepth 1 -maxdepth 1 ! -name ablation ! -name study -exec rm -rf {} +
 	@for page in ablation study; do test ! -f reports/$$page/index.html || rm -rf docs/results/$$page; done
-	@cp -R reports/. docs/results
+	@cp -RL reports/. docs/results
+	@chmod -R u+w docs/results
 	@find docs/results -name .snakemake_timestamp -delete
 
 in-git:

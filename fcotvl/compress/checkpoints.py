@@ -152,11 +152,17 @@ def make_student(
 
 
 def save_student_tensors(
-    model: FcotvlForConditionalGeneration, path: Path, *, stage: str, names: Iterable[str] | None = None
+    model: FcotvlForConditionalGeneration,
+    path: Path,
+    *,
+    stage: str,
+    names: Iterable[str] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write parameters of ``model`` to ``path``, atomically: those in ``names``, or all trainable ones.
 
     The main process writes. Where parameters are sharded, all processes must call this: each is gathered in turn.
+    ``dtype`` is that of whoever reads them; training itself keeps what it trains in float32.
     """
     parameters = dict(model.named_parameters())
     if names is None:
@@ -167,7 +173,7 @@ def save_student_tensors(
         if isinstance(tensor, DTensor):
             tensor = tensor.full_tensor()
         if is_main():
-            tensors[name] = tensor.cpu()
+            tensors[name] = tensor.to("cpu", dtype)
     if is_main():
         config = model.config
         header = StudentHeader(stage, config.compressor, config.ratio, config.compressor_options or {})

@@ -7,13 +7,15 @@ version is pinned and ``tests/workflow`` runs both.
 
 import json
 import os
+import shutil
+import stat
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from fcotvl.core.io import write_json
+from fcotvl.core.io import atomic, write_json
 from fcotvl.dag.pipeline import GATE, Job, Pipeline
 from fcotvl.dag.subprocesses import EngineError, run
 
@@ -36,14 +38,15 @@ def sync(pipeline: Pipeline) -> None:
         return  # outputs that a running Snakemake has not recorded yet are not foreign
     _refuse_beside_dvc()
     jobs = pipeline.jobs()
+    variants = [job for point in pipeline.grid() for job in pipeline.jobs(**point).values()]
+    _unlink_files([*jobs.values(), *variants])
     committed = _mtime(LOCK) if LOCK.exists() else 0
     if any(is_built(job) and max(map(_mtime, job.outs)) > committed for job in jobs.values()):
         commit(pipeline)  # the last Snakemake was killed before it could
     ours = {out for job in jobs.values() for out in job.outs}
-    for point in pipeline.grid():  # `dvc status` knows nothing of the other variants
-        for job in pipeline.jobs(**point).values():
-            if ours.isdisjoint(job.outs) and _is_foreign(job):
-                _disown(job)
+    for job in variants:  # of which `dvc status` knows nothing
+        if ours.isdisjoint(job.outs) and _is_foreign(job):
+            _disown(job)
     if doubtful := {name for name, job in jobs.items() if _exists(job) and not is_built(job)}:
         _adopt_or_disown(jobs, doubtful)
 
@@ -55,10 +58,28 @@ def commit(pipeline: Pipeline) -> None:
     jobs, changed = pipeline.jobs(), _changed()
     names = [name for name, job in jobs.items() if name in changed and is_built(job)]
     if names:
-        run("dvc", "commit", "--force", "--no-relink", *names)
+        built = [jobs[name] for name in names]
+        paths = [path for job in built for out in map(Path, job.outs) for path in (out, *out.rglob("*/"))]
+        times = {path: os.lstat(path).st_mtime_ns for path in paths}
+        run("dvc", "commit", "--force", *names)
+        _unlink_files(built)
+        for path, time in times.items():  # DVC made links of them into its cache
+            os.utime(path, ns=(time, time), follow_symlinks=False)
         _print(f"committed to DVC: {', '.join(names)}")
     if LOCK.exists():
         os.utime(LOCK)
+
+
+def _unlink_files(jobs: Iterable[Job]) -> None:
+    """Make outputs that DVC linked read-only into its cache files of their own, no younger than they were.
+
+    Snakemake refuses to make a read-only file anew: it takes it for protected. What is in folders may stay linked.
+    """
+    for path in {Path(out) for job in jobs for out in job.outs}:
+        if path.is_file() and not os.lstat(path).st_mode & stat.S_IWUSR:
+            with atomic(path) as copy:
+                shutil.copyfile(path, copy)
+                shutil.copystat(path, copy)
 
 
 def _adopt_or_disown(jobs: dict[str, Job], doubtful: set[str]) -> None:

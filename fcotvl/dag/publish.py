@@ -44,7 +44,7 @@ def publish(pipeline: Pipeline) -> list[str]:
             continue
         with _worktree(name, values, jobs.values()) as tree:
             run(*shlex.split(report.cmd), folder=tree)
-            run("dvc", "commit", "--force", "--no-relink", folder=tree)
+            run("dvc", "commit", "--force", folder=tree)
             run("dvc", "exp", "save", "--force", "--name", name, folder=tree)
         published.append(name)
     return published

@@ -1,6 +1,6 @@
 """Audit of a corpus: what it is made of, what was dropped and why, in numbers that add up."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +12,9 @@ from fcotvl.data.mixing import Stream
 
 SIZES = (224, 448, 896, 1792, 3584)
 """Upper bounds of the size classes: longer side, pixels."""
+TOKEN = 3
+"""Characters of a token, for estimates: there is no tokenizer here. Tables and numbers have fewer to a token, prose has
+more."""
 MAX_PHRASE = 20
 """Words up to which an answer is a phrase, not a text."""
 
@@ -24,6 +27,8 @@ class Tiling:
     max_tiles: int
     tokens: int
     """Visual tokens of a tile, before compression."""
+    max_length: int | None = None
+    """Longest row of training; none: rows are not cut."""
 
 
 class Composition:
@@ -34,6 +39,8 @@ class Composition:
         self.records = 0
         self.turns = 0
         self.tiles: Counter[int] = Counter()
+        self.cut: dict[str, Counter[str]] = defaultdict(Counter)
+        """By source, ``images`` that training cuts and the ``tokens`` that they lose, estimated."""
         self.answer_lengths: Counter[int] = Counter()
         """Number of first answers by characters."""
         self.by: dict[str, Counter[str]] = {
@@ -54,6 +61,7 @@ class Composition:
             result[f"by_{name}"] = dict(ordered)
         result["tiles"] = distribution(self.tiles)
         result["answer_characters"] = distribution(self.answer_lengths)
+        result["cut"] = {source: dict(counts) for source, counts in sorted(self.cut.items())}
         result["visual_tokens"] = {}
         for ratio in RATIOS:
             tokens = compressed(self.tiling.tokens, ratio)
@@ -70,10 +78,18 @@ class Composition:
         size, most = self.tiling.tile_size, self.tiling.max_tiles
         tiles = count_tiles(record.width, record.height, tile_size=size, max_tiles=most)
         self.tiles[tiles] += 1
+        if self.tiling.max_length is not None:
+            self._count_cut(record, self.tiling.max_length - tiles * self.tiling.tokens)
         for turn in record.turns:
             self.answer_lengths[len(turn.answers[0]) if turn.answers else 0] += 1
             self.by["kind"][turn.kind] += 1
             self.by["answer"][answer_type(turn.answers)] += 1
+
+    def _count_cut(self, record: Record, room: int) -> None:
+        """Count what the longest question with its answer has beyond ``room`` tokens."""
+        longest = max((len(turn.question) + len(turn.answers[0]) for turn in record.turns if turn.answers), default=0)
+        if (excess := longest // TOKEN - room) > 0:
+            self.cut[record.source].update(images=1, tokens=excess)
 
 
 def distribution(counts: Mapping[int, int]) -> dict[str, float]:

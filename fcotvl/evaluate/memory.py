@@ -53,7 +53,7 @@ def training_memory(
     """Estimate the most that a process of ``distill`` or ``sft`` holds on its device, frozen weights in bfloat16.
 
     The micro-batch is full of tokens that reach the LLM, as with pages of text: an upper bound, since visual tokens are
-    compressed. A row that is longer than the micro-batch is not counted.
+    compressed. Where a row may be longer than that, it is full of one row.
 
     Args:
         stage: ``distill``, where compressor and projector learn, or ``sft``, where the LLM learns too.
@@ -62,17 +62,17 @@ def training_memory(
         processes: those that share a step.
         strategy: what each of them holds, as in ``LaunchParams``.
     """
-    counts, whole = parameters(student), stage == "sft"
-    trained = counts["compressor"] + counts["projector"] + (counts["llm"] if whole else 0)
-    frozen = counts["total"] - trained
+    trained, whole = trained_parameters(stage, student), stage == "sft"
+    frozen = parameters(student)["total"] - trained
     moments = 1 if optim.optimizer == "muon" else 2
     sharded = strategy == "fsdp" and processes > 1
     share = processes if sharded else 1
     layers = 1 if optim.activation_checkpointing else None
-    kept = _kept(student, optim.micro_batch_tokens, layers, trained=whole, cast=sharded)
+    tokens = max(optim.micro_batch_tokens, optim.max_length)
+    kept = _kept(student, tokens, layers, trained=whole, cast=sharded)
     if optim.activation_checkpointing:  # each layer's input, and all of the layer that is computed again
         config = student.text_config
-        kept += 2 * config.num_hidden_layers * optim.micro_batch_tokens * config.hidden_size
+        kept += 2 * config.num_hidden_layers * tokens * config.hidden_size
     return Memory(
         weights=(2 * frozen + (4 if sharded else 4 + 2) * trained) // share,
         gradients=(8 if processes > share else 4) * trained // share,
@@ -85,6 +85,12 @@ def training_memory(
 def kv_bytes(config: InternVLConfig, tokens: int) -> int:
     """Bytes of the keys and values of ``tokens`` in bfloat16: what a batch of replies with its prompts caches."""
     return int(tokens * config.text_config.num_hidden_layers * 2 * attention_widths(config)[1] * 2)
+
+
+def trained_parameters(stage: str, student: InternVLConfig) -> int:
+    """How many parameters of ``student`` learn in ``distill`` or in ``sft``."""
+    counts = parameters(student)
+    return counts["compressor"] + counts["projector"] + (counts["llm"] if stage == "sft" else 0)
 
 
 def _gathered(student: FcotvlConfig, trained: int, *, whole: bool) -> int:

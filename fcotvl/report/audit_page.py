@@ -80,7 +80,7 @@ def _sources(audits: Audits) -> Iterator[Table]:
 def _split(audits: Audits, group: str, name: str) -> Section:
     held = {mix: audit[group][name] for mix, audit in audits.items() if name in audit[group]}
     tables = [_counts(title, key, held) for key, title in COMPOSITION.items()]
-    tables.append(_tokens(held))
+    tables += [_tokens(held), *_cut(held)]
     return Section(f"{group}-{name}", f"{name} ({group})", tables)
 
 
@@ -110,6 +110,18 @@ def _tokens(held: Audits) -> Table:
         rows += [(what, *name, *map(values.get, columns)) for what, values in found.items() if values]
     title = "Visual tokens of an image, characters of an answer"
     return Table(title, ("of", *_if_several(held, "mix"), *columns), rows)
+
+
+def _cut(held: Audits) -> Iterator[Table]:
+    rows: list[tuple[Cell, ...]] = []
+    for mix, audit in held.items():
+        for source, counts in audit["cut"].items():
+            images, name = counts["images"], _if_several(held, mix)
+            share = images / (audit["by_source"].get(source) or 1)
+            rows.append((source, *name, images, _percent(share), counts["tokens"]))
+    if rows:
+        header = ("source", *_if_several(held, "mix"), "images", "share of source", "tokens cut")
+        yield Table("Images whose text is cut to the longest row of training, estimated from characters", header, rows)
 
 
 def _reasons(audits: Audits) -> Table:

@@ -63,6 +63,11 @@ Distribution = _Distribution | Annotated[dict[str, Number], Field(max_length=0)]
 """Empty where nothing was counted."""
 
 
+class _Cut(_Checked):
+    images: int
+    tokens: int
+
+
 class _PageSplit(_Checked):
     by_source: dict[str, int]
     by_licence: dict[str, int]
@@ -72,6 +77,7 @@ class _PageSplit(_Checked):
     tiles: Distribution
     answer_characters: Distribution
     visual_tokens: dict[str, Distribution]
+    cut: dict[str, _Cut] = {}
     sources: dict[str, _PageSource]
 
 

@@ -115,8 +115,8 @@ class Curation:
             for number, source in enumerate(corpus_sources(self.params, self.raw, split))
         ]
         records = mix(streams, count, self.seen, self.benchmarks)
-        max_tiles = self.params.mix_config.audit.max_tiles
-        row = self._write(resume_log, records, streams, max_tiles, by_source=True)
+        audit = self.params.mix_config.audit
+        row = self._write(resume_log, records, streams, audit.max_tiles, audit.max_length, by_source=True)
         return {"images_asked": count, **row}
 
     def _stream(self, source: SplitSource, resume_log: ResumeLog, chunks: list[Path]) -> Stream:
@@ -142,12 +142,13 @@ class Curation:
         records: Iterator[Record],
         streams: Sequence[Stream],
         max_tiles: int,
+        max_length: int | None = None,
         *,
         by_source: bool = False,
     ) -> dict[str, Any]:
         """Write the shards of one split or benchmark and return what they are made of."""
         name, size = resume_log.shards.name, self.params.mix_config.audit.tile_size
-        composition = Composition(Tiling(size, max_tiles, tokens_per_tile(size)))
+        composition = Composition(Tiling(size, max_tiles, tokens_per_tile(size), max_length))
         bar = tqdm(composition.watch(records), desc=name, unit=" images", disable=None)
         write_shards(
             resume_log.shards,

@@ -38,12 +38,13 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, live: Pat
         losses: CSV of the losses of each step.
     """
     budget, model = params.scale_config.distill, params.scale_config.model
-    optim = budget.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
+    optim = budget.on(params.scale_config.launch.distill)
+    optim = optim.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
     with resumable("distill", inputs=[teacher], vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, teacher)
         strategy = params.scale_config.launch.strategy
         log = train(task, optim, seed=params.seed, folder=folder, dtype=model.dtype, strategy=strategy, live=live)
-        save_student_tensors(task.objective.student, student, stage="distill")
+        save_student_tensors(task.objective.student, student, stage="distill", dtype=getattr(torch, model.dtype))
         if not is_main():
             return
         with atomic(losses) as path:
@@ -54,7 +55,8 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     """A new student of the teacher, and the alignment split that it is trained on."""
     scale_config = params.scale_config
     align, processor = Corpus(corpus / "align"), load_processor(teacher)
-    builder = BatchBuilder(align, processor, scale_config.prompts, scale_config.model.max_tiles)
+    tiles, length = scale_config.model.max_tiles, scale_config.distill.max_length
+    builder = BatchBuilder(align, processor, scale_config.prompts, tiles, length)
     teacher_model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
     student_model = make_student(
         teacher_model,

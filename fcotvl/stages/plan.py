@@ -4,25 +4,25 @@ import sys
 from dataclasses import asdict
 from statistics import mean
 
+import torch
 from tabulate import tabulate
 
 from fcotvl.compress import compressors
 from fcotvl.compress.config import FcotvlConfig, full_tokens
 from fcotvl.core.config import Params
+from fcotvl.dag.limits import SPEED, TEXT
 from fcotvl.data.lazy_records import SPLIT_SHARES
 from fcotvl.data.plan import Planned, plan
 from fcotvl.evaluate.cost import parameters, training_flops
-from fcotvl.evaluate.memory import kv_bytes, training_memory
+from fcotvl.evaluate.memory import kv_bytes, trained_parameters, training_memory
 from fcotvl.internvl.architectures import teacher_config
 
 REPEATED = 1.005
 """Epochs from which on a source counts as repeated: less is rounding."""
 PROMPT = 60
 """Text tokens of a question with its template."""
-TEXT, ANSWER = 240, 150
-"""Text tokens of a picture with its turns, and those of them that are predicted."""
-SPEED = 400e12
-"""FLOP/s of one accelerator: 40 % of an H100's peak in bfloat16, see docs/running.md."""
+ANSWER = 150
+"""Text tokens of a picture that are predicted."""
 
 
 def run(params: Params) -> None:
@@ -81,7 +81,7 @@ def _print_training(params: Params) -> None:
         for ratio in compressors.train_ratios(params.compressor) or (params.ratio,)
     ]
     tiles, rows = scale.model.max_tiles + 1, []
-    for stage, optim in (("distill", scale.distill), ("sft", scale.sft)):
+    for stage, optim in (("distill", scale.distill.on(scale.launch.distill)), ("sft", scale.sft.on(scale.launch.sft))):
         counted = teacher if stage == "distill" else None
         one = mean(
             training_flops(counted, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER)
@@ -90,18 +90,23 @@ def _print_training(params: Params) -> None:
         total = one * optim.steps * optim.batch_size
         launch = scale.launch
         memory = training_memory(stage, students[0], optim, processes=launch.processes, strategy=launch.strategy)
+        kept = scale.sft.checkpoints if stage == "sft" else 1
+        disk = kept * trained_parameters(stage, students[0]) * getattr(torch, scale.model.dtype).itemsize
         parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items() if size]
         hours = f"{total / SPEED / 3600:,.0f}"
         rows.append(
-            [stage, f"{optim.steps:,}", f"{total / 1e18:,.0f}", hours, f"{memory.total / 1e9:.0f}", ", ".join(parts)]
+            [
+                *(stage, f"{optim.steps:,}", f"{total / 1e18:,.0f}", hours, f"{disk / 1e9:.1f}"),
+                *(f"{memory.total / 1e9:.0f}", ", ".join(parts)),
+            ]
         )
     print(f"\nTraining at scale {params.scale}, {params.compressor} at ratio {params.ratio}:\n")
-    header = ["stage", "steps", "EFLOP", "accelerator hours", "GB a process", "of which"]
-    print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 4, "left"]))
+    header = ["stage", "steps", "EFLOP", "accelerator hours", "GB on disk", "GB a process", "of which"]
+    print(tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=["left", *["right"] * 5, "left"]))
     print(
         f"\nAssumed: {tiles} tiles, {TEXT} text tokens, {ANSWER} of them answers, and {SPEED / 1e12:g} TFLOP/s, which "
         f"distillation\nat 2B reaches on an H100. Memory is that of each of {scale.launch.processes} processes "
-        f"({scale.launch.strategy}) with a full micro-batch."
+        f"({scale.launch.strategy}) with a full micro-batch. On\ndisk are the checkpoints of a variant and recipe."
     )
 
 

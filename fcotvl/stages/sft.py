@@ -46,15 +46,17 @@ def run(
         losses: CSV of the losses of each step and data set.
         sampling: CSV of the sampling weights of data sets.
     """
-    optim, model = params.scale_config.sft, params.scale_config.model
+    budget, model = params.scale_config.sft, params.scale_config.model
+    optim = budget.on(params.scale_config.launch.sft)
     inputs = [rationales, teacher, student]
     with resumable("sft", inputs=inputs, vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, rationales, teacher, student)
-        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, optim.checkpoints)}
+        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, budget.checkpoints)}
 
         def save_if_due(step: int) -> None:
             if step in pool:
-                save_student_tensors(task.objective.student, pool[step], stage="sft")
+                dtype = getattr(torch, model.dtype)
+                save_student_tensors(task.objective.student, pool[step], stage="sft", dtype=dtype)
 
         task.on_step_end = save_if_due
         strategy = params.scale_config.launch.strategy
@@ -77,7 +79,8 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     """The student that is trained, and the data sets of the instruction split."""
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
     instruct, processor = Corpus(corpus / "instruct"), load_processor(teacher)
-    builder = BatchBuilder(instruct, processor, scale_config.prompts, scale_config.model.max_tiles)
+    tiles, length = scale_config.model.max_tiles, scale_config.sft.max_length
+    builder = BatchBuilder(instruct, processor, scale_config.prompts, tiles, length)
     kept = read_rationales(rationales) if recipe.cot else {}
     datasets = SftDatasets.from_corpus(instruct, kept, cot=recipe.cot, seed=params.seed)
     dtype = scale_config.model.dtype

@@ -52,7 +52,7 @@ class DistillObjective(nn.Module):
         losses = in_chunks(self._losses, student.states, teacher.states, student.targets, vocabulary=vocabulary)
         kl, ce = (weight * loss for loss in losses)
         terms = {"loss": (1 - share) * kl + share * ce, "kl": kl, "ce": ce, "weight": weight}
-        return item_sums(terms, student.items, len(batch))
+        return item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
 
     def _losses(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """KL and cross-entropy of each answer token, from hidden states."""

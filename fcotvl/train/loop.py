@@ -55,7 +55,7 @@ class Task(Protocol):
 
     @property
     def objective(self) -> nn.Module:
-        """A module from a batch to weighted sums per item: ``loss``, ``weight`` and any others.
+        """A module from a batch to weighted sums per item: ``loss``, ``weight`` and any others (``cut``: tokens lost).
 
         Its parameters that require a gradient are trained; ``loss`` must carry one.
         """
@@ -102,11 +102,7 @@ def train(
     """
     accelerator = make_accelerator(dtype)
     prepare_layers(task.objective, optim)
-    if optim.batch_size % accelerator.num_processes:
-        raise ParamsError(
-            f"{task.name}: a batch of {optim.batch_size} does not divide among {accelerator.num_processes} processes; "
-            "change batch_size in the scale file or the number of processes"
-        )
+    _check_share(task.name, optim.batch_size, accelerator.num_processes)
     sharded = strategy == "fsdp" and accelerator.num_processes > 1
     if sharded:
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
@@ -124,6 +120,7 @@ def train(
         optimizer, math.ceil(optim.warmup * optim.steps), optim.steps + 1, last_epoch=done
     )
     saved, interval = time.monotonic(), SAVE_SECONDS
+    cut: list[float] = []
     main = accelerator.is_main_process
     planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)
     bar = tqdm(planned, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)
@@ -135,6 +132,7 @@ def train(
             sums = _step(
                 accelerator, objective, prepared, batch, len(items), micro_batch_tokens=optim.micro_batch_tokens
             )
+            cut += filter(None, sums.get("cut", ()))
             loss = sum(sums["loss"]) / sum(sums["weight"])
             if not math.isfinite(loss):
                 raise ParamsError(
@@ -157,9 +155,28 @@ def train(
                 saved = time.monotonic()
                 interval = SAVE_SECONDS and max(SAVE_SECONDS, (saved - start) / SAVE_SHARE)
     accelerator.wait_for_everyone()
+    if main:
+        _report_cut(task.name, cut, optim, (optim.steps - done) * optim.batch_size)
     if not all(local(parameter).isfinite().all() for parameter in trained.values()):
         raise ParamsError(f"{task.name}: weights are not finite after step {optim.steps}; lower lr ({optim.lr:g})")
     return log
+
+
+def _check_share(name: str, batch_size: int, processes: int) -> None:
+    if batch_size % processes:
+        raise ParamsError(
+            f"{name}: a batch of {batch_size} does not divide among {processes} processes; change batch_size in the "
+            "scale file or the number of processes"
+        )
+
+
+def _report_cut(name: str, cut: Sequence[float], optim: OptimParams, pictures: int) -> None:
+    """Say how much ``optim.max_length`` cut off, if anything."""
+    if cut:
+        logger.warning(
+            "%s: max_length (%d) cut %d answer tokens off %d pictures of %d",
+            *(name, optim.max_length, sum(cut), len(cut), pictures),
+        )
 
 
 def make_accelerator(dtype: str) -> Accelerator:

@@ -70,6 +70,8 @@ class Batch:
     image_std: Sequence[float]
     tile_tokens: list[int] | None = None
     """How many visual tokens a student makes of each tile, where that is chosen by tile or drawn by picture."""
+    cut: Sequence[int] = ()
+    """Answer tokens that each picture's row had no room for; empty: none."""
 
     def __len__(self) -> int:
         return len(self.turns)
@@ -79,6 +81,10 @@ class Batch:
         """The tiles as the ViT reads them, computed at each call; bit for bit the image processor's on a CPU."""
         mean, std = (self.pixels.new_tensor(x, dtype=torch.float32) for x in (self.image_mean, self.image_std))
         return (self.pixels.float() / 255 - mean[:, None, None]) / std[:, None, None]
+
+    def cut_tokens(self) -> Float[Tensor, " row"]:
+        """``cut`` as a tensor."""
+        return torch.tensor(self.cut or [0] * len(self), dtype=torch.float32, device=self.pixels.device)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
@@ -94,6 +100,7 @@ class Batch:
             num_tiles=[self.num_tiles[item] for item in items],
             turns=[self.turns[item] for item in items],
             tile_tokens=self.tile_tokens and [self.tile_tokens[tile] for tile in tiles],
+            cut=self.cut and [self.cut[item] for item in items],
         )
 
     def lengths(self) -> list[int]:
@@ -151,17 +158,51 @@ class Answers:
 
 
 def collate(
-    pictures: Sequence[Image.Image], chats: Sequence[Sequence[Chat]], processor: FcotvlProcessor, *, max_tiles: int
+    pictures: Sequence[Image.Image],
+    chats: Sequence[Sequence[Chat]],
+    processor: FcotvlProcessor,
+    *,
+    max_tiles: int,
+    max_length: int | None = None,
 ) -> Batch:
-    """Tile and normalise the pictures, and tokenise the chats about each."""
+    """Tile and normalise the pictures, and tokenise the chats about each, up to ``max_length`` tokens a picture."""
     images = processor.image_processor
     vision = images(list(pictures), max_tiles=max_tiles, do_rescale=False, do_normalize=False, return_tensors="pt")
     turns = [[_tokenise(chat, processor) for chat in own] for own in chats]
+    cut: list[int] = []
+    if max_length is not None:
+        per_tile = tokens_per_tile(vision["pixel_values"].shape[-1])
+        whole = turns
+        turns = [
+            fitting(own, max_length - tiles * per_tile) for own, tiles in zip(whole, vision["num_tiles"], strict=True)
+        ]
+        cut = [_answer_tokens(a) - _answer_tokens(b) for a, b in zip(whole, turns, strict=True)]
     tile_tokens = vision["tile_tokens"].tolist() if "tile_tokens" in vision else None
     normalisation = (tuple(images.image_mean), tuple(images.image_std))
-    return Batch(
-        *(vision["pixel_values"], vision["num_tiles"], turns, processor.image_token_id, *normalisation), tile_tokens
-    )
+    pixels, num_tiles = vision["pixel_values"], vision["num_tiles"]
+    return Batch(pixels, num_tiles, turns, processor.image_token_id, *normalisation, tile_tokens, cut)
+
+
+def fitting(turns: Sequence[TurnTokens], room: int) -> list[TurnTokens]:
+    """The turns that fit into ``room`` tokens behind the picture; the last one cut.
+
+    InternVL2's own training does the same to a chat (``truncation=True`` up to ``max_seq_length``). The first answer
+    keeps a token, however long its question.
+    """
+    room -= len(turns[0].prefix)
+    kept: list[TurnTokens] = []
+    for turn in turns:
+        least = next((i for i, label in enumerate(turn.labels, start=1) if label != IGNORE), len(turn.labels))
+        length = room if kept else max(room, least)
+        if length < least:
+            break
+        kept.append(replace(turn, suffix=turn.suffix[:length], labels=turn.labels[:length]))
+        room -= len(turn.suffix)
+    return kept
+
+
+def _answer_tokens(turns: Sequence[TurnTokens]) -> int:
+    return sum(label != IGNORE for turn in turns for label in turn.labels)
 
 
 def _tokenise(chat: Chat, processor: FcotvlProcessor) -> TurnTokens:
@@ -180,6 +221,8 @@ class BatchBuilder:
     prompts: Prompts
     max_tiles: int
     """Most tiles per picture, thumbnail not counted."""
+    max_length: int | None = None
+    """Most tokens of a picture and its chats before compression; none: any number."""
     tile_tokens: tuple[int, ...] = ()
     """What a picture's tiles may become, if that is drawn for each picture."""
 
@@ -194,7 +237,7 @@ class BatchBuilder:
         the processes and micro-batches that a step is shared out to.
         """
         pictures = [self.corpus[ref].decode() for ref in refs]
-        batch = collate(pictures, chats, self.processor, max_tiles=self.max_tiles)
+        batch = collate(pictures, chats, self.processor, max_tiles=self.max_tiles, max_length=self.max_length)
         if not self.tile_tokens:
             return batch
         drawn = [Random(f"tokens-{name}").choice(self.tile_tokens) for name in names]  # noqa: S311

@@ -52,7 +52,8 @@ class SftObjective(nn.Module):
                 states.append(_read(self.teacher, batch, tokens).states)
         loss, ce = in_chunks(self._losses, *states, vocabulary=self.student.lm_head.out_features)
         weight = turn_weights(student.turns)
-        return item_sums({"loss": weight * loss, "ce": weight * ce, "weight": weight}, student.items, len(batch))
+        terms = {"loss": weight * loss, "ce": weight * ce, "weight": weight}
+        return item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
 
     def _losses(self, targets: Tensor, student: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The loss and its cross-entropy of each answer token, from hidden states."""

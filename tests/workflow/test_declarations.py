@@ -24,6 +24,8 @@ POINT = {"scale", "mix", "compressor", "ratio", "seed", "recipe"}
 HOW = ("scale_config", "launch")
 """Params of how a stage runs, not of what it computes: it does not rerun when they change."""
 CONFIGS = {"scales": "scale_config", "mixes": "mix_config"}
+MACHINE = ("scale_config", "launch")
+"""How a machine computes: nothing reruns when it changes."""
 CHAIN = ast.Attribute | ast.Subscript
 EXPORT = ("fcotvl/export", "fcotvl/stages/export.py", "fcotvl/stages/card.py", "fcotvl/stages/convert.py")
 """What turns trained weights into something for others: its text must not retrain anything."""
@@ -77,6 +79,11 @@ def test_params_are_those_that_the_stage_file_reads(command):
     assert (unread, undeclared) == (set(), set())
 
 
+def test_only_check_reruns_when_a_machine_computes_otherwise():
+    scales = {name: [key for file, key in stage.params if "scales" in file] for name, stage in STAGES.items()}
+    assert {name for name, keys in scales.items() if {None, "launch"} & set(keys)} == {"check"}
+
+
 def _module(stage: Stage) -> Path:
     return PACKAGE / f"stages/{stage.cmd.split()[3]}.py"
 
@@ -119,7 +126,7 @@ def _used(file: Path) -> set[tuple[str, ...]]:
     used = {chain for chain in chains if chain}
     named = {part for part in names.values() if part}
     used |= {part for part in named if not any(_within(chain, part) for chain in used)}
-    return {chain for chain in used if chain[0] not in POINT}
+    return {chain for chain in used if chain[0] not in POINT and chain[:2] != MACHINE}
 
 
 def _chain(node: ast.AST, names: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ one. They share one clone, so a distribution over processes keeps files whole.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -159,6 +160,28 @@ def test_dvc_has_nothing_left_to_do(clone: Workspace):
     assert "up to date" in clone.ok("dvc", "status").text
     assert clone.ok("dvc", "repro").stages == []
     clone.is_idle()
+
+
+def test_folders_share_their_files_with_the_cache(clone: Workspace):
+    """Single files are Snakemake's to make anew, which a read-only one is not."""
+    cached = {path.stat().st_ino for path in files_below(clone.folder / ".dvc/cache/files/md5")}
+    outs = [Path(out) for stage in read_stages(clone.folder / "dvc.yaml").values() for out in stage.outs]
+    folders = [path for path in (clone.folder / "data").rglob("*/") if path.name in {out.name for out in outs}]
+    assert {path.name for path in folders} == {"benchmarks", "checkpoints", "corpus", "merged", "teacher"}
+    files = [path for folder in folders for path in files_below(folder) if path.name != ".snakemake_timestamp"]
+    linked = [path for path in files if path.stat().st_ino in cached]
+    assert {md5(path) for path in linked} == {md5(path) for path in files}  # of equal files DVC links one
+    assert all((clone.folder / VARIANT / name).stat().st_mode & 0o200 for name in ("student.safetensors", "speed.csv"))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file in a folder and those below it."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def md5(path: Path) -> str:
+    """The name under which DVC keeps a file."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def test_the_lock_names_no_place_of_this_machine(clone: Workspace):
@@ -445,6 +468,12 @@ def test_values_on_snakemakes_command_line_are_refused(clone: Workspace):
     ran = clone.run("snakemake", "--dry-run", "--config", "ratio=0.75")
     assert ran.code == 1
     assert "change params.yaml" in ran.text
+
+
+def test_nothing_wrote_through_a_link_into_the_cache(clone: Workspace):
+    files = files_below(clone.folder / ".dvc/cache/files/md5")
+    assert len(files) > 100
+    assert [path for path in files if path.parent.name + path.stem != md5(path)] == []
 
 
 def test_a_job_names_its_log_and_not_its_code(clone: Workspace):

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(str(workflow.current_basedir)).parents[1]))
 from fcotvl import dag, launcher
 from fcotvl.core import config as typed
 from fcotvl.core.errors import FcotvlError
+from fcotvl.dag import limits
 from fcotvl.stages.check import validate
 
 # Stages read params.yaml themselves: a value given here would be shown but not obeyed.
@@ -59,7 +60,7 @@ def threads(stage):
 
     Stages set the scale's themselves, so that results do not depend on the engine.
     """
-    feeding = getattr(getattr(SCALE, stage.name, None), "workers", 0)
+    feeding = getattr(getattr(SCALE.launch, stage.name, None), "workers", 0)
     return SCALE.model.threads or max(1, processes(stage) * (1 + feeding))
 
 
@@ -67,6 +68,11 @@ ACCELERATORS = {
     name: {"gpu": processes(stage)}
     for name, stage in STAGES.items()
     if processes(stage)
+}
+LIMITS = {
+    name: limits.resources(stage.name, PARAMS)
+    for name, stage in STAGES.items()
+    if stage.name == "curate" or name in ACCELERATORS
 }
 THREADS = {
     name: threads(stage)

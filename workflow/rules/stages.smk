@@ -1,4 +1,4 @@
-# One rule per stage of dvc.yaml. What memory and time a job needs is in workflow/profiles.
+# One rule per stage of dvc.yaml.
 for stage in STAGES:
 
     rule:
@@ -12,15 +12,17 @@ for stage in STAGES:
             beside(stage, "logs/snakemake", ".log"),
         benchmark:
             beside(stage, "logs/benchmarks", ".tsv")
+        retries: limits.retries(stage, PARAMS)
         conda:
             ENVIRONMENT
         container:
             CONTAINER
         # A measurement of speed is alone on the machine, or it is noise.
         threads: workflow.cores if stage.endswith("speed") else THREADS.get(stage, 1)
-        # Accelerators follow from the scale.
+        # Accelerators, time and memory follow from the scale. A job that meets its limit goes on where it was.
         resources:
             **ACCELERATORS.get(stage, {}),
+            **LIMITS.get(stage, {}),
         params:
             *RULES[stage].params,
             command=RULES[stage].command,

@@ -9,6 +9,9 @@ from fcotvl.core.prompts import TEMPLATES
 from fcotvl.core.section import Section
 
 MaxTiles = Annotated[int, Field(ge=1, le=256)]
+MaxLength = Annotated[int, Field(ge=64, le=10**6)]
+MAX_LENGTH = 4096
+"""``max_seq_length`` of InternVL2's fine-tuning scripts."""
 Architecture = Literal["tiny", "internvl2-1b", "internvl2-2b", "internvl2-8b"]
 
 TINY_MODEL = {"max_tiles": 1, "dtype": "float32"}

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fcotvl.core.config.architecture import MaxTiles, TileParams
+from fcotvl.core.config.architecture import MAX_LENGTH, MaxLength, MaxTiles, TileParams
 from fcotvl.core.section import Count, Name, Option, Positive, Section
 
 Split = Literal["align", "instruct", "val", "test"]
@@ -66,6 +66,13 @@ class CorpusParams(Section):
     Unrelated pictures differ in about 128."""
 
 
+class AuditParams(TileParams):
+    """Whose tokens the audit counts."""
+
+    max_length: MaxLength = MAX_LENGTH
+    """Of rows that are longer, the audit estimates what training cuts."""
+
+
 class Mix(Section):
     """What data: sources with their weights, benchmarks, and how much of them."""
 
@@ -74,5 +81,5 @@ class Mix(Section):
     benchmarks: dict[Name, BenchmarkParams] = Field(min_length=1)
     """By name, as in ``fcotvl.evaluate.benchmarks``."""
     corpus: CorpusParams
-    audit: TileParams
+    audit: AuditParams
     """Whose visual tokens the audit counts: a mix is curated once for all model sizes."""

@@ -8,13 +8,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fcotvl.core.config.architecture import TINY_PROMPTS, TileParams
+from fcotvl.core.config.architecture import MAX_LENGTH, TINY_PROMPTS, MaxLength, TileParams
 from fcotvl.core.prompts import Prompts
 from fcotvl.core.section import Count, Rate, Section, Share
 
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 Batch = Annotated[int, Field(ge=1, le=100_000)]
 BatchTokens = Annotated[int, Field(ge=1, le=10**9)]
+
+TINY = {"prompts": TINY_PROMPTS, "launch": {"distill": {"workers": 0}, "sft": {"workers": 0}}}
+"""What differs for the tiny model."""
 
 
 class ModelParams(TileParams):
@@ -31,22 +34,29 @@ class ModelParams(TileParams):
     leaves it to the environment, where an accelerator computes."""
 
 
-class OptimParams(Section):
-    """A training loop."""
+class ComputeParams(Section):
+    """How a machine computes a training step: no result depends on it, but for rounding."""
 
-    steps: Count
-    batch_size: Batch = 128
-    """Images per step, over all processes."""
     micro_batch_tokens: BatchTokens = 32768
     """Tokens before compression, padding counted, that a process computes at a time: less takes less memory and gives
     the same step."""
     activation_checkpointing: bool = False
     """Compute each LLM layer again in the backward pass instead of keeping what it needs."""
     workers: Annotated[int, Field(ge=0, le=256)] = 4
-    """Processes beside each training process that read and cut pictures ahead of it (tiny: 0); results do not depend
-    on them."""
+    """Processes beside each training process that read and cut pictures ahead of it (tiny: 0)."""
     torch_compile: bool = False
     """Compile each layer of ViT and LLM; for accelerators that ``torch.compile`` knows."""
+
+
+class TrainingBudget(Section):
+    """What a training loop computes."""
+
+    steps: Count
+    batch_size: Batch = 128
+    """Images per step, over all processes."""
+    max_length: MaxLength = MAX_LENGTH
+    """Most tokens of a picture and its chats before compression. What is longer is cut at its end, as InternVL2's own
+    fine-tuning cuts it."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """InternVL2 was trained with AdamW. Muon orthogonalises the updates of matrices; the same rates fit both."""
     lr: Rate
@@ -55,8 +65,17 @@ class OptimParams(Section):
     """Share of the steps before the peak of the cosine schedule."""
     weight_decay: Share = 0.01
 
+    def on(self, machine: ComputeParams) -> "OptimParams":
+        """This budget as ``machine`` computes it."""
+        own = self.model_dump(include=set(TrainingBudget.model_fields))
+        return OptimParams(**own, **machine.model_dump())
 
-class DistillBudget(OptimParams):
+
+class OptimParams(TrainingBudget, ComputeParams):
+    """A training loop: its budget, and how it is computed."""
+
+
+class DistillBudget(TrainingBudget):
     """Re-alignment: one epoch of 2 M images.
 
     The paper gives no rate; InternVL2.5 uses this one where only the projector learns.
@@ -68,7 +87,7 @@ class DistillBudget(OptimParams):
     """Peak rates of the compressors that learn best at another than ``lr``."""
 
 
-class SftBudget(OptimParams):
+class SftBudget(TrainingBudget):
     """Post-training, at the rate of InternVL2's fine-tuning scripts."""
 
     steps: Count = 35156
@@ -89,17 +108,24 @@ class SftBudget(OptimParams):
 
 
 class LaunchParams(Section):
-    """How the stages that run a model are started."""
+    """How the stages that run a model use a machine.
+
+    Results do not depend on it, but for rounding: no stage reruns when it changes, and a stopped run goes on.
+    """
 
     processes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes of one machine that share the work of distill, rscot, sft, merge and predict, each on an accelerator of
-    its own. Results are those of one process, but for rounding."""
+    its own."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """What each process of distill and sft holds: the whole model (``ddp``), or its share of weights, gradients and
     optimizer, and whole only the layer that computes (``fsdp``). One process holds all in either case."""
     deterministic: bool = False
     """Let accelerators sum in a fixed order, which is slower: the same command then gives the same bytes on the same
     machine. A CPU does so without."""
+    distill: ComputeParams = ComputeParams()
+    sft: ComputeParams = ComputeParams()
+    job_hours: Annotated[float, Field(gt=0, le=10_000)] = 24
+    """The longest job that a cluster takes: what takes longer goes on in the next one."""
 
 
 class TeacherBudget(Section):
@@ -183,10 +209,15 @@ class Scale(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _prompts_of_the_tiny_model(cls, values: Any) -> Any:
+    def _defaults_of_the_tiny_model(cls, values: Any) -> Any:
         match values:
             case {"model": {"architecture": "tiny"}}:
-                given = values.get("prompts", {})
-                if isinstance(given, dict):
-                    return values | {"prompts": TINY_PROMPTS | given}
+                return {**values, **_over(TINY, values)}
         return values
+
+
+def _over(defaults: dict[str, Any], values: Any) -> Any:
+    """``values`` over ``defaults``, section by section."""
+    if not isinstance(values, dict):
+        return values
+    return defaults | {k: _over(defaults[k], v) if isinstance(defaults.get(k), dict) else v for k, v in values.items()}

@@ -53,6 +53,18 @@ def test_a_folder_without_its_stamp_is_foreign(job):
     assert exchange._is_foreign(job)
 
 
+def test_what_dvc_linked_into_its_cache_snakemake_can_make_anew(job):
+    Path("cache").mkdir()
+    for number, name in enumerate(("out.bin", "folder/a.bin")):
+        Path("cache", str(number)).hardlink_to(name)
+        Path(name).chmod(0o444)
+    exchange._unlink_files([job])
+    assert exchange.is_built(job)
+    Path("out.bin").write_text("new")
+    assert Path("cache/0").read_text() == "out.bin"
+    assert Path("folder/a.bin").samefile("cache/1")
+
+
 def test_a_missing_output_is_neither_foreign_nor_built(job):
     Path("out.bin").unlink()
     assert not exchange._is_foreign(job)

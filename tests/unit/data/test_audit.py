@@ -1,5 +1,7 @@
 """The audit of a corpus: counts that add up, and one clear line where nothing is left."""
 
+from dataclasses import replace
+
 import pytest
 
 from fcotvl.core.errors import DataError
@@ -74,6 +76,15 @@ def test_the_composition_counts_what_passes():
     assert counts["tiles"]["total"] == 2 * tiles > 2
     assert counts["visual_tokens"]["0.0"]["max"] == 64 * tiles
     assert counts["visual_tokens"]["0.75"]["max"] == 16 * tiles
+
+
+def test_what_training_cuts_is_estimated_by_source():
+    """A page of 64 visual tokens leaves 36 of 100, which are some 108 characters."""
+    composition = Composition(Tiling(tile_size=64, max_tiles=1, tokens=64, max_length=100))
+    short, long = record(1), record(2)
+    turns = (replace(long.turns[0], question="q" * 20, answers=("a" * 118,)), long.turns[0])
+    assert list(composition.watch([short, replace(long, turns=turns)]))
+    assert composition.to_json()["cut"] == {"test": {"images": 1, "tokens": 10}}
 
 
 def test_a_spread_is_that_of_the_numbers_written_out():

@@ -109,8 +109,8 @@ def test_every_scale_fits_its_accelerators():
         teacher = teacher_config(budget.model.architecture)
         student = FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=params.ratio)
         launch = {"processes": budget.launch.processes, "strategy": budget.launch.strategy}
-        distill = training_memory("distill", student, budget.distill, **launch).total / GB
-        sft = training_memory("sft", student, budget.sft, **launch).total / GB
+        distill = training_memory("distill", student, budget.distill.on(budget.launch.distill), **launch).total / GB
+        sft = training_memory("sft", student, budget.sft.on(budget.launch.sft), **launch).total / GB
         assert max(distill, sft) < 80, scale
         if budget.model.hub:
             large += 1

@@ -74,6 +74,22 @@ def test_sums_are_taken_in_float32_and_rounded_once(tmp_path, saved):
     assert load_file(tmp_path / "merged.safetensors")["x"].tolist() == [260.0]
 
 
+def test_rounding_checkpoints_before_merging_moves_the_result_by_one_place_of_its_terms_at_most(tmp_path, saved):
+    """The merged student is in bfloat16 in any case."""
+    terms = [torch.randn(10_000, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    weights, output = [0.4, 0.3, 0.2, 0.1], tmp_path / "merged.safetensors"
+    found = []
+    for kind in (torch.float32, torch.bfloat16):
+        paths = [saved(f"{kind}-{i}", {"x": term.to(kind)}) for i, term in enumerate(terms)]
+        average_files(paths, weights, output)
+        found.append(load_file(output)["x"].bfloat16().double())
+    place = 2.0 ** (torch.stack(terms).abs().amax(dim=0).log2().floor() - 7)
+    assert ((found[1] - found[0]).abs() <= place).all()
+    exact = sum(weight * term.double() for weight, term in zip(weights, terms, strict=True))
+    late, early = ((one - exact).square().mean().sqrt() for one in found)
+    assert late < early < 1.5 * late
+
+
 def test_float64_is_not_summed_in_less(tmp_path, saved):
     a = saved("a", {"x": torch.tensor([1 + 2**-40], dtype=torch.float64)})
     average_files([a, a], [0.5, 0.5], tmp_path / "merged.safetensors")

@@ -45,6 +45,16 @@ def test_the_page_states_repeats():
         assert expected in text
 
 
+def test_the_page_states_what_training_cuts():
+    found = audit(1)
+    assert "longest row of training" not in page({"tiny": found})
+    (source,) = found["corpus"]["align"]["by_source"]
+    found["corpus"]["align"]["cut"] = {source: {"images": 1, "tokens": 4711}}
+    text = page({"tiny": found})
+    for expected in ("longest row of training", "4,711", "100.0 %"):
+        assert expected in text
+
+
 def test_an_absent_source_is_named_apart():
     found = audit(1)
     missing = dict(found["corpus"]["align"]["sources"]["charts folder=x"], absent="no 'DocVQA' here")

@@ -15,6 +15,7 @@ SPLIT = {
     "tiles": TILES,
     "answer_characters": {},
     "visual_tokens": {"0.5": TILES},
+    "cut": {"rendered/a": {"images": 1, "tokens": 9}},
     "sources": {"rendered": SOURCE},
 }
 DROPPED = {"split": "align", "as": "quarantined", "file": "a.png", "reason": "damaged"}

@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 
 from fcotvl.compress.checkpoints import read_student_tensors
 from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.core import config
+from fcotvl.core.config.scale import ComputeParams, LaunchParams
 from fcotvl.core.errors import CheckpointError, ParamsError
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import generate
@@ -180,12 +183,38 @@ def test_the_sampling_weights_follow_from_the_loss_table_alone(study, pool):
     assert second != first
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_sft_stopped_and_run_again_writes_the_same_bytes(study, inputs, pool, tmp_path, steps):
-    out = tmp_path / "out"
+@pytest.fixture
+def other_precision():
+    """A process computes in one precision, unless it is told to forget it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("other_precision")
+def test_checkpoints_are_of_the_number_type_that_the_model_computes_in(study, inputs, student, tmp_path):
+    assert {tensor.dtype for tensor in read_student_tensors(student)[0].values()} == {torch.float32}
+    model = study.scale_config.model.model_copy(update={"dtype": "bfloat16"})
+    scale = study.scale_config.model_copy(update={"model": model})
+    study = study.model_copy(update={"scale_config": scale})
+    run_sft(study, inputs, run_distill(study, inputs, tmp_path), tmp_path)
+    for path in (tmp_path / "student.safetensors", *(tmp_path / "checkpoints").iterdir()):
+        assert {tensor.dtype for tensor in read_student_tensors(path)[0].values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("steps", "machine"), [(1, {}), (3, {"workers": 1, "activation_checkpointing": True, "micro_batch_tokens": 10**6})]
+)
+def test_sft_goes_on_on_another_machine_and_writes_the_same_bytes(study, inputs, pool, steps, machine):
+    out, done, step = Path("out"), [], loop._step
     with stopped(loop, "_step", steps):
         run_sft(study, inputs, pool.student, out)
-    run_sft(study, inputs, pool.student, out)
+    launch = LaunchParams(sft=ComputeParams(**{"workers": 0, **machine}))
+    scale = study.scale_config.model_copy(update={"launch": launch})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_step", lambda *a, **k: done.append(1) or step(*a, **k))
+        run_sft(study.model_copy(update={"scale_config": scale}), inputs, pool.student, out)
+    assert len(done) == study.scale_config.sft.steps - steps
     assert digests(out) == {k: v for k, v in digests(pool.folder).items() if not k.startswith(".")}
 
 

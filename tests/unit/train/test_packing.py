@@ -58,6 +58,26 @@ def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, rati
     torch.testing.assert_close(packed, torch.cat([logits for logits, _ in expected]), rtol=1e-4, atol=1e-4)
 
 
+def test_a_row_is_cut_at_its_end_and_says_what_that_lost():
+    """One token per character; the picture of two tiles and a thumbnail has 12 visual tokens."""
+    processor, pictures = models.processor(), [models.picture(*size) for size in PICTURES]
+    whole = collate(pictures, CHATS, processor, max_tiles=4)
+    assert not any(whole.cut)
+    for room in range(400):
+        batch = collate(pictures, CHATS, processor, max_tiles=4, max_length=room)
+        for own, cut, all_of_it, length, whole_length in zip(
+            *(batch.turns, batch.cut, whole.turns, batch.lengths(), whole.lengths()), strict=True
+        ):
+            labels, wanted = ([x for turn in turns for x in turn.labels if x != -100] for turns in (own, all_of_it))
+            assert labels
+            assert labels == wanted[: len(labels)]
+            assert cut == len(wanted) - len(labels)
+            assert length <= max(room, length if len(labels) == 1 else 0)
+            if room >= whole_length:
+                assert own == all_of_it
+    assert batch.select([1]).cut == [0]
+
+
 def test_answer_states_name_their_picture_and_turn(teacher):
     processor = models.processor()
     pictures = [models.picture(*size) for size in PICTURES]
