@@ -119,8 +119,7 @@ def train(
     scheduler = get_cosine_schedule_with_warmup(
         optimizer, math.ceil(optim.warmup * optim.steps), optim.steps + 1, last_epoch=done
     )
-    saved, interval = time.monotonic(), SAVE_SECONDS
-    cut: list[float] = []
+    saved, interval, cut = time.monotonic(), SAVE_SECONDS, list[float]()
     main = accelerator.is_main_process
     planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)
     bar = tqdm(planned, desc=task.name, initial=done, total=optim.steps, disable=None if main else True)

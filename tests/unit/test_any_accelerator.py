@@ -14,6 +14,7 @@ ALLOWED = {
     ("fcotvl/train/loop.py", "torch.backends.cuda.enable_cudnn_sdp"),
     # Stands beside what other kinds of accelerators have in its place.
     ("fcotvl/launcher.py", "cuda"),
+    ("fcotvl/train/loop.py", "cuda"),
     ("fcotvl/launcher.py", "CUDA_VISIBLE_DEVICES"),
     ("fcotvl/launcher.py", "CUBLAS_WORKSPACE_CONFIG"),
     # How lm-eval names an accelerator of any kind by default.
