@@ -1,4 +1,4 @@
-"""Print a mix as a table, and what a run takes at hub scale.
+"""Print a mix as a table, and what a run takes at hub scale."""
 
 import sys
 from dataclasses import asdict
