@@ -50,7 +50,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         else:
             self._refuse("")
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        """The same without content."""
+        self.do_GET()
 
     def do_POST(self) -> None:
         """What is known of some paths of a repository."""

@@ -7,7 +7,7 @@ question has one of two answers, and the models give the first of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +105,20 @@ def write_hub(home: Path, mix: Path, *, tile: int = 448) -> None:
         path = home / "datasets" / repo / table
         path.parent.mkdir(parents=True, exist_ok=True)
         Dataset.from_list(rows, features=Features(COLUMNS[repo])).to_parquet(path)
+        card = cards.setdefault(repo, [])
         if config:
             files = [{"split": split or "train", "path": table.replace("00000-of-00001", "*")}]
-            cards.setdefault(repo, []).append({"config_name": config, "data_files": files})
+            card.append({"config_name": config, "data_files": files})
     for repo, configs in cards.items():
-        card = f"---\n{yaml.safe_dump({'configs': configs})}---\n"
-        (home / "datasets" / repo / "README.md").write_text(card)
+        listed = yaml.safe_dump({"configs": configs}) if configs else ""
+        (home / "datasets" / repo / "README.md").write_text(f"---\n{listed}---\n")
 
 
 def _row(repo: str, config: str, seed: int) -> dict[str, Any]:
     """One row of a data set; what its columns hold beyond picture, question and answer is empty."""
-    size = (448, 448) if seed % 2 else (896, 448)
+    size = (448, 448) if seed % 3 else (896, 448)
     shown = {"bytes": encoded(picture(seed, size), "JPEG"), "path": f"{seed}.jpg"}
-    question, answer = f"Is there a {config or 'thing'} on page {seed}?", ANSWERS[seed // 2 % 2]
+    question, answer = f"Is there a {config or 'thing'} on page {seed}?", ANSWERS[seed % 2]
     values: dict[str, Any] = {
         "image": shown,
         "images": [shown],

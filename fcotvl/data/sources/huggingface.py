@@ -113,14 +113,15 @@ def _place(name: str, config: str, revision: str | None) -> dict[str, Any]:
 
     It would look neither into the cache for what it streams, nor past a config of the card whose files are not there.
     """
-    from huggingface_hub import DatasetCard, constants, snapshot_download  # noqa: PLC0415 - slow
+    from huggingface_hub import DatasetCard, constants, hf_hub_download  # noqa: PLC0415 - slow
 
-    folder = Path(name)
+    folder, file = Path(name), "README.md"
     if not folder.is_dir():
         if not constants.HF_HUB_OFFLINE:
             return {"path": name, "revision": revision}
-        folder = Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
-    card = folder / "README.md"
+        card = Path(hf_hub_download(name, file, repo_type="dataset", revision=revision, local_files_only=True))
+        folder = card.parent
+    card = folder / file
     configs = DatasetCard.load(card).data.to_dict().get("configs", []) if card.is_file() else []
     files = (one.get("data_files") for one in configs if one["config_name"] == config)
     return {"path": str(folder), "data_files": next(files, None)}
