@@ -115,12 +115,13 @@ def _place(name: str, config: str, revision: str | None) -> dict[str, Any]:
     """
     from huggingface_hub import DatasetCard, constants, hf_hub_download  # noqa: PLC0415 - slow
 
-    folder, cached = Path(name), {"repo_type": "dataset", "revision": revision, "local_files_only": True}
+    folder, file = Path(name), constants.REPOCARD_NAME
     if not folder.is_dir():
         if not constants.HF_HUB_OFFLINE:
             return {"path": name, "revision": revision}
-        folder = Path(hf_hub_download(name, constants.REPOCARD_NAME, **cached)).parent
-    card = folder / constants.REPOCARD_NAME
+        cached = hf_hub_download(name, file, repo_type="dataset", revision=revision, local_files_only=True)
+        folder = Path(cached).parent
+    card = folder / file
     configs = DatasetCard.load(card).data.to_dict().get("configs") if card.is_file() else None
     files = (one.get("data_files") for one in configs or [] if one.get("config_name") == config)
     return {"path": str(folder), "data_files": next(files, None)}
