@@ -1,7 +1,7 @@
 """What a stand-in for the hub serves: small InternVL2 checkpoints, and rows of each data set of mix ``public``.
 
-Columns and types are those of the data sets' cards; pictures are coarse noise, one tile of InternVL2 or two. Every
-question has one of two answers, and the models give the first of them.
+Columns that the mix reads have the names and types of the data sets' cards; some others stand beside them. Pictures are
+coarse noise, one tile of InternVL2 or two. Every question has one of two answers, and the models give the first.
 """
 
 from __future__ import annotations
