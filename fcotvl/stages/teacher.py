@@ -29,7 +29,7 @@ def run(params: Params, *, bundled: Path, teacher: Path) -> None:
         teacher: folder to write.
 
     Raises:
-        CheckpointError: the bundled teacher is missing, or the hub cannot be reached.
+        CheckpointError: the bundled teacher is missing, the hub cannot be reached, or a checkpoint is not InternVL2's.
     """
     model = params.scale_config.model
     if params.teacher.source == "train":
@@ -37,7 +37,11 @@ def run(params: Params, *, bundled: Path, teacher: Path) -> None:
     elif model.hub is None:
         _copy(bundled, teacher)
     else:
-        _fetch(model.hub, model.revision, teacher)
+        # As in transformers, a folder may stand where an id does.
+        local = Path(model.hub)
+        original = local if local.is_dir() else _fetch(model.hub, model.revision)
+        with atomic(teacher) as folder:
+            from_original(original, folder)  # none of its code is run
 
 
 def _copy(bundled: Path, teacher: Path) -> None:
@@ -59,17 +63,15 @@ def _train(params: Params, teacher: Path) -> None:
             save_teacher(model, tokenizer, folder)
 
 
-def _fetch(hub: str, revision: str | None, teacher: Path) -> None:
-    """Download the original checkpoint and convert it; none of its code is run."""
+def _fetch(hub: str, revision: str | None) -> Path:
+    """Folder of the original checkpoint in the hub's cache, downloaded where it is not there."""
     try:
-        original = Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(hub, revision=revision, allow_patterns=HUB_FILES))
     except Exception as error:
         if not (isinstance(error, OSError | ValueError) or is_transport_error(error)):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{hub} cannot be fetched from the hub ({reason}); check the network, or fetch it "
-            "elsewhere into the hub's cache (HF_HOME)"
+            f"{hub} cannot be fetched from the hub ({reason}); check the network, fetch it elsewhere into the hub's "
+            "cache (HF_HOME), or name a folder that holds it"
         ) from error
-    with atomic(teacher) as folder:
-        from_original(original, folder)

@@ -1,9 +1,15 @@
-"""Small InternVL2 checkpoints in the layout of the original repositories, with random weights."""
+"""Small InternVL2 checkpoints in the layout of the original repositories, with random weights.
+
+With ``replies``, a model gives one of these: embedding and head hold a chain of tokens for each. The random layers add
+noise, and so picture and question decide which.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
@@ -13,15 +19,19 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
-from fcotvl.core.prompts import SPECIAL_TOKENS
-from tests.support.models import PATCH, TILE, TOKENS
+from fcotvl.core.prompts import SPECIAL_TOKENS, TURN_END
+from fcotvl.internvl.convert.tokenizers import read_tokenizer
+from tests.support.models import PATCH, TILE
 
 VIT_WIDTH, VIT_HEADS, VIT_LAYERS = 16, 2, 2
 LLM_WIDTH, HEADS, KV_HEADS, LLM_LAYERS, INNER = 32, 4, 2, 3, 48
-TEXT = "the quick brown fox jumps over the lazy dog and what is the total of it all 0123456789 ?!"
+TEXT = "the quick brown fox jumps over the lazy dog and what is the total of it all 0123456789 ?! Seen. Answer: Yes"
 EXTRA = ["<|plugin|>", *SPECIAL_TOKENS, "<quad>", "</quad>"]
 """Added tokens; the first two take the place of unused pieces of the SentencePiece model."""
+LOGIT = 15.0
+"""Of the next token of a reply; the others have about 1."""
 
 
 def sentencepiece_model() -> bytes:
@@ -31,7 +41,7 @@ def sentencepiece_model() -> bytes:
         sentence_iterator=iter([TEXT, TEXT[::-1]] * 20),
         model_writer=model,
         model_type="bpe",
-        vocab_size=320,
+        vocab_size=400,
         byte_fallback=True,
         normalization_rule_name="identity",
         add_dummy_prefix=False,
@@ -43,13 +53,23 @@ def sentencepiece_model() -> bytes:
     return model.getvalue()
 
 
-def write_original(folder: Path, kind: str) -> dict[str, Tensor]:
-    """Write a checkpoint with ``kind`` of LLM and return its tensors."""
+def write_original(
+    folder: Path, kind: str, *, tile: int = TILE, patch: int = PATCH, replies: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """Write a checkpoint with ``kind`` of LLM and return its tensors.
+
+    Args:
+        folder: an empty folder.
+        kind: ``internlm2`` or ``qwen2``.
+        tile: side of a tile in pixels.
+        patch: side of a patch in pixels.
+        replies: what the model says; no token of them may be followed by two others.
+    """
     vocab = _internlm2_tokenizer(folder) if kind == "internlm2" else _qwen2_tokenizer(folder)
     config = {
         "architectures": ["InternVLChatModel"],
         "downsample_ratio": 0.5,
-        "force_image_size": TILE,
+        "force_image_size": tile,
         "max_dynamic_patch": 12,
         "ps_version": "v2",
         "select_layer": -1,
@@ -61,8 +81,8 @@ def write_original(folder: Path, kind: str) -> dict[str, Tensor]:
             "intermediate_size": 32,
             "hidden_act": "gelu",
             "layer_norm_eps": 1e-6,
-            "image_size": TILE,
-            "patch_size": PATCH,
+            "image_size": tile,
+            "patch_size": patch,
             "norm_type": "layer_norm",
             "qkv_bias": True,
             "qk_normalization": False,
@@ -76,7 +96,7 @@ def write_original(folder: Path, kind: str) -> dict[str, Tensor]:
             "num_key_value_heads": KV_HEADS,
             "intermediate_size": INNER,
             "hidden_act": "silu",
-            "max_position_embeddings": 512,
+            "max_position_embeddings": 32768,
             "rms_norm_eps": 1e-5 if kind == "internlm2" else 1e-6,
             "rope_theta": 1000000,
             "rope_scaling": {"type": "dynamic", "factor": 2.0} if kind == "internlm2" else None,
@@ -85,27 +105,46 @@ def write_original(folder: Path, kind: str) -> dict[str, Tensor]:
         },
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    tensors = _tensors(kind, vocab)
+    tensors = _tensors({**_vision_shapes(tile, patch), **_llm_shapes(kind, vocab)})
+    if replies:
+        _teach(tensors, read_tokenizer(folder, ""), replies)
     _write_shards(folder, tensors)
     return tensors
 
 
-def _tensors(kind: str, vocab: int) -> dict[str, Tensor]:
+def _teach(tensors: dict[str, Tensor], tokenizer: PreTrainedTokenizerFast, replies: Sequence[str]) -> None:
+    """Give each token of a reply, and the line's end before it, a channel from which the head reads the next token.
+
+    Their embeddings are long, so that the noise of three layers turns such a state but little.
+    """
+    embedding, head = (
+        next(tensor for name, tensor in tensors.items() if name.endswith(ends))
+        for ends in (("tok_embeddings.weight", "embed_tokens.weight"), ("output.weight", "lm_head.weight"))
+    )
+    start, end = tokenizer.encode("\n")[-1], tokenizer.convert_tokens_to_ids(TURN_END)
+    pairs = {pair for reply in replies for pair in pairwise([start, *tokenizer.encode(reply), end])}
+    channels = {token: channel for channel, token in enumerate(sorted({token for token, _ in pairs}))}
+    for token, channel in channels.items():
+        embedding[token] = 60 * torch.eye(LLM_WIDTH)[channel]
+    for token, following in pairs:
+        head[following, channels[token]] = LOGIT / LLM_WIDTH**0.5
+
+
+def _tensors(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shapes = {**_vision_shapes(), **_llm_shapes(kind, vocab)}
     return {
         name: torch.randn(shape, generator=generator) * 0.2 + ("norm" in name and "bias" not in name)
         for name, shape in shapes.items()
     }
 
 
-def _vision_shapes() -> dict[str, tuple[int, ...]]:
-    d, wide, patches = VIT_WIDTH, 4 * VIT_WIDTH, TOKENS * 4
+def _vision_shapes(tile: int, patch: int) -> dict[str, tuple[int, ...]]:
+    d, wide, patches = VIT_WIDTH, 4 * VIT_WIDTH, (tile // patch) ** 2
     e = "vision_model.embeddings."
     shapes: dict[str, tuple[int, ...]] = {
         e + "class_embedding": (1, 1, d),
         e + "position_embedding": (1, patches + 1, d),
-        e + "patch_embedding.weight": (d, 3, PATCH, PATCH),
+        e + "patch_embedding.weight": (d, 3, patch, patch),
         e + "patch_embedding.bias": (d,),
         "mlp1.0.weight": (wide,),
         "mlp1.0.bias": (wide,),
@@ -189,7 +228,7 @@ def _qwen2_tokenizer(folder: Path) -> int:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator([TEXT], BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
+    core.train_from_iterator([TEXT], BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
     core.model.save(str(folder))
     size = core.get_vocab_size()
     added = {str(size + i): {"content": token, "special": True} for i, token in enumerate(["<|endoftext|>", *EXTRA])}

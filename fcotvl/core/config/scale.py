@@ -24,7 +24,8 @@ class ModelParams(TileParams):
     """The teacher, and how images are cut for it."""
 
     hub: str | None = None
-    """Hub id of the original checkpoint; none at the scales that ship or train their teacher."""
+    """Hub id of the original checkpoint, or a folder that holds it; none at the scales that ship or train their
+    teacher."""
     revision: str | None = None
     """Commit or tag on the hub; none: the newest."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"

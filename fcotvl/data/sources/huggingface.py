@@ -7,6 +7,7 @@ several questions is in ``fcotvl.data.row_formats``.
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from fcotvl.core.errors import DataError, ParamsError, is_transport_error
@@ -41,7 +42,7 @@ def read(
 
     Args:
         request: what to read.
-        id: of the data set; a folder with Parquet files works too.
+        id: of the data set, or a folder that holds its files; of its configs, those that are read are enough.
         source: of the records.
         config: of the data set.
         split: of the data set.
@@ -87,7 +88,8 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
     from datasets import Image, List, load_dataset  # noqa: PLC0415 - slow, and needed only here
 
     try:
-        found = load_dataset(name, config or None, split=split, revision=revision or None, streaming=True)
+        place = _place(name, config, revision or None)
+        found = load_dataset(name=config or None, split=split, streaming=True, **place)
         features = found.features or {}
         raw = Image(decode=False)
         if isinstance(features.get(image), Image):
@@ -104,6 +106,25 @@ def _stream(name: str, config: str, split: str, revision: str, image: str) -> An
     if features and image not in features:
         raise DataError(f"data set {name!r} has no column {image!r}; there are {', '.join(features)}")
     return found
+
+
+def _place(name: str, config: str, revision: str | None) -> dict[str, Any]:
+    """Where ``load_dataset`` finds a data set: on the hub, in a folder, or, offline, in the hub's cache.
+
+    It would look neither into the cache for what it streams, nor past a config of the card whose files are not there.
+    """
+    from huggingface_hub import DatasetCard, constants, hf_hub_download  # noqa: PLC0415 - slow
+
+    folder, file = Path(name), constants.REPOCARD_NAME
+    if not folder.is_dir():
+        if not constants.HF_HUB_OFFLINE:
+            return {"path": name, "revision": revision}
+        cached = hf_hub_download(name, file, repo_type="dataset", revision=revision, local_files_only=True)
+        folder = Path(cached).parent
+    card = folder / file
+    configs = DatasetCard.load(card).data.to_dict().get("configs") if card.is_file() else None
+    files = (one.get("data_files") for one in configs or [] if one.get("config_name") == config)
+    return {"path": str(folder), "data_files": next(files, None)}
 
 
 def _numbered_rows(rows: Any, files: range, name: str) -> Iterator[tuple[str, Any]]:

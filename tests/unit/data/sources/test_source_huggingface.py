@@ -6,6 +6,7 @@ import aiohttp
 import datasets
 import pytest
 import urllib3
+from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
 from fcotvl.core.errors import DataError, ParamsError
@@ -128,6 +129,54 @@ def test_files_are_read_apart_as_they_are_together(tmp_path):
     assert [*records(0, 1), *records(1, 2), *records(2, None)] == whole
     assert records(1, 9) == whole[2:]
     assert records(3, 4) == records(5, None) == []
+
+
+CARD = """---
+configs:
+- config_name: forms
+  data_files: forms/train-*
+- config_name: letters
+  data_files:
+  - {split: train, path: letters/train-*}
+  - {split: test, path: letters/test-*}
+---
+"""
+
+
+def write_letters(folder):
+    """A data set with a card that lists two configs; the files of one are there."""
+    (folder / "letters").mkdir(parents=True)
+    (folder / "README.md").write_text(CARD)
+    for split, rows in (("train", 3), ("test", 2)):
+        asked = [{"image": IMAGE, "question": f"{split} {row}?", "answer": "x"} for row in range(rows)]
+        table = datasets.Dataset.from_list(asked).cast_column("image", datasets.Image())
+        table.to_parquet(folder / f"letters/{split}-00000-of-00001.parquet")
+
+
+def letters(tmp_path, **options):
+    return list(read(Request(raw=tmp_path, split="align", seed=0), source="x", config="letters", **options))
+
+
+def test_of_a_folder_the_config_that_is_read_is_enough(tmp_path):
+    write_letters(tmp_path / "mail")
+    assert [one.turns[0].question for one in letters(tmp_path, id=str(tmp_path / "mail"), split="test")] == [
+        "test 0?",
+        "test 1?",
+    ]
+    with pytest.raises(DataError, match="forms train cannot be read"):
+        read(Request(raw=tmp_path, split="align", seed=0), id=str(tmp_path / "mail"), source="x", config="forms")
+
+
+def test_offline_the_hubs_cache_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "datasets--post--mail"
+    write_letters(cached / "snapshots/0123")
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text("0123")
+    assert [one.file for one in letters(tmp_path, id="post/mail")] == [f"post/mail train, row 0:{i}" for i in range(3)]
+    with pytest.raises(DataError, match="'post/parcels' letters train cannot be read"):
+        letters(tmp_path, id="post/parcels")
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path):
