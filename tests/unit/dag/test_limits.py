@@ -1,5 +1,7 @@
 """Time and memory that jobs ask a cluster for, against the cost model and the budgets."""
 
+from functools import cache
+
 import pytest
 
 from fcotvl.compress.config import FcotvlConfig
@@ -14,9 +16,15 @@ SCALES = ("internvl2-1b", "internvl2-2b", "internvl2-8b")
 WITH_A_MODEL = ("distill", "rscot", "sft", "merge", "predict_baselines", "predict_merged", "speed")
 
 
-def study(scale, **launch):
+@cache
+def load(scale):
     """The study at ``scale`` on the public mix."""
-    params = config.load(ROOT / "params.yaml", scale=scale, mix="public")
+    return config.load(ROOT / "params.yaml", scale=scale, mix="public")
+
+
+def study(scale, **launch):
+    """The same, started otherwise."""
+    params = load(scale)
     changed = LaunchParams(**params.scale_config.launch.model_dump() | launch)
     return params.model_copy(update={"scale_config": params.scale_config.model_copy(update={"launch": changed})})
 

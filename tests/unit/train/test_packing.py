@@ -63,7 +63,7 @@ def test_a_row_is_cut_at_its_end_and_says_what_that_lost():
     processor, pictures = models.processor(), [models.picture(*size) for size in PICTURES]
     whole = collate(pictures, CHATS, processor, max_tiles=4)
     assert not any(whole.cut)
-    for room in range(400):
+    for room in range(0, 400, 3):
         batch = collate(pictures, CHATS, processor, max_tiles=4, max_length=room)
         for own, cut, all_of_it, length, whole_length in zip(
             *(batch.turns, batch.cut, whole.turns, batch.lengths(), whole.lengths()), strict=True
