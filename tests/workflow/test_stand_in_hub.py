@@ -2,7 +2,7 @@
 
 Budgets are cut, in the scale and mix files of a clone, and the models have small widths and vocabularies. Key layouts,
 tokenizers, tiles, sources, benchmarks and their columns are those of the real ones. There is one process where the
-shipped scale has eight, and two in a test of their own; fine-tuning does not reweigh its data sets.
+shipped scale has eight, and two in a test of their own.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ SCALES, MIX = Path("workflow/scales"), Path("workflow/mixes/public.yaml")
 SHARED = Path("data/internvl2-2b")
 VARIANT = SHARED / "cnn-r0.5-s0"
 BUDGETS: dict[str, dict[str, object]] = {
+    "model": {"max_tiles": 1},  # of training; benchmarks have theirs, and pictures of three tiles
     "prompts": {"direct_tokens": 4, "cot_tokens": 12},
     "distill": {"steps": 3, "batch_size": 4, "workers": 0},
-    "rscot": {"questions": 24},
+    "rscot": {"questions": 12},
     "sft": {"steps": 4, "batch_size": 4, "workers": 0, "checkpoints": 2, "reweigh": 2},
     "merge": {"questions": 4},
     "evaluate": {"speed_pairs": 1},
@@ -76,10 +77,8 @@ def clone(hub: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Wo
     workspace.edit("params.yaml", "^mix: smoke", "mix: public")
     workspace.edit("params.yaml", r"^  methods:\n(  - .*\n)+", "  methods:\n  - fastv\n")
     change(folder / SCALES / "internvl2-2b.yaml", BUDGETS)
-    # DoReMi's reference loss reads 16 pictures of each of the 46 data sets; scale smoke has it.
-    change(folder / "params.yaml", {"recipes": {"full": {"resampling": "static"}}})
-    in_a_folder = {"model": {"hub": str(home / "models/OpenGVLab/InternVL2-1B")}}
-    change(folder / SCALES / "internvl2-1b.yaml", BUDGETS | in_a_folder)
+    folder_of_1b = {"hub": str(home / "models/OpenGVLab/InternVL2-1B")}
+    change(folder / SCALES / "internvl2-1b.yaml", BUDGETS | {"model": BUDGETS["model"] | folder_of_1b})
     mix = yaml.safe_load((folder / MIX).read_text())
     short = {name: {"count": QUESTIONS} for name in mix["benchmarks"]}
     every_source = [source | {"weight": 1} for source in mix["sources"]]  # among a few pictures
@@ -152,6 +151,7 @@ def test_the_report_names_the_model_and_has_every_system(clone: Workspace):
 
 
 def test_two_processes_do_what_one_does(clone: Workspace):
+    """They start once for four commands; how a command starts its own is in ``tests/unit/stages/test_processes.py``."""
     stages = yaml.safe_load((clone.folder / "dvc.lock").read_text())["stages"]
     commands = []
     for name in ("distill", "rscot", "sft@full", "predict_baselines"):
@@ -181,4 +181,4 @@ def test_internvl2_1b_from_a_folder(clone: Workspace, tmp_path: Path, monkeypatc
     predict.run(study, benchmarks=benchmarks, teacher=folder, student=student, system="distilled", predictions=answers)
     predicted = pd.read_parquet(answers)
     assert len(predicted) == 2 * 3 * QUESTIONS
-    assert set(predicted["prediction"]) <= {*REPLIES, "Seen."}
+    assert set(predicted["prediction"].str.split().str[0]) <= {reply.split()[0] for reply in REPLIES}
