@@ -64,6 +64,8 @@ def load(study: Path = STUDY, overlay: Path | None = None, **overrides: Any) -> 
     else:
         where = study
     values |= {k: v for k, v in overrides.items() if v is not None}
+    if overrides.get("recipe") and isinstance(values.get("ablation_recipes"), list):  # whoever names it trains it
+        values["ablation_recipes"] = list(dict.fromkeys([*values["ablation_recipes"], overrides["recipe"]]))
     for key, folder, model in (("scale", SCALES, Scale), ("mix", MIXES, Mix)):
         files = {path.stem: path for path in sorted((study.parent / folder).glob("*.yaml"))}
         if not isinstance(name := values.get(key), str) or name not in files:

@@ -224,6 +224,31 @@ def test_near_duplicates_differ_in_few_bits(study, edit):
         study()
 
 
+def test_a_recipe_that_a_flag_names_is_trained(study):
+    assert "distilled" not in study().ablation_recipes
+    assert study(recipe="distilled").ablation_recipes[-1] == "distilled"
+    with pytest.raises(ParamsError, match="recipe 'foo' is not under recipes"):
+        study(recipe="foo")
+
+
+def test_values_of_an_overlay_stand_in_place_of_those_of_the_study(study, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("scale: smoke\nrecipes: {more: {cot: 0.1, resampling: static, merge: shapley}}\n")
+    found = study(overlay=overlay)
+    assert (found.scale, found.recipes["more"].cot, found.recipes["full"].cot) == ("smoke", 0.1, 0.5)
+    assert study(overlay=overlay, scale="tiny").scale == "tiny"
+    overlay.write_text("sede: 1\n")
+    with pytest.raises(ParamsError, match=r"overlay.yaml, over .*params.yaml: unknown key sede \(did you mean seed"):
+        study(overlay=overlay)
+
+
+def test_a_grid_is_every_combination_at_each_of_its_scales():
+    grid = config.Grid(title="A", scale=("a", "b"), compressor=("cnn",), ratio=(0.5, 0.75), seed=(0,), recipe=("full",))
+    assert len(list(grid.points("study"))) == 4
+    alone = config.Grid(title="A", compressor=("cnn",), ratio=(0.5,), seed=(0, 1))
+    assert list(alone.points("study"))[1] == {"scale": "study", "compressor": "cnn", "ratio": 0.5, "seed": 1}
+
+
 def test_the_grid_of_the_ablation_has_an_end(study):
     seeds = "  seed:\n" + "".join(f"  - {seed}\n" for seed in range(10_000))
     with pytest.raises(ParamsError, match="ablation is a grid of 80000 points"):
