@@ -12,7 +12,7 @@ for stage in STAGES:
             beside(stage, "logs/snakemake", ".log"),
         benchmark:
             beside(stage, "logs/benchmarks", ".tsv")
-        retries: limits.retries(stage, PARAMS)
+        retries: limits.retries(STAGES[stage].name, PARAMS)
         conda:
             ENVIRONMENT
         container:
