@@ -12,6 +12,9 @@ include: "rules/common.smk"
 include: "rules/stages.smk"
 
 
+STUDY = next(iter(PIPELINES))
+
+
 rule study:
     """The page of claims with its tables and figures."""
     default_target: True
@@ -43,6 +46,43 @@ rule study:
     shell:
         f"python -m fcotvl study --params {OVERLAY} --data data --output reports/study > {{log}} 2>&1"
         " || {{ tail -n 1 {log} >&2; exit 1; }}"
+
+
+for step, written in (
+    ("predict", "predictions"),
+    ("score", "scores"),
+):
+
+    # A student whose weights serve several ratios is asked at another one.
+    rule:
+        name:
+            f"served_{step}"
+        input:
+            (
+                RULES[f"{STUDY}predict_distilled"].input
+                if step == "predict"
+                else served_at("predictions")
+            ),
+        output:
+            served_at(written),
+        log:
+            served_at(step, "logs/snakemake", ".log"),
+        benchmark:
+            served_at(step, "logs/benchmarks", ".tsv")
+        conda:
+            "envs/fcotvl.yaml"
+        container:
+            CONTAINER
+        threads: THREADS[f"{STUDY}predict_distilled"]
+        resources:
+            **ACCELERATORS[f"{STUDY}predict_distilled"],
+        params:
+            *RULES[f"{STUDY}predict_distilled"].params,
+            command=served_command(step),
+        message:
+            "{rule}, log in {log}"
+        shell:
+            "{params.command} > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
 for name, grid in PARAMS.grids.items():

@@ -61,6 +61,13 @@ def validate(params: Params) -> None:
         compressors.ratios(name)
     for name, ratio in variants(params):
         compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
+    for grid, asked in params.grids.items():
+        for name, ratio in product(asked.compressor, asked.serve):
+            if ratio not in (known := compressors.train_ratios(name)):
+                raise ParamsError(
+                    f"grids.{grid}.serve: a student of {name} does not serve ratio {ratio}, but "
+                    f"{', '.join(map(str, known)) or 'its own alone'}"
+                )
     try:
         is_folder = Path(params.data.raw).is_dir()
     except (OSError, ValueError):  # too long, or with a null character

@@ -1,7 +1,7 @@
 """Judge every claim of the paper by the grids of a study."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,9 @@ def _read(params: Params, data: Path) -> StudyData:
     }
     rows: Rows = {}
     _add(rows, baselines, {"teacher": TEACHER} | _training_free(params), -1, questions)
-    points = _points(params)
-    for (scale, variant, seed), (systems, files) in points.items():
-        for file in files:
-            _add(rows, _headline(read_scores(data / scale / variant / file)), systems, seed, questions)
+    students = list({file: (systems, seed) for file, systems, seed in _students(params)}.items())
+    for file, (systems, seed) in students:
+        _add(rows, _headline(read_scores(data / file)), systems, seed, questions)
     whole = _pictures(params.scale)
     shares = {scale: _pictures(scale) / whole for scale in params.scales[1:]}
     return StudyData(
@@ -75,34 +74,29 @@ def _read(params: Params, data: Path) -> StudyData:
         benchmarks={name: benchmarks.get(name).title for name in params.mix_config.benchmarks},
         questions=questions,
         scores={key: _stack(by_seed) for key, by_seed in rows.items()},
-        losses=pd.concat([_losses(params, data, *point) for point in points], ignore_index=True),
+        losses=_losses(params, data),
         prefill=_prefill(params, {system for system, _ in rows}),
         shares=shares,
     )
 
 
-Place = tuple[str, str, int]
-"""Scale, folder below it, and seed."""
-
-
-def _points(params: Params) -> dict[Place, tuple[dict[str, System], list[str]]]:
-    """The students of all grids: by place, what each system in its files is, and the files."""
-    found: dict[Place, tuple[dict[str, System], list[str]]] = {}
+def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
+    """The tables of scores of all grids: each below the data, what its systems are, and the seed."""
     for grid in params.grids.values():
         for point in grid.points(params.scale):
-            compressor, ratio, seed = point["compressor"], point["ratio"], point["seed"]
+            compressor, ratio, seed, recipe = point["compressor"], point["ratio"], point["seed"], point.get("recipe")
             own = "" if point["scale"] == params.scale else point["scale"]
-            stages, files = [DISTILLED], ["scores.parquet"]
-            if recipe := point.get("recipe"):
-                stages.append(f"sft-{recipe}")
-                files.append(f"sft-scores/{recipe}.parquet")
+            folder = Path(point["scale"], f"{compressor}-r{ratio}-s{seed}")
+            yield folder / "scores.parquet", {DISTILLED: System(compressor, ratio, DISTILLED, own)}, seed
+            for served in grid.serve:
+                at = folder / f"at-{served}/scores.parquet"
+                yield at, {DISTILLED: System(compressor, served, DISTILLED, own)}, seed
+            if recipe:
+                stage = f"sft-{recipe}"
+                yield folder / f"sft-scores/{recipe}.parquet", {stage: System(compressor, ratio, stage, own)}, seed
             if recipe and grid.merged:
-                stages += methods.available()
-                files.append(f"{recipe}/merged-scores.parquet")
-            systems, known = found.setdefault((point["scale"], f"{compressor}-r{ratio}-s{seed}", seed), ({}, []))
-            systems |= {stage: System(compressor, ratio, stage, own) for stage in stages}
-            known += [file for file in files if file not in known]
-    return found
+                found = {name: System(compressor, ratio, name, own) for name in methods.available()}
+                yield folder / recipe / "merged-scores.parquet", found, seed
 
 
 def _training_free(params: Params) -> dict[str, System]:
@@ -139,21 +133,23 @@ def _stack(by_seed: Mapping[int, NDArray[np.float64]]) -> Scores:
     return Scores(tuple(seed for seed in seeds if seed >= 0), np.stack([by_seed[seed] for seed in seeds]))
 
 
-def _losses(params: Params, data: Path, scale: str, variant: str, seed: int) -> pd.DataFrame:
-    """The KL of one distillation, by pictures seen."""
-    table = read_table(data / scale / variant / "distill.csv", "distill", "losses", numbers=["step", "kl"])
-    compressor, ratio = variant.rsplit("-s", 1)[0].rsplit("-r", 1)
-    batch = load(scale=scale).scale_config.distill.batch_size
-    return pd.DataFrame(
-        {
+def _losses(params: Params, data: Path) -> pd.DataFrame:
+    """The KL of every distillation, by pictures seen."""
+    columns = ("scale", "compressor", "ratio", "seed")
+    points = (point for grid in params.grids.values() for point in grid.points(params.scale))
+    tables = []
+    for scale, compressor, ratio, seed in dict.fromkeys(tuple(point[key] for key in columns) for point in points):
+        file = data / scale / f"{compressor}-r{ratio}-s{seed}/distill.csv"
+        table = read_table(file, "distill", "losses", numbers=["step", "kl"])[["step", "kl"]]
+        batch = load(scale=scale).scale_config.distill.batch_size
+        place = {
             "scale": "" if scale == params.scale else scale,
             "compressor": compressor,
-            "ratio": float(ratio),
+            "ratio": ratio,
             "seed": seed,
-            "pictures": table["step"] * batch,
-            "kl": table["kl"],
         }
-    )
+        tables.append(table.assign(**place, pictures=table["step"] * batch))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _pictures(scale: str) -> int:

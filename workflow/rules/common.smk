@@ -155,7 +155,7 @@ def compared(grid):
     stages = ["score_distilled", "distill"]
     stages += ["score_sft"] if grid.recipe else []
     stages += ["score_merged", "merge"] if grid.merged else []
-    files = {}
+    files = dict.fromkeys(served(grid))
     for point in grid.points(PARAMS.scale):
         pipeline = PIPELINES[f"{point['scale']}_".replace("-", "_")]
         files |= dict.fromkeys(
@@ -166,6 +166,38 @@ def compared(grid):
             )
         )
     return list(files)
+
+
+def served_at(name, folder="data", suffix=".parquet"):
+    """A file of a student that is asked at another ratio than its own."""
+    place = "{compressor}-r{ratio}-s{seed}/at-{served}"
+    return f"{folder}/{PARAMS.scale}/{place}/{name}{suffix}"
+
+
+def served(grid):
+    """The scores of a grid's students at further ratios."""
+    points = [
+        point | {"served": ratio}
+        for point in grid.points(PARAMS.scale)
+        for ratio in grid.serve
+    ]
+    return [served_at("scores").format(**point) for point in points]
+
+
+def served_command(step):
+    """The command of `predict` or `score` for another ratio: of a flag that is there twice the last one counts."""
+
+    def command(wildcards):
+        if step == "score":
+            files = [
+                served_at(n).format(**wildcards) for n in ("predictions", "scores")
+            ]
+            return f"python -m fcotvl score --predictions {files[0]} --scores {files[1]} --params {OVERLAY}"
+        asked = RULES[next(iter(PIPELINES)) + "predict_distilled"]
+        output = served_at("predictions").format(**wildcards)
+        return f"{asked.command(wildcards)} --ratio {wildcards.served} --predictions {output}"
+
+    return command
 
 
 def finish():

@@ -130,6 +130,8 @@ class Grid(Section):
     """Recipes that each distilled student is fine-tuned with; none: it stays as it is."""
     merged: bool = False
     """Merge the checkpoints of each fine-tuned student."""
+    serve: tuple[Ratio, ...] = ()
+    """Further ratios that each distilled student is asked at, of a compressor whose weights serve several."""
 
     def points(self, scale: str) -> Iterator[dict[str, Any]]:
         """Every combination of compressor, ratio, seed and recipe (if any) at each scale; ``scale`` if it has none."""
@@ -171,7 +173,11 @@ class Study(Section):
     @model_validator(mode="after")
     def _names_and_ratios_are_known(self) -> Study:
         grids: list[AblationParams | Grid] = [self.ablation, *self.grids.values()]
-        for ratio in (self.ratio, *self.baselines.ratios, *(ratio for grid in grids for ratio in grid.ratio)):
+        for ratio in (
+            self.ratio,
+            *self.baselines.ratios,
+            *(ratio for grid in grids for ratio in grid.ratio + getattr(grid, "serve", ())),
+        ):
             if ratio not in RATIOS:
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
         for recipe in (self.recipe, *self.ablation_recipes, *(recipe for grid in grids for recipe in grid.recipe)):

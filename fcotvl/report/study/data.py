@@ -66,7 +66,7 @@ class StudyData:
     scores: Mapping[tuple[System, str], Scores]
     """By system and prompt."""
     losses: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """Distillation: scale, compressor, ratio, seed, step, pictures, kl."""
+    """Distillation: scale (empty: the study's own), compressor, ratio, seed, step, pictures, kl."""
     prefill: Mapping[System, float] = field(default_factory=dict)
     """FLOPs up to the first token as a share of the teacher's, ViT left out, of one tile at the study's model."""
     shares: Mapping[str, float] = field(default_factory=dict)

@@ -87,3 +87,18 @@ def test_data_that_are_nowhere_are_one_line(study, raw):
     study("raw: data/raw", f"raw: {raw}")
     with pytest.raises(DataError, match=r"data\.raw: .* is not a folder"):
         check.validate(params.load())
+
+
+def test_the_grids_of_the_study_are_valid_and_those_that_no_student_can_serve_are_one_line(study, tmp_path):
+    file = tmp_path / "study.yaml"
+    text = (ROOT / "workflow/study.yaml").read_text()
+    file.write_text(text)
+    check.validate(params.load(overlay=file))
+    file.write_text(text.replace("compressor: [nested]", "compressor: [cnn]"))
+    with pytest.raises(
+        ParamsError, match=r"grids\.nested\.serve: a student of cnn does not serve ratio 0\.25, but its"
+    ):
+        check.validate(params.load(overlay=file))
+    file.write_text(text.replace("[cnn, cnn-default, cnn2d,", "[cnn, cnm,"))
+    with pytest.raises(ParamsError, match="no compressor 'cnm'"):
+        check.validate(params.load(overlay=file))

@@ -13,6 +13,7 @@ PARAMS = config.load(scale="smoke", mix="smoke")
 GRIDS = {
     "modules": Grid(title="Compressors", compressor=("cnn", "qformer"), ratio=(0.5,), seed=(0, 1)),
     "pictures": Grid(title="Less", scale=("tiny",), compressor=("cnn", "qformer"), ratio=(0.5,), seed=(0, 1)),
+    "nested": Grid(title="All", compressor=("nested",), ratio=(0.5,), seed=(0,), serve=(0.75,)),
     "merging": Grid(title="Merged", compressor=("cnn",), ratio=(0.5,), seed=(0, 1), recipe=("full",), merged=True),
 }
 BASELINES = PARAMS.baselines.model_copy(update={"methods": ("fastv", "visionzip"), "ratios": (0.5,)})
@@ -51,6 +52,10 @@ def data(tmp_path):
                 folder = tmp_path / scale / f"{compressor}-r0.5-s{seed}"
                 write_scores(folder / "scores.parquet", "distilled", correct=correct + seed)
                 losses.to_csv(folder / "distill.csv", index=False)
+    nested = tmp_path / "smoke/nested-r0.5-s0"
+    write_scores(nested / "scores.parquet", "distilled", correct=5)
+    write_scores(nested / "at-0.75/scores.parquet", "distilled", correct=2)
+    losses.to_csv(nested / "distill.csv", index=False)
     for seed in (0, 1):
         folder = tmp_path / f"smoke/cnn-r0.5-s{seed}"
         write_scores(folder / "sft-scores/full.parquet", "sft-full", correct=5)
@@ -67,6 +72,8 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert rows.loc[("cnn", "distilled"), ["value", "questions", "seeds"]].tolist() == [100 * 6.5 / 8, 8, 2]
     assert rows.loc[("qformer", "distilled"), "value"] == 100 * 3.5 / 8
     assert rows.loc[("cnn", "shapley"), "value"] == 100 * 7 / 8
+    nested = scores[(scores["kind"] == "nested") & (scores["benchmark"] == "docvqa")].set_index("ratio")["value"]
+    assert nested.to_dict() == {0.5: 100 * 5 / 8, 0.75: 100 * 2 / 8}
     less = pd.read_csv(tmp_path / "page/tables/pictures-cot.csv")
     assert set(less["scale"].fillna("")) == {"", "tiny"}
     cost = pd.read_csv(tmp_path / "page/tables/cost-direct.csv").drop_duplicates(["kind", "stage"])
