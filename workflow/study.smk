@@ -13,6 +13,7 @@ include: "rules/stages.smk"
 
 
 STUDY = next(iter(PIPELINES))
+COST = f"data/{PARAMS.scale}/cost.json"
 
 
 rule study:
@@ -20,6 +21,7 @@ rule study:
     default_target: True
     input:
         grid_files("score_baselines"),
+        COST,
         *map(compared, PARAMS.grids.values()),
     output:
         shown(
@@ -44,8 +46,29 @@ rule study:
     message:
         "{rule}, log in {log}"
     shell:
-        f"python -m fcotvl study --params {OVERLAY} --data data --output reports/study > {{log}} 2>&1"
+        f"python -m fcotvl study --params {OVERLAY} --data data --cost {COST} --output reports/study > {{log}} 2>&1"
         " || {{ tail -n 1 {log} >&2; exit 1; }}"
+
+
+rule cost:
+    """What compression saves at the true shape of InternVL2-1B; in CPU time, so that a busy machine does not matter."""
+    input:
+        "benchmarks/cost.py",
+    output:
+        COST,
+    log:
+        "logs/snakemake/cost.log",
+    benchmark:
+        "logs/benchmarks/cost.tsv"
+    conda:
+        "envs/fcotvl.yaml"
+    container:
+        CONTAINER
+    message:
+        "{rule}, log in {log}"
+    shell:
+        "OMP_NUM_THREADS=1 python benchmarks/cost.py --architecture internvl2-1b --tiles 4 --pairs 3 --output {output}"
+        " > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
 for step, written in (

@@ -137,6 +137,26 @@ class Agreement(RootModel[dict[str, dict[str, _Counts]]]):
     """What the report reads of ``harness.json``: counts by system and by what was compared."""
 
 
+class _Part(_Checked):
+    system: str
+    part: str
+    measured: Number
+    low: Number
+    high: Number
+    predicted: Number | None
+    teacher: Number
+
+
+class Measured(_Checked):
+    """What the study reads of the JSON of ``benchmarks/cost.py``."""
+
+    architecture: str
+    tiles: str
+    dtype: str
+    device: str
+    rows: list[_Part]
+
+
 def read_json(path: Path, schema: type[BaseModel], stage: str, content: str) -> dict[str, Any]:
     """The JSON value in ``path``, which ``stage`` wrote; ``content`` says what it is.
 

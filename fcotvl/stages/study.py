@@ -17,12 +17,12 @@ from fcotvl.core.config import Grid, Params, load
 from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.io import write_text
 from fcotvl.evaluate import benchmarks
-from fcotvl.evaluate.cost import cost
+from fcotvl.evaluate import cost as counted
 from fcotvl.inference import pruning
 from fcotvl.internvl.architectures import teacher_config
 from fcotvl.merge import methods
 from fcotvl.report.files import commit, write_tables
-from fcotvl.report.inputs import read_scores, read_table
+from fcotvl.report.inputs import Measured, read_json, read_scores, read_table
 from fcotvl.report.study.data import DISTILLED, TEACHER, Scores, StudyData, System
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
@@ -37,24 +37,25 @@ Rows = dict[tuple[System, str], dict[int, NDArray[np.float64]]]
 """Percent of each question, by system and prompt, and by seed; what is not trained has seed -1."""
 
 
-def run(params: Params, *, data: Path, output: Path) -> None:
+def run(params: Params, *, data: Path, output: Path, cost: Path | None = None) -> None:
     """Write the page of claims with its tables and figures.
 
     Args:
         params: the study, whose grids are compared.
         data: folder of what the stages made.
         output: gets ``index.html``, ``tables/`` and ``figures/``.
+        cost: JSON of ``benchmarks/cost.py`` (default: speed is not judged).
     """
     if not params.grids:
         raise ParamsError("there are no grids; name a file that has some: --params workflow/study.yaml")
-    study = _read(params, data)
+    study = _read(params, data, cost)
     tables, plots = all_tables(study), all_plots(study)
     write_text(output / "index.html", render_page(study, tables, plots))
     write_tables(output, tables, plots)
     log.info("%d systems compared", len({system for system, _ in study.scores}))
 
 
-def _read(params: Params, data: Path) -> StudyData:
+def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
     baselines = _headline(read_scores(data / params.scale / "scores.parquet"))
     teacher = baselines[baselines["system"] == "teacher"]
     questions = {
@@ -77,7 +78,15 @@ def _read(params: Params, data: Path) -> StudyData:
         losses=_losses(params, data),
         prefill=_prefill(params, {system for system, _ in rows}),
         shares=shares,
+        **(_speed(measured) if measured else {}),
     )
+
+
+def _speed(file: Path) -> dict[str, Any]:
+    """What ``benchmarks/cost.py`` measured, and on what."""
+    found = read_json(file, Measured, "the benchmark cost", "a measurement of cost")
+    shape = f"{found['architecture']} with random weights, {found['tiles']} tiles, {found['dtype']}, {found['device']}"
+    return {"speed": pd.DataFrame(found["rows"]).astype({"predicted": float}), "shape": shape}
 
 
 def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
@@ -169,13 +178,13 @@ def _prefill(params: Params, systems: set[System]) -> dict[System, float]:
             student = FcotvlConfig.from_teacher(
                 teacher.config, compressor=system.kind, ratio=system.ratio, options=options
             )
-            found = cost(student, tiles=1, text_tokens=TEXT_TOKENS)
+            found = counted.cost(student, tiles=1, text_tokens=TEXT_TOKENS)
         elif system == TEACHER:
-            found = cost(teacher.config, tiles=1, text_tokens=TEXT_TOKENS)
+            found = counted.cost(teacher.config, tiles=1, text_tokens=TEXT_TOKENS)
         else:
             with torch.device("meta"):
                 built = pruning.build(system.kind, teacher, ratio=system.ratio, layer=params.baselines.fastv_layer)
-            found = cost(built.model.config, tiles=1, text_tokens=TEXT_TOKENS, pruning=built.pruning)
+            found = counted.cost(built.model.config, tiles=1, text_tokens=TEXT_TOKENS, pruning=built.pruning)
         return found.connector + found.prefill
 
     whole = flops(TEACHER)

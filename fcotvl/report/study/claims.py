@@ -4,10 +4,12 @@ A number holds, or does not, where its whole 95 % interval over questions and se
 Where it is undecided, the evidence says how large an effect would have been seen with a chance of 80 %.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import pandas as pd
 
 from fcotvl.evaluate.effects import Effect
-from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Evidence, verdict
+from fcotvl.report.claims import FAILS, HOLDS, SPEED_UP, UNDECIDED, Claim, Evidence, verdict
 from fcotvl.report.formatting import percent
 from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
 from fcotvl.report.table import interval
@@ -16,6 +18,12 @@ KEPT = {0.5: 98.0, 0.75: 90.0}
 """Percent of the teacher's score from which on a loss counts as small, by the share removed: our reading."""
 ALIKE = 2.0
 """Points within which two systems count as alike: our reading."""
+SPANS: dict[str, dict[str, int]] = {
+    "LLM up to the first token": {"prefill": 1},
+    "whole model up to the first token": {"vit": 1, "connector": 1, "prefill": 1},
+    "whole model, an answer of 32 tokens": {"vit": 1, "connector": 1, "prefill": 1, "decode": 4},
+}
+"""What is timed: how often each part of ``StudyData.speed`` is in it; ``decode`` is eight tokens."""
 RECIPE = "sft-full"
 """Stage of the student that is judged after post-training."""
 EQUAL = 1.01
@@ -136,6 +144,29 @@ def beats_training_free(study: StudyData, prompt: str) -> Claim:
     )
 
 
+def is_faster(study: StudyData, prompt: str) -> Claim:
+    """Fewer tokens take less time, at a true shape."""
+    del prompt  # answers play no part
+    evidence = []
+    for name in dict.fromkeys(study.speed["system"]) if len(study.speed) else ():
+        if not str(name).startswith("cnn "):
+            continue
+        removed = percent(float(str(name).removeprefix("cnn ")))
+        for words, parts in SPANS.items():
+            value, low, high = _speedup(study.speed, str(name), parts)
+            result = f"{interval(value, low, high, digits=2)} times as fast"
+            evidence.append(Evidence(f"{words}, {removed} removed", result, verdict(low, high, SPEED_UP)))
+    return Claim(
+        "The compressed model is faster",
+        "1.5 to 2.4 times as fast as the uncompressed model.",
+        f"At least {SPEED_UP:g} times as fast as the teacher in the same run. Measured on "
+        f"{study.shape or 'a true shape'}; brackets are the least and the greatest of all rounds.",
+        tuple(evidence),
+        _RUN,
+        table="speed",
+    )
+
+
 def rationales_lift_reasoning(study: StudyData, prompt: str) -> Claim:
     """Rationales in the mix help with questions that must be worked out."""
     direct = System("cnn", 0.5, "sft-direct")
@@ -224,11 +255,20 @@ CLAIMS: tuple[Callable[[StudyData, str], Claim], ...] = (
     cnn_beats_qformer,
     cnn_equals_pooling,
     beats_training_free,
+    is_faster,
     rationales_lift_reasoning,
     resampling_beats_static,
     merging_helps,
     reasoning_rises_perception_falls,
 )
+
+
+def _speedup(speed: pd.DataFrame, system: str, parts: Mapping[str, int]) -> tuple[float, float, float]:
+    """How many times as fast ``system`` is over ``parts``, each so many times; and the ends where all are at theirs."""
+    rows = speed[speed["system"].isin([system, "all"])].set_index("part").loc[list(parts)]
+    teacher = rows["teacher"] * pd.Series(parts)
+    value, low, high = (float(teacher.sum() / (teacher * rows[end]).sum()) for end in ("measured", "high", "low"))
+    return value, low, high
 
 
 def _asked(study: StudyData, systems: Iterable[System]) -> Iterator[System]:

@@ -69,6 +69,11 @@ class StudyData:
     """Distillation: scale (empty: the study's own), compressor, ratio, seed, step, pictures, kl."""
     prefill: Mapping[System, float] = field(default_factory=dict)
     """FLOPs up to the first token as a share of the teacher's, ViT left out, of one tile at the study's model."""
+    speed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Of a true shape: system (``cnn 0.5``), part (``connector``, ``prefill``, ``decode``; ``vit`` of all), time
+    as a ratio to the teacher (measured, low, high, predicted), and the teacher's seconds."""
+    shape: str = ""
+    """What ``speed`` was measured on, in words."""
     shares: Mapping[str, float] = field(default_factory=dict)
     """Share of the study's pictures that the other scales train on."""
 

@@ -12,6 +12,7 @@ from fcotvl.report.templates import render_template
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("ratios", "How much can be removed", ("ratios",), ("scores", "retention")),
     ("cost", "Equal cost", ("cost",), ("cost",)),
+    ("speed", "Speed", (), ("speed",)),
     ("modules", "Compressors", ("modules",), ("modules",)),
     ("pictures", "Amount of data", ("pictures", "distillation"), ("pictures",)),
     ("recipes", "Fine-tuning", ("recipes",), ("recipes", "kinds")),
@@ -28,7 +29,7 @@ def render_page(study: StudyData, tables: Sequence[Table], plots: Mapping[str, P
             name,
             title,
             [plots[key] for key in figures if key in plots],
-            [table for stem in stems for table in tables if table.name.rpartition("-")[0] == stem],
+            [table for stem in stems for table in tables if _stem(table.name) == stem],
         )
         for name, title, figures, stems in _SECTIONS
     ]
@@ -44,5 +45,9 @@ def render_page(study: StudyData, tables: Sequence[Table], plots: Mapping[str, P
         claims=side_by_side(list(judged.values())),
         tally={PROMPTS.get(prompt, prompt): tally(own) for prompt, own in judged.items()},
         sections=sections,
-        is_open=lambda table: table.name.rpartition("-")[0] not in _CLOSED,
+        is_open=lambda table: _stem(table.name) not in _CLOSED,
     )
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix("-direct").removesuffix("-cot")

@@ -11,6 +11,7 @@ from fcotvl.report.formatting import percent
 from fcotvl.report.study.claims import RECIPE
 from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
 from fcotvl.report.table import Table, interval, make_table
+from fcotvl.report.table import number as shown
 
 INTERVALS = "95 % intervals over questions and seeds"
 MEAN = "Mean"
@@ -22,7 +23,7 @@ Number = Callable[[System, str | None], Effect]
 def all_tables(study: StudyData) -> list[Table]:
     """All tables that the study has data for, in order."""
     makers = (scores, retention, modules, pictures, cost, recipes, kinds, merging)
-    made = [make(study, prompt) for make in makers for prompt in study.prompts]
+    made = [make(study, prompt) for make in makers for prompt in study.prompts] + [speed(study)]
     return [table for table in made if table is not None]
 
 
@@ -125,6 +126,25 @@ def merging(study: StudyData, prompt: str) -> Table | None:
 
     note = f"Points above the last checkpoint of the same seed, with {INTERVALS}."
     return _table(study, "merging", "Merging", systems, number, note=note, prompt=prompt, sign="+")
+
+
+def speed(study: StudyData) -> Table | None:
+    """Measured time of each part, and what counting operations predicts."""
+    rows = [
+        {
+            "System": str(row["system"]),
+            "Part": str(row["part"]),
+            "Time": interval(row["measured"], row["low"], row["high"], digits=3),
+            "Predicted": shown(row["predicted"], 3),
+        }
+        for row in study.speed.to_dict("records")
+        if row["part"] in ("vit", "connector", "prefill", "decode", "kv")
+    ]
+    note = (
+        "As a ratio to the teacher in the same round: the median, the least and the greatest. Measured on "
+        f"{study.shape}. kv: bytes of the cache after prefill."
+    )
+    return make_table("speed", "Speed at a true shape", note, rows, study.speed)
 
 
 def _scores(study: StudyData, prompt: str) -> Number:

@@ -72,6 +72,17 @@ def invented(**changes):
     prefill |= {QUARTER: 0.3, System("fastv-equal-cost", 0.75): 0.31}
     steps = pd.DataFrame({"step": [1, 2, 3], "pictures": [8, 16, 24], "kl": [2.0, 1.0, 0.5]})
     losses = pd.concat([steps.assign(scale="", compressor=c, ratio=0.5, seed=0) for c in ("cnn", "qformer")])
+    parts = {
+        "vit": (1.0, 1.0, 1.0),
+        "connector": (0.5, 0.5, 0.5),
+        "prefill": (0.4, 0.3, 0.6),
+        "decode": (0.9, 0.8, 1.0),
+    }
+    speed = pd.DataFrame(
+        {"system": "all" if part == "vit" else "cnn 0.5", "part": part, "predicted": 0.5, "teacher": 2.0}
+        | dict(zip(("measured", "low", "high"), ratios, strict=True))
+        for part, ratios in parts.items()
+    )
     study = StudyData(
         facts={"scale": "<small>"},
         grids=("Compressors: compressor cnn, qformer.",),
@@ -81,6 +92,8 @@ def invented(**changes):
         losses=losses,
         prefill=prefill,
         shares={"less": 0.25},
+        speed=speed,
+        shape="a shape",
     )
     return replace(study, **changes)
 
@@ -117,7 +130,7 @@ def test_a_claim_holds_where_the_scores_say_so_and_fails_where_they_do_not(judge
 
 def test_every_claim_is_untested_without_students():
     scores = {key: found for key, found in invented().scores.items() if key[0] == TEACHER}
-    assert {claim.verdict for claim in judged.claims(invented(scores=scores), "cot")} == {UNTESTED}
+    assert {c.verdict for c in judged.claims(invented(scores=scores, speed=pd.DataFrame()), "cot")} == {UNTESTED}
 
 
 def test_what_is_undecided_says_what_could_have_been_seen():
@@ -132,6 +145,16 @@ def test_fastv_is_judged_at_the_students_cost_and_left_out_where_there_is_none(s
     assert subjects[0] == "FastV at the student's cost, 50 % removed, 1.00 times the student's prefill FLOPs"
     assert subjects[1] == "FastV, 50 % removed, 1.48 times the student's prefill FLOPs"
     assert len(subjects) == 2
+
+
+def test_speed_is_judged_for_the_llm_and_for_whole_answers_apart(study):
+    claim = judged.is_faster(study, "direct")
+    assert [item.verdict for item in claim.evidence] == [HOLDS, UNDECIDED, FAILS]
+    assert claim.evidence[0].result == "2.50 [1.67, 3.33] times as fast"
+    # 2 + 2 + 2 s become 2 + 1 + 0.8, and with four times eight tokens 14 s become 11.
+    assert claim.evidence[1].result.startswith(f"{6 / 3.8:.2f} [")
+    assert claim.evidence[2].result.startswith(f"{14 / 11:.2f} [")
+    assert (claim.prompt, claim.table) == ("", "speed")
 
 
 def test_alike_is_decided_by_the_whole_interval():
@@ -171,7 +194,7 @@ def test_a_contrast_is_a_difference_of_differences(study):
 def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
     tables = {table.name: table for table in all_tables(study)}
     stems = ("scores", "retention", "modules", "pictures", "cost", "recipes", "kinds", "merging")
-    assert set(tables) == {f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS}
+    assert set(tables) == {*(f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS), "speed"}
     assert tables["pictures-direct"].shown["Pictures"].tolist() == ["25 %", "25 %", "100 %", "100 %"]
     mean = tables["retention-cot"].data.query(
         "benchmark == 'mean' and kind == 'cnn' and stage == 'distilled' and ratio == 0.5"

@@ -1,5 +1,7 @@
 """The page of claims from the files that stages write."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -64,7 +66,11 @@ def data(tmp_path):
 
 
 def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
-    study.run(STUDY, data=data, output=tmp_path / "page")
+    row = {"system": "cnn 0.5", "part": "prefill", "measured": 0.5, "low": 0.4, "high": 0.6, "predicted": None}
+    cost = {"architecture": "internvl2-1b", "tiles": "4", "dtype": "float32", "device": "cpu"}
+    rows = [row | {"part": part, "teacher": 1.0} for part in ("vit", "connector", "prefill", "decode")]
+    (tmp_path / "cost.json").write_text(json.dumps(cost | {"pairs": "3", "rows": rows}))
+    study.run(STUDY, data=data, output=tmp_path / "page", cost=tmp_path / "cost.json")
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
     assert "Compressors: compressor cnn, qformer; ratio 0.5; seed 0, 1." in page
     scores = pd.read_csv(tmp_path / "page/tables/scores-direct.csv")
@@ -72,6 +78,7 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert rows.loc[("cnn", "distilled"), ["value", "questions", "seeds"]].tolist() == [100 * 6.5 / 8, 8, 2]
     assert rows.loc[("qformer", "distilled"), "value"] == 100 * 3.5 / 8
     assert rows.loc[("cnn", "shapley"), "value"] == 100 * 7 / 8
+    assert "internvl2-1b with random weights, 4 tiles, float32, cpu" in page
     nested = scores[(scores["kind"] == "nested") & (scores["benchmark"] == "docvqa")].set_index("ratio")["value"]
     assert nested.to_dict() == {0.5: 100 * 5 / 8, 0.75: 100 * 2 / 8}
     less = pd.read_csv(tmp_path / "page/tables/pictures-cot.csv")
@@ -82,7 +89,7 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
 
 
 def test_the_prefill_of_a_student_costs_what_its_tokens_do(data):
-    found = study._read(STUDY, data).prefill
+    found = study._read(STUDY, data, None).prefill
     by_kind = {(system.kind, system.stage): share for system, share in found.items()}
     assert by_kind["teacher", ""] == 1
     # A quarter of the sequence is text; FastV's first two of four layers read everything.
