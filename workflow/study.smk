@@ -13,7 +13,7 @@ include: "rules/stages.smk"
 
 
 STUDY = next(iter(PIPELINES))
-COST = f"data/{PARAMS.scale}/cost.json"
+COST = [f"data/{PARAMS.scale}/cost-{PARAMS.shape}.json"] if PARAMS.shape else []
 
 
 rule study:
@@ -21,7 +21,7 @@ rule study:
     default_target: True
     input:
         grid_files("score_baselines"),
-        COST,
+        *COST,
         *map(compared, PARAMS.grids.values()),
     output:
         shown(
@@ -46,20 +46,21 @@ rule study:
     message:
         "{rule}, log in {log}"
     shell:
-        f"python -m fcotvl study --params {OVERLAY} --data data --cost {COST} --output reports/study > {{log}} 2>&1"
+        f"python -m fcotvl study --params {OVERLAY} --data data --output reports/study"
+        f"{''.join(f' --cost {file}' for file in COST)} > {{log}} 2>&1"
         " || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
 rule cost:
-    """What compression saves at the true shape of InternVL2-1B; in CPU time, so that a busy machine does not matter."""
+    """What compression saves at a true shape; in CPU time, so that a busy machine does not matter."""
     input:
         "benchmarks/cost.py",
     output:
-        COST,
+        f"data/{PARAMS.scale}/cost-{{architecture}}.json",
     log:
-        "logs/snakemake/cost.log",
+        "logs/snakemake/cost-{architecture}.log",
     benchmark:
-        "logs/benchmarks/cost.tsv"
+        "logs/benchmarks/cost-{architecture}.tsv"
     conda:
         "envs/fcotvl.yaml"
     container:
@@ -67,7 +68,8 @@ rule cost:
     message:
         "{rule}, log in {log}"
     shell:
-        "OMP_NUM_THREADS=1 python benchmarks/cost.py --architecture internvl2-1b --tiles 4 --pairs 3 --output {output}"
+        "OMP_NUM_THREADS=1 python benchmarks/cost.py --architecture {wildcards.architecture} --tiles 4 --pairs 3"
+        " --output {output}"
         " > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 

@@ -33,12 +33,12 @@ VARIANT = SHARED / "cnn-r0.5-s0"
 BUDGETS: dict[str, dict[str, object]] = {
     "model": {"max_tiles": 1},  # of training; benchmarks have theirs, and pictures of three tiles
     "prompts": {"direct_tokens": 4, "cot_tokens": 12},
-    "distill": {"steps": 3, "batch_size": 4, "workers": 0},
+    "distill": {"steps": 3, "batch_size": 4},
     "rscot": {"questions": 12},
-    "sft": {"steps": 4, "batch_size": 4, "workers": 0, "checkpoints": 2, "reweigh": 2},
+    "sft": {"steps": 4, "batch_size": 4, "checkpoints": 2, "reweigh": 2},
     "merge": {"questions": 4},
     "evaluate": {"speed_pairs": 1},
-    "launch": {"processes": 1},
+    "launch": {"processes": 1, "distill": {"workers": 0}, "sft": {"workers": 0}},
 }
 CORPUS = {"align": 16, "instruct": 64, "val": 4, "epochs": 2}
 QUESTIONS = 2

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fcotvl.core.config.architecture import Architecture
 from fcotvl.core.config.mix import Mix
 from fcotvl.core.config.scale import Scale
 from fcotvl.core.geometry import RATIOS
@@ -169,6 +170,8 @@ class Study(Section):
     ablation: AblationParams
     grids: dict[Name, Grid] = {}
     """What ``workflow/study.yaml`` compares."""
+    shape: Architecture | None = None
+    """At whose true shape the study measures speed; none: at no shape."""
 
     @model_validator(mode="after")
     def _names_and_ratios_are_known(self) -> Study:

@@ -37,7 +37,7 @@ prompts: {direct_tokens: 8, cot_tokens: 60}
 train_teacher: {}
 distill: {steps: 2, batch_size: 4, lr: 0.001}
 rscot: {questions: 40, batch_size: 8}
-sft: {steps: 2, batch_size: 4, lr: 0.001, workers: 0, checkpoints: 2, reweigh: 1}
+sft: {steps: 2, batch_size: 4, lr: 0.001, checkpoints: 2, reweigh: 1}
 merge: {questions: 24}
 evaluate: {batch_size: 1}
 """
