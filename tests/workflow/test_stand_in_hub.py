@@ -93,7 +93,7 @@ def change(path: Path, values: dict[str, Any]) -> None:
     def merged(old: Any, new: Any) -> Any:
         if not isinstance(new, dict):
             return new
-        return old | {name: merged(old.get(name), value) for name, value in new.items()}
+        return old | {name: merged(old.get(name, {}), value) for name, value in new.items()}
 
     path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), values), sort_keys=False))
 
