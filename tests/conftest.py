@@ -1,5 +1,9 @@
 """Shapes in signatures are checked in every test; hypothesis fails on the same example twice."""
 
+import sys
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
@@ -7,3 +11,11 @@ install_import_hook("fcotvl", "beartype.beartype")
 
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def new_accelerator() -> Iterator[None]:
+    """Let the next test compute in another precision: accelerate keeps the first one of a process."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state()
