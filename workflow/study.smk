@@ -20,6 +20,10 @@ rule study:
     """The page of claims with its tables and figures."""
     default_target: True
     input:
+        code_of("report"),
+        "fcotvl/evaluate/cost.py",
+        "fcotvl/evaluate/effects.py",
+        "fcotvl/stages/study.py",
         grid_files("score_baselines"),
         *COST,
         *map(compared, PARAMS.grids.values()),
@@ -86,7 +90,7 @@ for step, written in (
             (
                 RULES[f"{STUDY}predict_distilled"].input
                 if step == "predict"
-                else served_at("predictions")
+                else [served_at("predictions"), *code_of("score_distilled")]
             ),
         output:
             served_at(written),

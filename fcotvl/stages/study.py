@@ -174,7 +174,7 @@ def _prefill(params: Params, systems: set[System]) -> dict[System, float]:
 
     def flops(system: System) -> int:
         if system.stage:
-            options = {} if system.kind == "adaptive" else params.compressors.get(system.kind, {})
+            options = params.compressors.get(system.kind, {})
             student = FcotvlConfig.from_teacher(
                 teacher.config, compressor=system.kind, ratio=system.ratio, options=options
             )

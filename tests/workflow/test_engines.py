@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from dvc.repo import Repo
@@ -305,7 +306,7 @@ def test_a_study_runs_its_grids_beside_the_experiment(clone: Workspace):
     for kind in ("scales", "mixes"):
         shutil.copy(clone.folder / f"workflow/{kind}/smoke.yaml", clone.folder / f"workflow/{kind}/study.yaml")
     grids = {
-        "modules": {"title": "Compressors", "compressor": ["cnn", "pool"], "ratio": [0.5], "seed": [0]},
+        "nested": {"title": "All", "compressor": ["nested"], "ratio": [0.5], "seed": [0], "serve": [0.75]},
         "recipes": {"title": "Recipes", "compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["quarter"]},
     }
     recipes = {"quarter": {"cot": 0.25, "ce_weight": 1.0, "resampling": "static", "merge": "shapley"}}
@@ -315,11 +316,20 @@ def test_a_study_runs_its_grids_beside_the_experiment(clone: Workspace):
     ran = clone.ok(*command)
     student = ["distill", "predict_distilled", "score_distilled"]
     once = [*SHARED, "predict_sft", "score_sft", "sft"]
-    assert ran.stages == sorted(["study", *(f"study_{stage}" for stage in (*student, *student, *once))])
+    served = ["served_predict", "served_score"]
+    assert ran.stages == sorted(["study", *served, *(f"study_{stage}" for stage in (*student, *student, *once))])
     page = (clone.folder / "reports/study/index.html").read_text()
     assert "Recipes: compressor cnn; ratio 0.5; seed 0; recipe quarter." in page
+    scores = pd.read_csv(clone.folder / "reports/study/tables/scores-direct.csv")
+    assert set(scores.loc[scores["kind"] == "nested", "ratio"]) == {0.5, 0.75}
     assert "Nothing to be done" in clone.ok(*command, "--dry-run").text
+    for code, made in (("report/study/claims", ["study"]), ("evaluate/metrics/anls", ["served_score", "study"])):
+        path = clone.folder / f"fcotvl/{code}.py"
+        path.write_text(path.read_text() + "\n# touched\n")
+        found = clone.ok(*command, "--dry-run").stages
+        assert sorted(name for name in found if not name.startswith("study_score")) == made
     clone.ok("git", "checkout", "--quiet", ".")
+    assert clone.ok("dvc", "repro").stages == []
     clone.is_idle()
 
 

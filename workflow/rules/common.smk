@@ -168,6 +168,11 @@ def compared(grid):
     return list(files)
 
 
+def code_of(stage):
+    """The code that a stage depends on, as dvc.yaml declares it."""
+    return [path for path in PIPELINE.rule(stage).input if path.startswith("fcotvl/")]
+
+
 def served_at(name, folder="data", suffix=".parquet"):
     """A file of a student that is asked at another ratio than its own."""
     place = "{compressor}-r{ratio}-s{seed}/at-{served}"

@@ -91,6 +91,11 @@ class StudyData:
         found = dict.fromkeys(system for system, _ in self.scores)
         return [s for s in found if s.scale == scale and stage in (None, s.stage)]
 
+    @property
+    def scales(self) -> list[str]:
+        """The scales of students, the least data first."""
+        return sorted({system.scale for system, _ in self.scores}, key=self.share)
+
     def share(self, scale: str) -> float:
         """Share of the study's pictures that students of ``scale`` were trained on."""
         return self.shares.get(scale, 1.0)

@@ -77,8 +77,8 @@ def modules(study: StudyData) -> Plot | None:
 def by_pictures(study: StudyData) -> Plot | None:
     """Compressors by the amount of data."""
     points = [
-        (system.kind, share, system)
-        for scale, share in sorted({"": 1.0, **study.shares}.items(), key=lambda item: item[1])
+        (system.kind, study.share(scale), system)
+        for scale in study.scales
         for system in study.systems(stage=DISTILLED, scale=scale)
         if system.ratio == 0.5  # noqa: PLR2004
     ]

@@ -59,17 +59,9 @@ def modules(study: StudyData, prompt: str) -> Table | None:
 
 def pictures(study: StudyData, prompt: str) -> Table | None:
     """Compressors by the amount of data."""
-    scales = sorted({system.scale for system, _ in study.scores}, key=study.share)
-    if len(scales) == 1:
-        return None
-    small = {system.kind for scale in scales[:-1] for system in study.systems(stage=DISTILLED, scale=scale)}
-    ratios = {system.ratio for scale in scales[:-1] for system in study.systems(stage=DISTILLED, scale=scale)}
-    systems = [
-        system
-        for scale in scales
-        for system in study.systems(stage=DISTILLED, scale=scale)
-        if system.kind in small and system.ratio in ratios
-    ]
+    distilled = [system for scale in study.scales for system in study.systems(stage=DISTILLED, scale=scale)]
+    small = {(system.kind, system.ratio) for system in distilled if system.scale}
+    systems = [system for system in distilled if (system.kind, system.ratio) in small]
     note = f"Distilled on a share of the pictures, each once. Scores in percent with {INTERVALS}."
     shares = [{"Pictures": percent(study.share(system.scale))} for system in systems]
     return _table(

@@ -11,36 +11,16 @@ from fcotvl.core import config
 from fcotvl.core.errors import DataError
 from fcotvl.core.records import Turn
 from fcotvl.core.shards import write_shards
-from fcotvl.evaluate.scoring import score_predictions
 from fcotvl.stages import report
 from tests.support import corpora
+from tests.support import scores as support
 
 STUDY = config.load(scale="smoke", mix="smoke")
 BASELINES = [f"{name}-r{ratio}" for name in STUDY.baselines.methods for ratio in STUDY.baselines.ratios]
 
 
 def write_scores(path, *systems, correct=4, predictions=None):
-    """Scores of ``systems``, each with the first ``correct`` of 8 answers correct; and its answers, if asked for."""
-    replies = [
-        {
-            "system": system,
-            "benchmark": benchmark,
-            "prompt": prompt,
-            "kind": "extractive",
-            "image_id": str(number // 2),
-            "question_id": str(number),
-            "prediction": "a" if number < correct else "b",
-            "references": ["a"],
-        }
-        for system in systems
-        for benchmark in STUDY.mix_config.benchmarks
-        for prompt in ("direct", "cot")
-        for number in range(8)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    score_predictions(pd.DataFrame(replies)).to_parquet(path)
-    if predictions:
-        pd.DataFrame(replies).to_parquet(predictions)
+    support.write_scores(path, systems, STUDY.mix_config.benchmarks, correct=correct, predictions=predictions)
 
 
 def write_variant(folder, correct):

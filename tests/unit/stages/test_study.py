@@ -8,8 +8,8 @@ import pytest
 from fcotvl.core import config
 from fcotvl.core.config import Grid
 from fcotvl.core.errors import DataError, ParamsError
-from fcotvl.evaluate.scoring import score_predictions
 from fcotvl.stages import study
+from tests.support import scores as support
 
 PARAMS = config.load(scale="smoke", mix="smoke")
 GRIDS = {
@@ -23,24 +23,8 @@ STUDY = PARAMS.model_copy(update={"grids": GRIDS, "baselines": BASELINES})
 
 
 def write_scores(path, *systems, correct, questions=8):
-    replies = [
-        {
-            "system": system,
-            "benchmark": benchmark,
-            "prompt": prompt,
-            "kind": ("extractive", "reason")[number % 2],
-            "image_id": str(number // 2),
-            "question_id": str(number),
-            "prediction": "a" if number < correct else "b",
-            "references": ["a"],
-        }
-        for system in systems
-        for benchmark in STUDY.mix_config.benchmarks
-        for prompt in ("direct", "cot")
-        for number in range(questions)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    score_predictions(pd.DataFrame(replies)).to_parquet(path)
+    kinds = ("extractive", "reason")
+    support.write_scores(path, systems, PARAMS.mix_config.benchmarks, correct=correct, questions=questions, kinds=kinds)
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+"""Tables of scores as the stage ``score`` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from fcotvl.evaluate.scoring import score_predictions
+
+
+def write_scores(
+    path: Path,
+    systems: Iterable[str],
+    benchmarks: Iterable[str],
+    *,
+    correct: int,
+    questions: int = 8,
+    kinds: Sequence[str] = ("extractive",),
+    predictions: Path | None = None,
+) -> None:
+    """Scores of ``systems``, each with the first ``correct`` answers correct; and its answers, if asked for."""
+    replies = [
+        {
+            "system": system,
+            "benchmark": benchmark,
+            "prompt": prompt,
+            "kind": kinds[number % len(kinds)],
+            "image_id": str(number // 2),
+            "question_id": str(number),
+            "prediction": "a" if number < correct else "b",
+            "references": ["a"],
+        }
+        for system in systems
+        for benchmark in benchmarks
+        for prompt in ("direct", "cot")
+        for number in range(questions)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    score_predictions(pd.DataFrame(replies)).to_parquet(path)
+    if predictions:
+        pd.DataFrame(replies).to_parquet(predictions)
