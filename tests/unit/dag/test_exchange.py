@@ -1,5 +1,6 @@
 """Who wrote an output last, told by Snakemake's records."""
 
+import hashlib
 import json
 import os
 from contextlib import AbstractContextManager
@@ -80,6 +81,22 @@ def test_an_output_without_its_inputs_is_not_foreign(job):
 
 def test_a_source_edited_while_the_job_ran_is_not_told_to_dvc(job):
     os.utime("code.py", (160, 160))
+    assert not exchange.is_built(job)
+
+
+@pytest.mark.parametrize(("text", "same"), [("code.py", True), ("other", False)])
+def test_a_source_written_again_is_told_by_the_checksum_that_snakemake_noted(job, text, same):
+    for out in job.outs:
+        path = exchange._record_path(Path(out))
+        record = json.loads(path.read_text())
+        record["input_checksums"] = {"code.py": f"sha256:{hashlib.sha256(b'code.py').hexdigest()}"}
+        path.write_text(json.dumps(record))
+    Path("code.py").write_text(text)
+    assert exchange.is_built(job) is same
+
+
+def test_a_source_written_again_without_a_noted_checksum_is_not_told_to_dvc(job):
+    Path("code.py").write_text("code.py")
     assert not exchange.is_built(job)
 
 
