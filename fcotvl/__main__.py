@@ -30,7 +30,7 @@ GROUPS = {
     "Chain": "check curate teacher distill rscot sft merge predict score harness speed report",
     "Data": "plan audit prefetch",
     "Model": "ask demo serve card convert export",
-    "Compare": "study compare lm-eval submit publish",
+    "Compare": "study attention compare lm-eval submit publish",
     "Project": "schemas",
 }
 """The order of ``fcotvl --help``; stages that are not named here come last."""

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SHARED = {"distill", "merge", "predict", "rscot", "sft"}
 """Commands whose work the processes of a launch share."""
-ALONE = {"harness", "speed"}
+ALONE = {"attention", "harness", "speed"}
 """Commands that run a model in one process."""
 USERS_MISTAKE = 2
 """Exit code of what the user can correct."""

@@ -114,6 +114,53 @@ for step, written in (
             "{params.command} > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
+for system, stage, student in (
+    ("teacher", "predict_baselines", None),
+    ("distilled", "predict_distilled", "student.safetensors"),
+    ("sft", "predict_sft", "checkpoints"),
+):
+
+    # Where it looks while it writes the teacher's replies.
+    rule:
+        name:
+            f"attention_{system}"
+        input:
+            "fcotvl/core",
+            "fcotvl/compress",
+            "fcotvl/inference",
+            "fcotvl/toy/render",
+            "fcotvl/evaluate/answer_place.py",
+            "fcotvl/evaluate/attention.py",
+            "fcotvl/evaluate/token_map.py",
+            "fcotvl/stages/attention.py",
+            f"{CURATED}/benchmarks",
+            f"data/{PARAMS.scale}/teacher",
+            f"data/{PARAMS.scale}/predictions.parquet",
+            student=[Path(attention_at(stage)).with_name(student)] if student else [],
+        output:
+            attention_at(stage),
+        log:
+            attention_at(stage, "logs/snakemake", ".log"),
+        benchmark:
+            attention_at(stage, "logs/benchmarks", ".tsv")
+        conda:
+            "envs/fcotvl.yaml"
+        container:
+            CONTAINER
+        threads: THREADS[f"{STUDY}{stage}"]
+        resources:
+            gpu=launcher.wanted("attention", 1),
+        params:
+            *RULES[f"{STUDY}{stage}"].params,
+            student="--student" if student else "",
+        message:
+            "{rule}, log in {log}"
+        shell:
+            f"python -m fcotvl attention --params {OVERLAY} --benchmarks {CURATED}/benchmarks"
+            f" --teacher data/{PARAMS.scale}/teacher --predictions data/{PARAMS.scale}/predictions.parquet"
+            " {params.student} {input.student} --output {output} > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
+
+
 for name, grid in PARAMS.grids.items():
 
     rule:

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 TEXT_TOKENS = 32
 """Tokens of a prompt beside the visual ones, for counting operations."""
 QUESTION = ["benchmark", "question_id"]
+ASKED = ["benchmark", "prompt", "kind", "image_id", "question_id", "part"]
+LOOKED = ["layer", "mass", "entropy", "place", "chance"]
+"""Columns of the tables of ``fcotvl attention``."""
 Rows = dict[tuple[System, str], dict[int, NDArray[np.float64]]]
 """Percent of each question, by system and prompt, and by seed; what is not trained has seed -1."""
 
@@ -78,6 +81,7 @@ def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
         losses=_losses(params, data),
         prefill=_prefill(params, {system for system, _ in rows}),
         shares=shares,
+        attention=_attention(params, data),
         **(_speed(measured) if measured else {}),
     )
 
@@ -106,6 +110,31 @@ def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
             if recipe and grid.merged:
                 found = {name: System(compressor, ratio, name, own) for name in methods.available()}
                 yield folder / recipe / "merged-scores.parquet", found, seed
+
+
+def _attention(params: Params, data: Path) -> dict[System, pd.DataFrame]:
+    """Where the teacher and the students of grids that ask for it look."""
+    tables: dict[System, dict[int, Path]] = {}
+    for grid in params.grids.values():
+        for point in grid.points(params.scale) if grid.attention else ():
+            compressor, ratio, seed, recipe = point["compressor"], point["ratio"], point["seed"], point.get("recipe")
+            folder = Path(params.scale, f"{compressor}-r{ratio}-s{seed}")
+            tables.setdefault(TEACHER, {})[-1] = Path(params.scale)
+            tables.setdefault(System(compressor, ratio, DISTILLED), {})[seed] = folder
+            if recipe:
+                tables.setdefault(System(compressor, ratio, f"sft-{recipe}"), {})[seed] = folder / recipe
+    return {
+        system: pd.concat(
+            [
+                read_table(
+                    data / folder / "attention.parquet", "attention", "attention", texts=ASKED, numbers=LOOKED
+                ).assign(seed=seed)
+                for seed, folder in folders.items()
+            ],
+            ignore_index=True,
+        )
+        for system, folders in tables.items()
+    }
 
 
 def _training_free(params: Params) -> dict[str, System]:

@@ -155,7 +155,7 @@ def compared(grid):
     stages = ["score_distilled", "distill"]
     stages += ["score_sft"] if grid.recipe else []
     stages += ["score_merged", "merge"] if grid.merged else []
-    files = dict.fromkeys(served(grid))
+    files = dict.fromkeys(served(grid) + attended(grid))
     for point in grid.points(PARAMS.scale):
         pipeline = PIPELINES[f"{point['scale']}_".replace("-", "_")]
         files |= dict.fromkeys(
@@ -203,6 +203,20 @@ def served_command(step):
         return f"{asked.command(wildcards)} --ratio {wildcards.served} --predictions {output}"
 
     return command
+
+
+def attention_at(stage, folder="data", suffix=".parquet"):
+    """Where the model looks that `stage` asks, beside its replies; and the log of that."""
+    replies = Path(RULES[next(iter(PIPELINES)) + stage].output[0])
+    return str(Path(folder, replies.parent.relative_to("data"), f"attention{suffix}"))
+
+
+def attended(grid):
+    """Where the teacher and a grid's students look, if that is asked for."""
+    stages = ["predict_baselines", "predict_distilled"]
+    stages += ["predict_sft"] if grid.recipe else []
+    points = grid.points(PARAMS.scale) if grid.attention else []
+    return [attention_at(stage).format(**point) for point in points for stage in stages]
 
 
 def finish():

@@ -133,6 +133,8 @@ class Grid(Section):
     """Merge the checkpoints of each fine-tuned student."""
     serve: tuple[Ratio, ...] = ()
     """Further ratios that each distilled student is asked at, of a compressor whose weights serve several."""
+    attention: bool = False
+    """Measure where teacher and students look while they answer, at the study's own scale."""
 
     def points(self, scale: str) -> Iterator[dict[str, Any]]:
         """Every combination of compressor, ratio, seed and recipe (if any) at each scale; ``scale`` if it has none."""

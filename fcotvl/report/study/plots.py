@@ -23,6 +23,7 @@ from fcotvl.report.plots import (
     make_plot,
     swatch,
 )
+from fcotvl.report.study import attention
 from fcotvl.report.study.claims import RECIPE, RIVALS
 from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
 from fcotvl.report.table import PROMPTS
@@ -41,6 +42,8 @@ def all_plots(study: StudyData) -> dict[str, Plot]:
         "pictures": by_pictures(study),
         "distillation": distillation(study),
         "recipes": recipes(study),
+        "attention": attention.by_layer(study),
+        "lift": attention.lift(study),
     }
     return {name: plot for name, plot in made.items() if plot}
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
+from fcotvl.report.study import attention
 from fcotvl.report.study.claims import RECIPE
 from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
 from fcotvl.report.table import Table, interval, make_table
@@ -24,6 +25,7 @@ def all_tables(study: StudyData) -> list[Table]:
     """All tables that the study has data for, in order."""
     makers = (scores, retention, modules, pictures, cost, recipes, kinds, merging)
     made = [make(study, prompt) for make in makers for prompt in study.prompts] + [speed(study)]
+    made += [attention.table(study, prompt) for prompt in study.prompts]
     return [table for table in made if table is not None]
 
 
