@@ -12,7 +12,7 @@ from math import isqrt
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
@@ -93,7 +93,7 @@ def read(
 
 
 def attention(
-    model: InternVLForConditionalGeneration, input_ids: Ids, features: Visual, reply: Ids
+    model: InternVLForConditionalGeneration, input_ids: Ids, features: Visual, reply: Int[Tensor, "row said"]
 ) -> Float[Tensor, "layer position key"]:
     """The attention of the positions that predict the tokens of ``reply``, mean over heads.
 

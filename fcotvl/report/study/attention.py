@@ -16,7 +16,7 @@ from fcotvl.report.formatting import percent
 from fcotvl.report.plots import DASHES, FAINT, MARKERS, SERIES, Plot, cycle, error_bars, make_plot, swatch
 from fcotvl.report.study.claims import RECIPE
 from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
-from fcotvl.report.table import MISSING, PROMPTS, Table, interval, make_table
+from fcotvl.report.table import MISSING, PROMPTS, Table, interval, make_table, number
 
 KINDS = {"extractive": "written in the picture", "reason": "to be worked out"}
 READING = {"direct": "answer", "cot": "reasoning"}
@@ -67,37 +67,37 @@ def reading_layer(study: StudyData) -> int | None:
 
 def findings(study: StudyData, prompt: str) -> list[str]:
     """What compression, and then fine-tuning, changes, in sentences."""
-    pairs = [("With {} removed", student, TEACHER) for student in _distilled(study) if student.ratio == 0.75]  # noqa: PLR2004
-    tuned = [s for s in study.attention if s.stage == RECIPE and s._replace(stage=DISTILLED) in study.attention]
-    pairs += [("Fine-tuned with {} removed", s, s._replace(stage=DISTILLED)) for s in tuned if s.ratio == 0.5]  # noqa: PLR2004
-    sentences = []
-    for words, system, base in pairs:
-        look = Look("mass", prompt, READING[prompt], "extractive")
-        written, other = (changed(study, system, base, look._replace(kind=kind)) for kind in KINDS)
-        gap = apart(study, system, base, look)
-        if written is None or other is None or gap is None:
-            continue
-        against = "the teacher's" if base == TEACHER else "that before"
-        order = "lower" if gap.high < 0 else "higher" if gap.low > 0 else "no different"
-        sentences.append(
-            f"{words.format(percent(system.ratio))}, the share of attention on visual tokens is {_shown(written, '+')} "
-            f"points against {against} for answers that are written in the picture and {_shown(other, '+')} points for "
-            f"those to be worked out; the change is {order} for written ones, by {_shown(gap, '+')} points."
+    found = []
+    for system in study.attention:
+        distilled = system._replace(stage=DISTILLED)
+        if system == System("cnn", 0.75, DISTILLED):
+            found += _compared(study, prompt, (system, TEACHER), ("With 75 % removed", "the teacher"))
+        if system == System("cnn", 0.5, RECIPE) and distilled in study.attention:
+            found += _compared(study, prompt, (system, distilled), ("Fine-tuned at 50 %", "the distilled student"))
+    return [f"{PROMPTS.get(prompt, prompt)}:", *found] if found else []
+
+
+def _compared(study: StudyData, prompt: str, pair: tuple[System, System], names: tuple[str, str]) -> Iterator[str]:
+    look = Look("mass", prompt, READING[prompt], "extractive")
+    written, other = (changed(study, *pair, look._replace(kind=kind)) for kind in KINDS)
+    gap = apart(study, *pair, look)
+    if written and other and gap:
+        order = "the two cannot be told apart"
+        if gap.low > 0 or gap.high < 0:
+            order = f"the first is {'higher' if gap.low > 0 else 'lower'}"
+        yield (
+            f"{names[0]}, attention on visual tokens differs from that of {names[1]} by {_shown(written, '+')} points "
+            f"for answers that are written in the picture and by {_shown(other, '+')} points for those to be worked "
+            f"out; {order} (by {_shown(gap, '+')} points)."
         )
-        layer = reading_layer(study)
-        shares = [
-            looked(study, one, look._replace(what=what, layer=layer))
-            for what in ("place", "chance")
-            for one in (system, base)
-        ]
-        if layer is not None and None not in shares:
-            after, before, *chance = map(_shown, shares)
-            whose = "the teacher" if base == TEACHER else "before"
-            sentences.append(
-                f"Layer {layer} puts {after} % of it on the place of a written answer, {whose} {before} % (by chance "
-                f"{' and '.join(text.split()[0] for text in chance)} %)."
-            )
-    return [f"{PROMPTS.get(prompt, prompt)}: {' '.join(sentences)}"] if sentences else []
+    look = look._replace(what="place", layer=reading_layer(study))
+    own, base = (looked(study, system, look) for system in pair)
+    chances = [looked(study, system, look._replace(what="chance")) for system in pair]
+    if own and base and look.layer is not None:
+        yield (
+            f"Layer {look.layer} has {_shown(own)} % of this attention on the place of a written answer, {names[1]} "
+            f"{_shown(base)} % (by chance {' and '.join(number(c.value) for c in chances if c)} %)."
+        )
 
 
 def table(study: StudyData, prompt: str) -> Table | None:
@@ -159,7 +159,7 @@ def _over_layers(study: StudyData, title: str, axis: str, looks: Sequence[Look],
         if look.what == "lift":
             axes.axhline(1, color=FAINT, lw=1)
         axes.set_xticks(layers)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 100 if look.what == "mass" else None)
         title = f"{PROMPTS.get(look.prompt, look.prompt)}, {KINDS[look.kind]}"
         axes.set(title=title, xlabel="layer of the LLM, from 0", ylabel=axis)
 
