@@ -119,10 +119,11 @@ def table(study: StudyData, prompt: str) -> Table | None:
         "Attention of the positions that predict the teacher's reply, mean over heads, layers and benchmarks. Mass: on "
         "visual tokens, in percent; the rest is on text. Entropy: of that attention over the tokens, 0 on one of them, "
         "1 on all alike. Lift: its share on the tokens that cover the place where the answer is written, as a multiple "
-        "of their share of all tokens; 1 is chance, and fewer tokens leave less room above it. Place and chance: those "
-        f"two shares in percent, in layer {layer} (from 0), where the teacher looks there most. n placed: questions "
+        "of their share of all tokens; 1 is chance, and fewer tokens leave less room above it. n placed: questions "
         "whose answer is written in a picture that can be drawn again. 95 % intervals over questions and seeds."
     )
+    if layer is not None:
+        note += f" Place and chance: those two shares in percent, in layer {layer} (from 0), whose teacher's is greatest."
     return make_table("attention", "Attention to the picture", note, rows, pd.DataFrame(data), prompt=prompt)
 
 
