@@ -97,8 +97,8 @@ def attention(
 ) -> Float[Tensor, "layer position key"]:
     """The attention of the positions that predict the tokens of ``reply``, mean over heads.
 
-    The prompt is read as ever; only these few positions pass the implementation of transformers that returns weights, so
-    that no square of a long prompt is in memory.
+    The prompt is read as ever. Only these few positions pass the implementation of transformers that returns weights,
+    so that no square of a long prompt is in memory.
 
     Args:
         model: teacher or student.

@@ -47,8 +47,8 @@ def run(
         questions: how many of each benchmark, as many of each kind as there are. A hundred tell a few points apart, and
             take seconds.
     """
-    replies = read_predictions(predictions).query("system == 'teacher'")
-    replies = replies.set_index(["benchmark", "prompt", "question_id"])["prediction"]
+    table = read_predictions(predictions).query("system == 'teacher'")
+    replies = table.set_index(["benchmark", "prompt", "question_id"])["prediction"]
     model = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(PartialState().device)
     if student:
         model = load_student(model, [_last(student)], ratio=ratio)

@@ -307,7 +307,8 @@ def test_a_study_runs_its_grids_beside_the_experiment(clone: Workspace):
         shutil.copy(clone.folder / f"workflow/{kind}/smoke.yaml", clone.folder / f"workflow/{kind}/study.yaml")
     grids = {
         "nested": {"title": "All", "compressor": ["nested"], "ratio": [0.5], "seed": [0], "serve": [0.75]},
-        "recipes": {"title": "Recipes", "compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["quarter"]},
+        "recipes": {"title": "Recipes", "compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["quarter"]}
+        | {"attention": True},
     }
     recipes = {"quarter": {"cot": 0.25, "ce_weight": 1.0, "resampling": "static", "merge": "shapley"}}
     study = {"scale": "study", "mix": "study", "recipes": recipes, "grids": grids}
@@ -316,12 +317,15 @@ def test_a_study_runs_its_grids_beside_the_experiment(clone: Workspace):
     ran = clone.ok(*command)
     student = ["distill", "predict_distilled", "score_distilled"]
     once = [*SHARED, "predict_sft", "score_sft", "sft"]
-    served = ["served_predict", "served_score"]
-    assert ran.stages == sorted(["study", *served, *(f"study_{stage}" for stage in (*student, *student, *once))])
+    beside = ["served_predict", "served_score", "attention_teacher", "attention_distilled", "attention_sft"]
+    assert ran.stages == sorted(["study", *beside, *(f"study_{stage}" for stage in (*student, *student, *once))])
     page = (clone.folder / "reports/study/index.html").read_text()
     assert "Recipes: compressor cnn; ratio 0.5; seed 0; recipe quarter." in page
     scores = pd.read_csv(clone.folder / "reports/study/tables/scores-direct.csv")
     assert set(scores.loc[scores["kind"] == "nested", "ratio"]) == {0.5, 0.75}
+    attention = pd.read_csv(clone.folder / "reports/study/tables/attention-direct.csv")
+    assert set(attention["stage"].fillna("")) == {"", "distilled", "sft-quarter"}
+    assert '<h2 id="attention">' in page
     assert "Nothing to be done" in clone.ok(*command, "--dry-run").text
     for code, made in (("report/study/claims", ["study"]), ("evaluate/metrics/anls", ["served_score", "study"])):
         path = clone.folder / f"fcotvl/{code}.py"

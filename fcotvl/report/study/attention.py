@@ -54,20 +54,20 @@ def apart(study: StudyData, system: System, base: System, look: Look) -> Effect 
         return None
     # Each benchmark counts twice, once for each kind: their mean is half of the difference.
     both = pd.concat({"written": 2 * written, "other": -2 * other}, axis=1)
-    families = [f"{kind} {benchmark}" for kind, benchmark, *_ in both.columns]
-    return effect(both.to_numpy(), _images(both), families)
+    kinds, names = (both.columns.get_level_values(level) for level in (0, "benchmark"))
+    return effect(both.to_numpy(), _images(both), (kinds + names).tolist())
 
 
 def reading_layer(study: StudyData) -> int | None:
     """The layer in which the teacher looks most at the place of an answer that is written in the picture."""
     rows = study.attention[TEACHER].query("part == 'answer' and kind == 'extractive' and prompt == 'direct'")
-    means = rows.groupby("layer")["place"].mean().dropna()
-    return int(means.idxmax()) if len(means) else None
+    means = rows.groupby("layer", as_index=False)["place"].mean().dropna()
+    return int(means.sort_values("place")["layer"].iloc[-1]) if len(means) else None
 
 
 def findings(study: StudyData, prompt: str) -> list[str]:
     """What compression, and then fine-tuning, changes, in sentences."""
-    found = []
+    found: list[str] = []
     for system in study.attention:
         distilled = system._replace(stage=DISTILLED)
         if system == System("cnn", 0.75, DISTILLED):
@@ -105,13 +105,15 @@ def table(study: StudyData, prompt: str) -> Table | None:
     rows, data = [], []
     layer = reading_layer(study) if study.attention else None
     for system, look in _asked(study, prompt):
-        found = {what: looked(study, system, look._replace(what=what)) for what in ("mass", "entropy", "lift")}
-        if layer is not None:
-            found |= {what: looked(study, system, look._replace(what=what, layer=layer)) for what in ("place", "chance")}
+        layers = dict.fromkeys(("mass", "entropy", "lift"), None) | dict.fromkeys(
+            ("place", "chance") if layer is not None else (), layer
+        )
+        found = {what: looked(study, system, look._replace(what=what, layer=one)) for what, one in layers.items()}
         cells = {what.capitalize(): _shown(e, digits=2 if what == "entropy" else 1) for what, e in found.items()}
-        counts = {"n": found["mass"], "n placed": found["lift"]}
-        head = {"System": system.label, "Removed": percent(system.ratio), "Answer": KINDS[look.kind]}
-        rows.append(head | {"Part": look.part} | cells | {key: str(e.questions if e else 0) for key, e in counts.items()})
+        asked = {"n": found["mass"], "n placed": found["lift"]}
+        counts = {name: str(e.questions if e else 0) for name, e in asked.items()}
+        head = {"System": system.label, "Removed": percent(system.ratio), "Answer": KINDS[look.kind], "Part": look.part}
+        rows.append(head | cells | counts)
         shared = {"system": system.kind, "ratio": system.ratio, "stage": system.stage}
         shared |= {"prompt": prompt, "part": look.part, "kind": look.kind}
         data += [shared | {"what": what} | asdict(e) for what, e in found.items() if e]
@@ -123,7 +125,9 @@ def table(study: StudyData, prompt: str) -> Table | None:
         "whose answer is written in a picture that can be drawn again. 95 % intervals over questions and seeds."
     )
     if layer is not None:
-        note += f" Place and chance: those two shares in percent, in layer {layer} (from 0), whose teacher's is greatest."
+        note += (
+            f" Place and chance: those shares in percent, in layer {layer} (from 0), where the teacher's is largest."
+        )
     return make_table("attention", "Attention to the picture", note, rows, pd.DataFrame(data), prompt=prompt)
 
 

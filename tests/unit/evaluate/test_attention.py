@@ -33,10 +33,7 @@ def plain(model, input_ids, features, reply):
     llm, states = model.model.language_model, []
     embedded = model.get_input_embeddings()(torch.cat([input_ids, reply], dim=1))
     embedded[:, : input_ids.shape[1]][input_ids == model.config.image_token_id] = features.flatten(0, 1)
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, args, kwargs: states.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True)
-        for layer in llm.layers
-    ]
+    hooks = [layer.register_forward_pre_hook(lambda _, args: states.append(args[0])) for layer in llm.layers]
     llm(inputs_embeds=embedded[:, :-1])
     for hook in hooks:
         hook.remove()

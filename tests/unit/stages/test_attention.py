@@ -65,5 +65,5 @@ def test_a_folder_without_students_and_a_table_of_others_are_one_line(asked, tmp
         attention.run(STUDY, **asked, student=tmp_path)
     table = pd.read_parquet(asked["predictions"])
     table[table["system"] != "teacher"].to_parquet(asked["predictions"])
-    with pytest.raises(DataError, match="has no reply of the teacher to .* give the table that predict wrote"):
+    with pytest.raises(DataError, match=r"has no reply of the teacher to .* give the table that predict wrote"):
         attention.run(STUDY, **asked)

@@ -70,6 +70,7 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     cost = pd.read_csv(tmp_path / "page/tables/cost-direct.csv").drop_duplicates(["kind", "stage"])
     assert cost.set_index("kind").loc["teacher", "value"] == 100
     assert (tmp_path / "page/figures/cost.svg").is_file()
+    assert 'id="attention"' not in page
 
 
 def test_the_prefill_of_a_student_costs_what_its_tokens_do(data):
@@ -85,6 +86,29 @@ def test_other_questions_than_the_teachers_are_one_line(data, tmp_path):
     write_scores(data / "smoke/cnn-r0.5-s1/scores.parquet", "distilled", correct=6, questions=7)
     with pytest.raises(DataError, match=r"cnn, distilled was not asked the questions of the teacher \(21 scores, 24"):
         study.run(STUDY, data=data, output=tmp_path / "page")
+
+
+def test_where_systems_look_is_read_of_grids_that_ask_for_it(data):
+    kind, what = {"kind": ["extractive", "reason"]}, {"layer": 0, "entropy": 0.5, "place": 0.2, "chance": 0.1}
+    names = {"benchmark": "docvqa", "image_id": "0", "question_id": ["0", "1"], "prompt": "direct", "part": "answer"}
+    folders = {".": 0.5, "cnn-r0.5-s0": 0.3, "cnn-r0.5-s1": 0.4, "cnn-r0.5-s0/full": 0.6, "cnn-r0.5-s1/full": 0.6}
+    for folder, mass in folders.items():
+        table = pd.DataFrame(kind | names | what | {"mass": mass})
+        table.to_parquet(data / "smoke" / folder / "attention.parquet")
+    merging = GRIDS["merging"].model_copy(update={"attention": True})
+    found = study._attention(STUDY.model_copy(update={"grids": GRIDS | {"merging": merging}}), data)
+    means = {
+        (system.kind, system.stage): table.groupby("seed")["mass"].mean().to_dict() for system, table in found.items()
+    }
+    assert means == {
+        ("teacher", ""): {-1: 0.5},
+        ("cnn", "distilled"): {0: 0.3, 1: 0.4},
+        ("cnn", "sft-full"): {0: 0.6, 1: 0.6},
+    }
+    assert study._attention(STUDY, data) == {}
+    (data / "smoke/cnn-r0.5-s1/attention.parquet").unlink()
+    with pytest.raises(DataError, match=r"attention\.parquet is not a table of attention .* run attention again"):
+        study._attention(STUDY.model_copy(update={"grids": {"merging": merging}}), data)
 
 
 def test_without_grids_it_says_where_some_are(data, tmp_path):
