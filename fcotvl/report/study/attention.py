@@ -61,8 +61,8 @@ def apart(study: StudyData, system: System, base: System, look: Look) -> Effect 
 def reading_layer(study: StudyData) -> int | None:
     """The layer in which the teacher looks most at the place of an answer that is written in the picture."""
     rows = study.attention[TEACHER].query("part == 'answer' and kind == 'extractive' and prompt == 'direct'")
-    means = rows.groupby("layer", as_index=False)["place"].mean().dropna()
-    return int(means.sort_values("place")["layer"].iloc[-1]) if len(means) else None
+    means = rows.groupby("layer")["place"].mean().dropna()
+    return int(means.index.to_numpy()[means.argmax()]) if len(means) else None
 
 
 def findings(study: StudyData, prompt: str) -> list[str]:
