@@ -121,8 +121,9 @@ def table(study: StudyData, prompt: str) -> Table | None:
         "Attention of the positions that predict the teacher's reply, mean over heads, layers and benchmarks. Mass: on "
         "visual tokens, in percent; the rest is on text. Entropy: of that attention over the tokens, 0 on one of them, "
         "1 on all alike. Lift: its share on the tokens that cover the place where the answer is written, as a multiple "
-        "of their share of all tokens; 1 is chance, and fewer tokens leave less room above it. n placed: questions "
-        "whose answer is written in a picture that can be drawn again. 95 % intervals over questions and seeds."
+        "of their share of all tokens; 1 is chance, and tokens that read more of the picture leave less room above it. "
+        "n placed: questions whose answer is written in a picture that can be drawn again. 95 % intervals over "
+        "questions and seeds."
     )
     if layer is not None:
         note += (
@@ -140,7 +141,7 @@ def by_layer(study: StudyData) -> Plot | None:
 
 def lift(study: StudyData) -> Plot | None:
     """The attention on the answer's place over the layers, by prompt."""
-    note = f"Of answers that are written in the picture. 1 is chance; fewer tokens leave less room above it. {BARS}"
+    note = f"1 is chance; tokens that read more of the picture leave less room above it. {BARS}"
     looks = [Look("lift", prompt, READING[prompt], "extractive") for prompt in study.prompts]
     return _over_layers(study, "Attention to the answer's place by layer", "times the share by chance", looks, note)
 
@@ -172,7 +173,7 @@ def _over_layers(study: StudyData, title: str, axis: str, looks: Sequence[Look],
         (label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i), dash=cycle(DASHES, i)))
         for i, label in enumerate(systems)
     ]
-    return make_plot(title, [partial(draw, look) for look in looks], note=note, keys=keys, size=(4.6, 3.2))
+    return make_plot(title, [partial(draw, look) for look in looks], note=note, keys=keys, size=(3.7, 2.9))
 
 
 def _distilled(study: StudyData) -> list[System]:
