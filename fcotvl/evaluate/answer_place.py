@@ -3,6 +3,7 @@
 Records carry no boxes. The renderer's pictures are drawn again from their ids, and count only if not a pixel differs.
 """
 
+import re
 from itertools import groupby
 from operator import attrgetter
 
@@ -16,7 +17,7 @@ Point = tuple[float, float]
 def answer_place(record: Record, answer: str) -> list[Point]:
     """The middles of the characters of ``answer``, wherever its words are written one after the other.
 
-    None where it is not written in the picture, as a sum is not, or where nobody knows where its text lies.
+    Empty where it is not written in the picture, as a sum is not, and for pictures that are not the renderer's.
     """
     words = [(_text(word), word) for word in _drawn(record)]
     sought = answer.split()
@@ -32,10 +33,10 @@ def answer_place(record: Record, answer: str) -> list[Point]:
 
 def _drawn(record: Record) -> list[list[Glyph]]:
     """The words of a rendered picture, in the order in which they were drawn."""
-    split, family, seed, index = (record.id.split("-") + [""] * 4)[:4]
-    if not record.source.startswith("rendered/") or family not in FAMILIES or split not in SPLITS:
+    name = re.fullmatch(r"(\w+)-(\w+)-(\d+)-(\d+)", record.id)
+    if not name or not record.source.startswith("rendered/") or name[1] not in SPLITS or name[2] not in FAMILIES:
         return []
-    drawn = render(family, split, int(index), int(seed), image_size=record.width)
+    drawn = render(name[2], name[1], int(name[4]), int(name[3]), image_size=record.width)
     if pixel_digest(drawn.image) != record.sha256:
         return []
     return [list(glyphs) for _, glyphs in groupby(drawn.glyphs, key=attrgetter("word"))]

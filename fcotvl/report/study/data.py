@@ -76,7 +76,6 @@ class StudyData:
     """What ``speed`` was measured on, in words."""
     shares: Mapping[str, float] = field(default_factory=dict)
     """Share of the study's pictures that the other scales train on."""
-
     attention: Mapping[System, pd.DataFrame] = field(default_factory=dict)
     """By system, what ``fcotvl attention`` measured, with a column ``seed``: -1 where nothing is trained."""
 
