@@ -81,7 +81,7 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     instruct, processor = Corpus(corpus / "instruct"), load_processor(teacher)
     tiles, length = scale_config.model.max_tiles, scale_config.sft.max_length
     builder = BatchBuilder(instruct, processor, scale_config.prompts, tiles, length)
-    kept = read_rationales(rationales) if recipe.cot else {}
+    kept = read_rationales(rationales, recipe.rationales) if recipe.cot else {}
     datasets = SftDatasets.from_corpus(instruct, kept, cot=recipe.cot, seed=params.seed)
     dtype = scale_config.model.dtype
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
@@ -121,4 +121,11 @@ def due_steps(steps: int, count: int) -> tuple[int, ...]:
 def _cache_key(params: Params) -> list[object]:
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
     sections = (params.resampling, scale_config.sft, scale_config.model, scale_config.prompts)
-    return [params.seed, recipe.cot, recipe.ce_weight, recipe.resampling, *(s.model_dump() for s in sections)]
+    return [
+        params.seed,
+        recipe.cot,
+        recipe.rationales,
+        recipe.ce_weight,
+        recipe.resampling,
+        *(s.model_dump() for s in sections),
+    ]

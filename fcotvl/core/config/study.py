@@ -38,6 +38,8 @@ class RecipeParams(Section):
 
     cot: Share
     """Share of fine-tuning samples that are rationales; the rest are direct answers."""
+    rationales: Literal["accepted", "all"]
+    """Samples that end in the right answer, as in the paper; or as many whatever they answer."""
     ce_weight: Share = 1.0
     """Loss = ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student). The paper: cross-entropy alone."""
     resampling: Name

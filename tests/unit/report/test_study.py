@@ -32,6 +32,7 @@ QUESTIONS = pd.DataFrame(
 FULL, HALF, QUARTER = (
     System("cnn", ratio, stage) for ratio, stage in ((0.5, "sft-full"), (0.5, DISTILLED), (0.75, DISTILLED))
 )
+UNCHECKED = System("cnn", 0.5, "sft-unchecked")
 SKILLS = {
     TEACHER: 0.9,
     HALF: 0.89,
@@ -43,6 +44,7 @@ SKILLS = {
     FULL: {"reason": 0.93, "extractive": 0.83},
     System("cnn", 0.5, "sft-direct"): {"reason": 0.7, "extractive": 0.9},
     System("cnn", 0.5, "sft-cot"): {"reason": 0.85, "extractive": 0.75},
+    UNCHECKED: {"reason": 0.6, "extractive": 0.7},
     System("cnn", 0.5, "shapley"): 0.95,
     System("cnn", 0.5, "best"): 0.85,
     System("fastv", 0.5): 0.7,
@@ -117,6 +119,7 @@ def found(claim, subject):
         (judged.cnn_equals_pooling, {System("pool", 0.5, DISTILLED): 0.6}),
         (judged.beats_training_free, {System("fastv-equal-cost", 0.5): 0.98}),
         (judged.rationales_lift_reasoning, {System("cnn", 0.5, "sft-cot"): 0.5}),
+        (judged.rejection_helps, {UNCHECKED: 0.97}),
         (judged.resampling_beats_static, {FULL: 0.5}),
         (judged.merging_helps, {System("cnn", 0.5, "shapley"): 0.5}),
         (judged.reasoning_rises_perception_falls, {FULL: {"reason": 0.93, "extractive": 0.97}}),

@@ -37,7 +37,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     corpus = corpora.write(folder / "corpus")
     rationales = [
-        SamplingResult(f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, [f"So\nAnswer: {i}"])
+        SamplingResult(f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, {"accepted": [f"So\nAnswer: {i}"]})
         for i in range(6)
     ]
     write_rationales(folder / "rationales.parquet", rationales)
