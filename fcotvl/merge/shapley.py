@@ -52,6 +52,11 @@ class LazyTable(Mapping[Coalition, Value]):
         return 2 ** len(self.players)
 
 
+def evaluations(players: int, *, pairs: int) -> int:
+    """How many coalitions values are made of; the most, where they are sampled from ``pairs`` of permutations."""
+    return 2**players if players <= EXACT_PLAYERS else min(2**players, 2 * pairs * players)
+
+
 def coalitions(players: Iterable[str]) -> Iterator[Coalition]:
     """Every set of ``players``, the empty one first, by size and then by name."""
     names = sorted(players)

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from tqdm import tqdm
-from transformers import get_cosine_schedule_with_warmup
+from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
@@ -116,9 +116,11 @@ def train(
     done, log = load_state(folder, trained, optimizer)
     # Steps count from 1, so the rate reaches 0 one step after the last. Not prepared by accelerate,
     # which would advance it once per process.
-    scheduler = get_cosine_schedule_with_warmup(
-        optimizer, math.ceil(optim.warmup * optim.steps), optim.steps + 1, last_epoch=done
-    )
+    warmup = math.ceil(optim.warmup * optim.steps)
+    if optim.schedule == "constant":
+        scheduler = get_constant_schedule_with_warmup(optimizer, warmup, last_epoch=done)
+    else:
+        scheduler = get_cosine_schedule_with_warmup(optimizer, warmup, optim.steps + 1, last_epoch=done)
     saved, interval, cut = time.monotonic(), SAVE_SECONDS, list[float]()
     main = accelerator.is_main_process
     planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)

@@ -309,9 +309,7 @@ def test_a_study_runs_its_grids_beside_the_experiment(clone: Workspace):
         "nested": {"title": "All", "compressor": ["nested"], "ratio": [0.5], "seed": [0], "serve": [0.75]},
         "recipes": {"title": "Recipes", "compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["quarter"]},
     }
-    recipes = {
-        "quarter": {"cot": 0.25, "rationales": "all", "ce_weight": 1.0, "resampling": "static", "merge": "shapley"}
-    }
+    recipes = {"quarter": {"cot": 0.25, "rationales": "all", "ce_weight": 1.0, "resampling": "static"}}
     study = {"scale": "study", "mix": "study", "recipes": recipes, "grids": grids}
     (clone.folder / "workflow/study.yaml").write_text(yaml.safe_dump(study))
     command = ("snakemake", "--snakefile", "workflow/study.smk", "--cores", "2")

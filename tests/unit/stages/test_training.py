@@ -19,7 +19,7 @@ from fcotvl.compress.checkpoints import read_student_tensors
 from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.core import config
 from fcotvl.core.config.scale import ComputeParams, LaunchParams
-from fcotvl.core.errors import CheckpointError, ParamsError
+from fcotvl.core.errors import CheckpointError
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import generate
 from fcotvl.stages import distill, merge, predict, rscot, sft, speed
@@ -83,7 +83,7 @@ def run_merge(study, inputs, pool, out):
         corpus=inputs.corpus,
         teacher=inputs.teacher,
         student=pool.student,
-        checkpoints=pool.checkpoints,
+        checkpoints=(pool.checkpoints,),
         merged=out / "merged",
         coalitions=out / "coalitions.csv",
         weights=out / "weights.json",
@@ -239,12 +239,6 @@ def test_sft_fails_if_a_checkpoint_is_missing(study, inputs, pool, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_too_few_steps_for_the_checkpoints_is_one_line():
-    with pytest.raises(ParamsError, match=r"sft\.steps is 3, too few for 4 checkpoints"):
-        sft.due_steps(3, 4)
-    assert sft.due_steps(120, 4) == (30, 60, 90, 120)
-
-
 def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     run_merge(study, inputs, pool, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/coalitions.csv", keep_default_na=False)
@@ -255,10 +249,22 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     for method, found in account["methods"].items():
         assert sum(found["weights"].values()) == pytest.approx(1), method
     merged = tmp_path / "out/merged"
-    headline = study.recipes[study.recipe].merge
+    headline = study.merge.headline
     files = {path.stem for path in merged.iterdir()}
     assert files == {"merged", "best", "greedy", "shapley", "uniform"}
     assert (merged / "merged.safetensors").read_bytes() == (merged / f"{headline}.safetensors").read_bytes()
+
+
+def test_a_coalition_may_be_asked_under_both_prompts(study, inputs, pool, tmp_path):
+    asked = study.merge.model_copy(update={"prompts": ("direct", "cot")})
+    run_merge(study.model_copy(update={"merge": asked}), inputs, pool, tmp_path / "both")
+    means = pd.read_csv(tmp_path / "both/coalitions.csv", keep_default_na=False)["utility"]
+    each = []
+    for prompt in asked.prompts:
+        one = study.model_copy(update={"merge": asked.model_copy(update={"prompts": (prompt,)})})
+        run_merge(one, inputs, pool, tmp_path / prompt)
+        each.append(pd.read_csv(tmp_path / f"{prompt}/coalitions.csv", keep_default_na=False)["utility"])
+    assert list(means) == list(sum(each) / 2)
 
 
 def test_merge_stopped_and_run_again_scores_only_what_is_missing(study, inputs, pool, tmp_path, monkeypatch):
