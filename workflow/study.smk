@@ -26,7 +26,7 @@ rule study:
         "fcotvl/stages/study.py",
         grid_files("score_baselines"),
         *COST,
-        *map(compared, PARAMS.grids.values()),
+        *(compared(name, grid) for name, grid in PARAMS.grids.items()),
     output:
         shown(
             [
@@ -120,5 +120,23 @@ for name, grid in PARAMS.grids.items():
         name:
             name
         input:
-            compared(grid),
+            compared(name, grid),
         localrule: True
+
+    if grid.pool:
+
+        # Checkpoints of several recipes in one folder, as if one recipe had kept them: merge and what follows take it.
+        rule:
+            name:
+                f"{name}_checkpoints"
+            input:
+                [pooled(recipe, "sft") for recipe in grid.pool],
+            output:
+                directory(pooled(name, "sft")),
+            localrule: True
+            params:
+                command=gather(name, grid),
+            message:
+                "{rule}"
+            shell:
+                "mkdir -p {output} && {params.command}"

@@ -1,13 +1,13 @@
 """Weigh checkpoints by Shapley values and average them.
 
 A coalition's utility is the share of right answers that the uniform average of its members gives to questions of
-corpus/val, as many of each source, under each prompt of ``merge.prompts``. The empty coalition is the distilled student.
+corpus/val, as many of each source, under each prompt of ``merge.prompts``. The empty coalition is the distilled
+student.
 """
 
 import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -60,7 +60,7 @@ def run(
     corpus: Path,
     teacher: Path,
     student: Path,
-    checkpoints: tuple[Path, ...],
+    checkpoints: Path,
     merged: Path,
     coalitions: Path,
     weights: Path,
@@ -72,16 +72,17 @@ def run(
         corpus: the curated corpus; questions come from ``val``.
         teacher: folder of the teacher.
         student: tensors of the distilled student.
-        checkpoints: folder of the checkpoints that ``sft`` kept; or several such folders, or files of them, of runs that
-            began with ``student``.
+        checkpoints: folder of the checkpoints that ``sft`` kept, or of several runs', which began with ``student``.
         merged: folder of the merged students, one file per method; ``merged`` is that of ``merge.headline``.
         coalitions: CSV of what each coalition answers right.
         weights: JSON of Shapley values, and of weights and utility per method.
     """
     with resumable(
-        "merge", inputs=[corpus / "val", teacher, student, *checkpoints], cache_key=_cache_key(params)
+        "merge", inputs=[corpus / "val", teacher, student, checkpoints], cache_key=_cache_key(params)
     ) as folder:
-        pool = name_checkpoints(checkpoints)
+        pool = {path.stem: path for path in sorted(checkpoints.glob("*.safetensors"))}
+        if not pool:
+            raise DataError(f"{checkpoints} holds no checkpoint; run sft again")
         count = params.scale_config.merge.questions
         questions = choose_questions(corpus / "val", count, params.data_seed)
         score = _scorer(params, teacher, student, pool, questions)
@@ -109,29 +110,6 @@ def run(
             "methods": {n: {"utility": reached[n], "weights": found[n]} for n in found},
         }
         write_json(weights, content)
-
-
-def name_checkpoints(paths: Sequence[Path]) -> dict[str, Path]:
-    """The files of ``paths``, by name: that of the file in one folder; of several, that of its run goes before it.
-
-    A run's name is the folder's, or of a folder ``checkpoints`` the one above. A run with one file has its name alone.
-
-    Raises:
-        DataError: there is none, or two have one name.
-    """
-    files = [file for path in paths for file in (sorted(path.glob("*.safetensors")) if path.is_dir() else [path])]
-    if not files:
-        raise DataError(f"{', '.join(map(str, paths))} holds no checkpoint; run sft again")
-    folders = Counter(file.parent for file in files)
-    named: dict[str, Path] = {}
-    for file in files:
-        home = file.parent
-        run = home.parent.name if home.name == "checkpoints" else home.name
-        name = file.stem if len(folders) == 1 else run if folders[home] == 1 else f"{run}-{file.stem}"
-        if name in named:
-            raise DataError(f"{named[name]} and {file} would both be called {name}; give each run a folder of its own")
-        named[name] = file
-    return named
 
 
 def choose_questions(folder: Path, count: int, seed: int) -> list[Question]:

@@ -8,6 +8,8 @@ for stage in STAGES:
             RULES[stage].input,
         output:
             outputs(stage),
+        wildcard_constraints:
+            recipe=recipes(stage),
         log:
             beside(stage, "logs/snakemake", ".log"),
         benchmark:

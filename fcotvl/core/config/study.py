@@ -145,7 +145,8 @@ class Grid(Section):
     merged: bool = False
     """Merge the checkpoints of each fine-tuned student."""
     pool: dict[Name, tuple[int, ...]] = {}
-    """Merge checkpoints of several recipes: for each recipe, which in their order (0 is the first, -1 the last)."""
+    """Merge checkpoints of several recipes instead, which are fine-tuned for it: which of each, in their order from 0;
+    -1 is the last."""
     serve: tuple[Ratio, ...] = ()
     """Further ratios that each distilled student is asked at, of a compressor whose weights serve several."""
 

@@ -9,7 +9,6 @@ import torch
 
 from fcotvl.compress.checkpoints import StudentHeader, read_student_tensors, write_student_tensors
 from fcotvl.core import config
-from fcotvl.core.errors import DataError
 from fcotvl.merge.shapley import EXACT_PLAYERS
 from fcotvl.stages import merge
 from tests.support import corpora
@@ -46,7 +45,7 @@ def run(tmp_path, monkeypatch):
             corpus=corpus,
             teacher=tmp_path / "teacher",
             student=tmp_path / "student",
-            checkpoints=(tmp_path / "checkpoints",),
+            checkpoints=tmp_path / "checkpoints",
             merged=tmp_path / "merged",
             coalitions=tmp_path / "coalitions.csv",
             weights=tmp_path / "weights.json",
@@ -110,32 +109,3 @@ def test_each_checkpoint_alone_is_a_student_too_where_it_is_asked_for(run):
     assert sorted(found.weights["methods"]) == ["search", "shapley"]
     alone, _ = read_student_tensors(found.merged / "step-00001.safetensors")
     assert float(alone["x"]) == 1
-
-
-@pytest.fixture
-def runs(tmp_path):
-    """Checkpoints of two runs in the layout of the chain, and of one elsewhere."""
-    names = ["chart/checkpoints/step-1", "chart/checkpoints/step-2", "page/checkpoints/step-2", "mine/last"]
-    for name in names:
-        (tmp_path / f"{name}.safetensors").parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"{name}.safetensors").touch()
-    return tmp_path
-
-
-def test_checkpoints_of_several_runs_are_named_by_their_runs(runs):
-    one, two = runs / "chart/checkpoints", runs / "page/checkpoints"
-    assert list(merge.name_checkpoints([one])) == ["step-1", "step-2"]
-    assert list(merge.name_checkpoints([one, two])) == ["chart-step-1", "chart-step-2", "page"]
-    chosen = [one / "step-2.safetensors", two / "step-2.safetensors", runs / "mine"]
-    assert merge.name_checkpoints(chosen) == dict(
-        zip(["chart", "page", "mine"], [*chosen[:2], runs / "mine/last.safetensors"], strict=True)
-    )
-
-
-def test_two_runs_of_one_name_or_none_are_refused(runs):
-    (runs / "other/chart/checkpoints").mkdir(parents=True)
-    (runs / "other/chart/checkpoints/step-1.safetensors").touch()
-    with pytest.raises(DataError, match="would both be called chart-?"):
-        merge.name_checkpoints([runs / "chart/checkpoints/step-1.safetensors", runs / "other/chart/checkpoints"])
-    with pytest.raises(DataError, match="holds no checkpoint"):
-        merge.name_checkpoints([runs / "other"])

@@ -88,15 +88,14 @@ def flags(stage, inputs, out):
         "sft": {**corpus, **student, "rationales": inputs.folder / "rationales.parquet", "losses": out / "sft.csv"}
         | {"checkpoints": out / "checkpoints", "sampling": out / "sampling.csv"},
         "predict": {**student, "benchmarks": Path("benchmarks"), "predictions": out / "predictions.parquet"},
-        "merge": {**corpus, **student, "checkpoints": (inputs.folder / "checkpoints",), "merged": out / "merged"}
+        "merge": {**corpus, **student, "checkpoints": inputs.folder / "checkpoints", "merged": out / "merged"}
         | {"coalitions": out / "coalitions.csv", "weights": out / "weights.json"},
     }
     return {"teacher": TEACHER, **given[stage]}
 
 
 def command(stage, inputs, out):
-    given = {name: value if isinstance(value, tuple) else (value,) for name, value in flags(stage, inputs, out).items()}
-    options = [part for name, paths in given.items() for part in (f"--{name}", *map(str, paths))]
+    options = [part for name, path in flags(stage, inputs, out).items() for part in (f"--{name}", str(path))]
     return [sys.executable, "-m", "fcotvl", stage, "--scale", "pair", *options]
 
 

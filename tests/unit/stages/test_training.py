@@ -83,7 +83,7 @@ def run_merge(study, inputs, pool, out):
         corpus=inputs.corpus,
         teacher=inputs.teacher,
         student=pool.student,
-        checkpoints=(pool.checkpoints,),
+        checkpoints=pool.checkpoints,
         merged=out / "merged",
         coalitions=out / "coalitions.csv",
         weights=out / "weights.json",
