@@ -23,6 +23,7 @@ rule study:
         code_of("report"),
         "fcotvl/evaluate/cost.py",
         "fcotvl/evaluate/effects.py",
+        "fcotvl/merge/shapley.py",
         "fcotvl/stages/study.py",
         grid_files("score_baselines"),
         *COST,
@@ -133,10 +134,12 @@ for name, grid in PARAMS.grids.items():
                 [pooled(recipe, "sft") for recipe in grid.pool],
             output:
                 directory(pooled(name, "sft")),
+            log:
+                pooled(name, "sft", place="logs/snakemake", suffix=".log"),
             localrule: True
             params:
                 command=gather(name, grid),
             message:
-                "{rule}"
+                "{rule}, log in {log}"
             shell:
-                "mkdir -p {output} && {params.command}"
+                "(mkdir -p {output} && {params.command}) > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"

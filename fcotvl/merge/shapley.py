@@ -101,6 +101,17 @@ def shapley_values(utility: Mapping[Coalition, float]) -> dict[str, float]:
     }
 
 
+def values_by_question(scores: Mapping[Coalition, Scores]) -> dict[str, NDArray[np.float64]]:
+    """Each player's value for every question: their mean is the value of the mean score, since values are linear.
+
+    Raises:
+        DataError: a coalition has no scores.
+    """
+    players, order, matrix = _exact_coefficients(scores)
+    table = np.array([scores[members] for members in order], dtype=np.float64)
+    return dict(zip(players, matrix @ table, strict=True))
+
+
 def sampled_values(
     utility: Callable[[Coalition], float], players: Sequence[str], *, pairs: int, seed: int = 0
 ) -> dict[str, Sampled]:

@@ -186,10 +186,10 @@ def compared(name, grid):
     return list(files)
 
 
-def pooled(recipe, stage, output=0):
+def pooled(recipe, stage, output=0, place="data", suffix=""):
     """An output of `stage` for a recipe, or for a pool in its place."""
     path = RULES[next(iter(PIPELINES)) + stage].output[output]
-    return path.replace("{recipe}", recipe)
+    return path.replace("{recipe}", recipe).replace("data", place, 1) + suffix
 
 
 def gather(name, grid):

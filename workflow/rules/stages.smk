@@ -8,12 +8,12 @@ for stage in STAGES:
             RULES[stage].input,
         output:
             outputs(stage),
-        wildcard_constraints:
-            recipe=recipes(stage),
         log:
             beside(stage, "logs/snakemake", ".log"),
         benchmark:
             beside(stage, "logs/benchmarks", ".tsv")
+        wildcard_constraints:
+            recipe=recipes(stage),
         retries: limits.retries(STAGES[stage].name, PARAMS)
         conda:
             ENVIRONMENT
