@@ -137,6 +137,10 @@ for name, grid in PARAMS.grids.items():
             log:
                 pooled(name, "sft", place="logs/snakemake", suffix=".log"),
             localrule: True
+            conda:
+                "envs/fcotvl.yaml"
+            container:
+                CONTAINER
             params:
                 command=gather(name, grid),
             message:

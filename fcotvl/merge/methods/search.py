@@ -4,6 +4,7 @@ It sees what they see, the utility on the same questions, and may score as many 
 """
 
 import math
+from functools import partial
 
 import cma
 import numpy as np
@@ -29,9 +30,8 @@ def weights(utility: WeightedUtility, params: MergeParams) -> dict[str, float]:
     generations = evaluations(len(names), pairs=params.permutations) // population
     if not generations:
         return best
-    random = np.random.default_rng(0)  # not numpy's own, which cma would seed for the whole process
-    options = {"popsize": population, "verbose": -9, "seed": math.nan}
-    options |= {"randn": lambda *shape: random.standard_normal(shape)}
+    draw = partial(_draw, np.random.default_rng(0))  # not numpy's own, which cma would seed for the whole process
+    options = {"popsize": population, "verbose": -9, "seed": math.nan, "randn": draw}
     search = cma.CMAEvolutionStrategy([0.0] * len(names), SPREAD, options)
     for _ in range(generations):
         points = search.ask()
@@ -42,6 +42,10 @@ def weights(utility: WeightedUtility, params: MergeParams) -> dict[str, float]:
             if score > reached:
                 reached, best = score, one
     return best
+
+
+def _draw(random: np.random.Generator, *shape: int) -> np.ndarray:
+    return random.standard_normal(shape)
 
 
 def _softmax(names: list[str], point: np.ndarray) -> dict[str, float]:
