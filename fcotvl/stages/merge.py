@@ -85,7 +85,7 @@ def run(
             raise DataError(f"{checkpoints} holds no checkpoint; run sft again")
         count = params.scale_config.merge.questions
         questions = choose_questions(corpus / "val", count, params.data_seed)
-        score = _scorer(params, teacher, student, pool, questions)
+        score = make_scorer(params, teacher, student, pool, questions)
         table = score_coalitions(pool, score, folder)
         utility = make_utility(pool, table, score, folder)
         found = {name: methods.get(name)(utility, params.merge) for name in params.merge.methods}
@@ -137,8 +137,7 @@ def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyT
     """
 
     def utilities(members: Coalition) -> Utilities:
-        names = sorted(members)
-        return score(dict.fromkeys(names, 1 / max(1, len(names))), folder / ("+".join(names) or "empty_coalition"))
+        return score(uniform(members), folder / (coalition_name(members) or "empty_coalition"))
 
     table = LazyTable(pool, utilities)
     # The empty coalition comes first: others load their tensors over the distilled student's.
@@ -147,6 +146,16 @@ def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyT
     for members in tqdm(order, desc="coalitions", disable=None if is_main() else True):
         table.get(members)
     return table
+
+
+def uniform(members: Coalition) -> Shares:
+    """The weights of the uniform average of ``members``."""
+    return {name: 1 / len(members) for name in sorted(members)}
+
+
+def coalition_name(members: Coalition) -> str:
+    """What a coalition is called in tables."""
+    return "+".join(sorted(members))
 
 
 def make_utility(
@@ -164,7 +173,7 @@ def make_utility(
     return methods.WeightedUtility(pool, lambda members: fmean(table[members]), average)
 
 
-def _scorer(
+def make_scorer(
     params: Params, teacher: Path, student: Path, pool: Mapping[str, Path], questions: Sequence[Question]
 ) -> Score:
     """Score one average after another by its greedy answers, which the processes of the run share."""
@@ -226,7 +235,7 @@ def coalition_table(table: Mapping[Coalition, Utilities], questions: Sequence[Qu
     """One row per coalition and question: coalition, size, utility and the question's names."""
     names = ["coalition", "size", "image_id", "source", "kind", "question_id", "utility"]
     rows = [
-        ("+".join(sorted(m)), len(m), record.id, record.source, turn.kind, turn.id, value)
+        (coalition_name(m), len(m), record.id, record.source, turn.kind, turn.id, value)
         for m in sorted(table, key=lambda members: (len(members), sorted(members)))
         for (record, turn), value in zip(questions, table[m], strict=True)
     ]

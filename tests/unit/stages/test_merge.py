@@ -36,7 +36,7 @@ def run(tmp_path, monkeypatch):
             scored.append(value)
             return [float(value > count * question / QUESTIONS) for question in range(QUESTIONS)]
 
-        monkeypatch.setattr(merge, "_scorer", lambda *_: score)
+        monkeypatch.setattr(merge, "make_scorer", lambda *_: score)
         (tmp_path / "teacher").mkdir()
         (tmp_path / "student").touch()
         params = study.merge.model_copy(update=changed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +29,7 @@ from fcotvl.train import loop, resampling
 from fcotvl.train.resampling import LossRow, windows
 from fcotvl.train.rscot import SamplingResult, write_rationales
 from tests.support import corpora, models
+from tests.support.imports import ROOT
 
 STUDY = Path(__file__).parents[3] / "params.yaml"
 
@@ -265,6 +268,22 @@ def test_a_coalition_may_be_asked_under_both_prompts(study, inputs, pool, tmp_pa
         run_merge(one, inputs, pool, tmp_path / prompt)
         each.append(pd.read_csv(tmp_path / f"{prompt}/coalitions.csv", keep_default_na=False)["utility"])
     assert list(means) == list(sum(each) / 2)
+
+
+def test_what_each_merge_method_costs_is_measured(inputs, pool):
+    given = {"teacher": inputs.teacher, "student": pool.student, "questions": inputs.corpus / "val"}
+    given |= {"checkpoints": pool.checkpoints, "scale": "smoke"}
+    flags = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, str(ROOT / "benchmarks/merge_rules.py"), *flags]
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert {row[0]: row[1] for row in rows} == {
+        "uniform": "0",
+        "best": "2",
+        "greedy": "3",
+        "search": "1",
+        "shapley": "4",
+    }
 
 
 def test_merge_stopped_and_run_again_scores_only_what_is_missing(study, inputs, pool, tmp_path, monkeypatch):
