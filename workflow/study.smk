@@ -24,6 +24,8 @@ rule study:
         "fcotvl/evaluate/cost.py",
         "fcotvl/evaluate/effects.py",
         "fcotvl/stages/study.py",
+        f"{CURATED}/benchmarks",
+        f"data/{PARAMS.scale}/teacher",
         grid_files("score_baselines"),
         *COST,
         *map(compared, PARAMS.grids.values()),
