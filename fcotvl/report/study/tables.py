@@ -95,8 +95,8 @@ def adaptive(study: StudyData, prompt: str) -> Table | None:
             share, weights = study.share_removed(system, names), dict.fromkeys(names, 1 / len(names))
             found = {
                 "cnn above the teacher": study.contrast({fixed: 1.0, TEACHER: -1.0}, prompt, weights),
-                "at the same ratio": study.contrast({system: 1.0, fixed: -1.0}, prompt, weights),
-                "at the same share": study.at_equal_share(system, "cnn", prompt, names),
+                "Adaptive above cnn": study.contrast({system: 1.0, fixed: -1.0}, prompt, weights),
+                "At the share removed": study.at_equal_share(system, "cnn", prompt, names),
             }
             cells = {words: _cell(effect, "+") if effect else MISSING for words, effect in found.items()}
             head = {"Benchmark": study.benchmarks.get(key, key), "Removed": percent(system.ratio)}
@@ -106,10 +106,10 @@ def adaptive(study: StudyData, prompt: str) -> Table | None:
                 _tidy(system, prompt, effect) | shared | {"what": words} for words, effect in found.items() if effect
             ]
     note = (
-        "Points of adaptive above cnn, both distilled: of the same mean ratio, and when cnn removes the share of a "
-        "picture that adaptive really removes of the benchmark's, on a straight line between the scores of its ratios. "
-        "The threshold that tells pictures apart was set on training pictures, so that a benchmark of pictures that "
-        f"show more loses less than the ratio. With {INTERVALS}."
+        "Points of adaptive above cnn of the same mean ratio, both distilled; then above cnn that removes the share of "
+        "the benchmark's tokens that adaptive really removes, on a straight line between the scores of its ratios. The "
+        "threshold that tells tiles apart was set on training pictures: a benchmark whose pictures show more than "
+        f"those loses less than the ratio. With {INTERVALS}."
     )
     return make_table("adaptive", "Adaptive and fixed ratios", note, rows, pd.DataFrame(data), prompt=prompt)
 

@@ -11,6 +11,7 @@ import pytest
 from fcotvl.core.answers import is_correct
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from fcotvl.report.study import claims as judged
+from fcotvl.report.study import plots, tables
 from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Scores, StudyData, System
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
@@ -226,22 +227,22 @@ def test_the_page_shows_every_claim_with_links_to_its_numbers_and_loads_nothing(
 
 def test_the_table_says_where_the_knee_is_and_the_figure_shows_it():
     study = invented(skills=CURVE)
-    tables = {table.name: table for table in all_tables(study)}
-    found = tables["knee-cot"].data.set_index("part")
+    table = tables.knees(study, "cot")
+    found = table.data.set_index("part")
     assert found.loc["knee", "low"] < 60 < found.loc["knee", "high"] < found.loc["knee", "low"] + 15
     assert found.loc["before", "low"] < -1 < found.loc["before", "high"]
     assert found.loc["after", "low"] < -11 < found.loc["after", "high"]
-    assert tables["knee-cot"].shown["System"].tolist() == ["cnn, distilled"]
-    assert "between 25 % and 75 %" in tables["knee-cot"].note
-    assert [label for label, _ in all_plots(study)["ratios"].keys][-1] == "Knee of cnn, distilled"
+    assert table.shown["System"].tolist() == ["cnn, distilled"]
+    assert "between 25 % and 75 %" in table.note
+    assert [label for label, _ in plots.by_ratio(study).keys][-1] == "Knee of cnn, distilled"
 
 
 def test_a_straight_curve_has_no_knee_in_table_or_figure():
     study = invented(skills={system: 0.9 - 0.4 * system.ratio for system in CURVE})
-    tables = {table.name: table for table in all_tables(study)}
-    assert tables["knee-cot"].shown["Knee"].tolist() == ["none"]
-    assert set(tables["knee-cot"].data["part"]) == {"before", "after", "bend"}
-    assert "Knee of cnn, distilled" not in dict(all_plots(study)["ratios"].keys)
+    table = tables.knees(study, "cot")
+    assert table.shown["Knee"].tolist() == ["none"]
+    assert set(table.data["part"]) == {"before", "after", "bend"}
+    assert "Knee of cnn, distilled" not in dict(plots.by_ratio(study).keys)
 
 
 def test_hard_questions_are_those_that_the_teacher_needs_the_whole_picture_for():
@@ -256,7 +257,7 @@ def test_hard_questions_are_those_that_the_teacher_needs_the_whole_picture_for()
     groups = study.groups("direct", 0.5)
     assert np.flatnonzero(groups["hard"]).tolist() == list(range(1, len(QUESTIONS), 4))
     assert np.flatnonzero(groups["easy"]).tolist() == [n for n in range(len(QUESTIONS)) if n % 4 > 1]
-    table = next(table for table in all_tables(study) if table.name == "hard-direct")
+    table = tables.hard(study, "direct")
     assert "50 % removed, 600 easy and 300 hard." in table.note
     assert not {"teacher", "downsample"} & set(table.data["kind"])
     assert set(table.data["ratio"]) == {0.5}
@@ -306,10 +307,8 @@ def test_the_share_between_two_ratios_is_on_a_straight_line():
 
 def test_open_questions_are_shown_but_not_counted():
     study = adapted(0.88)
-    tables = all_tables(study)
-    page = render_page(study, tables, {})
+    page = render_page(study, [], {})
     assert "A ratio that adapts to the picture beats a fixed one" in page
     counts = [int(n) for n in re.findall(r'<span class="badge [a-z-]+">[a-z ]+: (\d+)</span>', page)]
     assert sum(counts) == len(PROMPTS) * len(judged.CLAIMS)
-    table = next(table for table in tables if table.name == "adaptive-direct")
-    assert table.shown["Really removed"].tolist() == ["50 %", "50 %", "60 %", "40 %"]
+    assert tables.adaptive(study, "direct").shown["Really removed"].tolist() == ["50 %", "50 %", "60 %", "40 %"]
