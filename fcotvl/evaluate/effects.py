@@ -54,7 +54,7 @@ class Knee:
     """Where a curve begins to fall faster: two lines that meet there, fitted to it by least squares."""
 
     place: Interval
-    """Where they meet, in the unit of the places. Without meaning where there is no knee."""
+    """Where they meet, in the unit of the places. It and the slopes mean nothing where there is no knee."""
     before: Interval
     """Slope up to the knee, in points for a unit of the places."""
     after: Interval

@@ -33,11 +33,12 @@ def knees(study: StudyData, prompt: str) -> Table | None:
     rows, data, ranges = [], [], dict[str, None]()
     for systems in study.curves().values():
         found = study.knee(systems, prompt)
-        parts = {"Knee": _scaled(found.place, 100.0)} if found.exists else {}
-        parts |= {"Before": _scaled(found.before, 0.1), "After": _scaled(found.after, 0.1)}
-        parts["Bend"] = _scaled(found.bend, 0.1)
+        parts = {"Bend": _scaled(found.bend, 0.1)}
+        if found.exists:
+            parts |= {"Knee": _scaled(found.place, 100.0)}
+            parts |= {"Before": _scaled(found.before, 0.1), "After": _scaled(found.after, 0.1)}
         cells = {name: interval(*part, sign="" if name == "Knee" else "+") for name, part in parts.items()}
-        rows.append({"System": systems[0].label, "Knee": "none"} | cells)
+        rows.append({"System": systems[0].label, "Knee": "none", "Before": MISSING, "After": MISSING} | cells)
         shared: dict[str, Any] = {"kind": systems[0].kind, "stage": systems[0].stage, "prompt": prompt}
         shared |= {"questions": found.bend.questions, "seeds": found.bend.seeds}
         ends = ("value", "low", "high")
@@ -145,7 +146,7 @@ def hard(study: StudyData, prompt: str) -> Table | None:
     rows, data, counts = [], [], []
     for ratio in (0.5, 0.75):
         groups = {name: mask for name, mask in study.groups(prompt, ratio).items() if mask.any()}
-        sizes = " and ".join(f"{int(mask.sum()):,} {name}" for name, mask in groups.items())
+        sizes = " and ".join(f"{mask.sum():,} {name}" for name, mask in groups.items())
         counts += [f"{percent(ratio)} removed, {sizes}"] if groups else []
         for system in study.systems():
             if system.ratio != ratio or system.kind == "downsample" or not groups:
@@ -157,8 +158,9 @@ def hard(study: StudyData, prompt: str) -> Table | None:
     note = (
         "Questions that the teacher answers right from the whole picture. Hard are those that it answers wrong from "
         "one made smaller until it has as many visual tokens (Smaller tiles, left out here), easy those that it still "
-        f"answers right: VTC-Bench, arXiv 2510.07143. Right is a score from {RIGHT:g} % on. Mean of the benchmarks' "
-        f"scores in percent, with {INTERVALS}. Questions: {'; '.join(counts)}."
+        f"answers right: VTC-Bench, arXiv 2510.07143. Right is a score from {RIGHT:g} % on. Where nearly all are hard, "
+        "it is smaller pictures that this teacher cannot read, and the split says little of the questions. Mean of the "
+        f"benchmarks' scores in percent, with {INTERVALS}. Questions: {'; '.join(counts)}."
     )
     return make_table("hard", "Hard and easy to compress", note, rows, pd.DataFrame(data), prompt=prompt)
 
