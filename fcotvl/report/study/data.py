@@ -30,7 +30,8 @@ class System(NamedTuple):
     """``teacher``, a training-free baseline, or a student's compressor."""
     ratio: float = 0.0
     stage: str = ""
-    """Of a student: ``distilled``, ``sft-<recipe>``, or a merge method; empty where nothing is trained."""
+    """Of a student: ``distilled``, ``sft-<recipe>``, a merge method, or one of a pool or a checkpoint of it
+    (``<pool>/<name>``); empty where nothing is trained."""
     scale: str = ""
     """Scale of the training, where it is not the study's own."""
 
@@ -39,12 +40,28 @@ class System(NamedTuple):
         """Its name in tables."""
         if not self.stage:
             return LABELS.get(self.kind, self.kind)
+        pool, _, merged = self.stage.rpartition("/")
+        if pool:
+            return f"{self.kind}, {METHODS.get(merged, merged).lower()} of {pool}"
         if self.stage.startswith("sft-"):
             return f"{self.kind}, recipe {self.stage.removeprefix('sft-')}"
         return f"{self.kind}, {METHODS.get(self.stage, self.stage).lower()}"
 
 
 TEACHER = System("teacher")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Checkpoints that were merged by several methods."""
+
+    title: str
+    methods: Mapping[str, System]
+    """The merged students, by method."""
+    members: Mapping[str, System]
+    """The checkpoints alone, by name."""
+    coalitions: pd.DataFrame
+    """Validation questions: seed, coalition, source, image_id, question_id, utility."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,7 @@ class StudyData:
     as a ratio to the teacher (measured, low, high, predicted), and the teacher's seconds."""
     shape: str = ""
     """What ``speed`` was measured on, in words."""
+    pools: Sequence[Pool] = ()
     shares: Mapping[str, float] = field(default_factory=dict)
     """Share of the study's pictures that the other scales train on."""
     removed: Mapping[tuple[System, str], float] = field(default_factory=dict)
@@ -150,7 +168,7 @@ class StudyData:
         self, one: System, other: System, prompt: str, *, benchmark: str | None = None, kind: str | None = None
     ) -> Effect:
         """Points that ``one`` scores above ``other`` on the same questions, seed by seed where both have seeds."""
-        rows = partial(self._paired, one, other, prompt)
+        rows = partial(self.paired, one, other, prompt)
         return self._over(prompt, benchmark, kind, lambda chosen, _: rows()[:, chosen])
 
     def contrast(self, weights: Mapping[System, float], prompt: str, benchmarks: Mapping[str, float]) -> Effect:
@@ -223,7 +241,8 @@ class StudyData:
         found = self.scores[system, prompt]
         return found.seeds, found.rows
 
-    def _paired(self, one: System, other: System, prompt: str) -> NDArray[np.float64]:
+    def paired(self, one: System, other: System, prompt: str) -> NDArray[np.float64]:
+        """Points that ``one`` scores above ``other``: a row for each seed of both, a column for each question."""
         seeds = self._common([one, other], prompt)
         return self._of_seeds(one, prompt, seeds) - self._of_seeds(other, prompt, seeds)
 

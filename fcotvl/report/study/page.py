@@ -16,7 +16,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("modules", "Compressors", ("modules",), ("modules", "adaptive")),
     ("pictures", "Amount of data", ("pictures", "distillation"), ("pictures",)),
     ("recipes", "Fine-tuning", ("recipes",), ("recipes", "kinds")),
-    ("merging", "Merging", (), ("merging",)),
+    ("merging", "Merging", ("values",), ("merging", "regret", "values")),
 )
 """Each section's id, title, names of its figures, stems of its tables."""
 _CLOSED = {"retention", "kinds"}

@@ -26,6 +26,7 @@ from fcotvl.report.plots import (
 )
 from fcotvl.report.study.claims import RECIPE, RIVALS
 from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.study.merging import values_by_source
 from fcotvl.report.table import PROMPTS
 
 NOTE = "Bars are 95 % intervals over questions and seeds"
@@ -42,6 +43,7 @@ def all_plots(study: StudyData) -> dict[str, Plot]:
         "pictures": by_pictures(study),
         "distillation": distillation(study),
         "recipes": recipes(study),
+        "values": values(study),
     }
     return {name: plot for name, plot in made.items() if plot}
 
@@ -122,6 +124,34 @@ def recipes(study: StudyData) -> Plot | None:
         return study.difference(chosen[1], base, prompt, kind=chosen[0])
 
     return _rows(study, "What fine-tuning changes", points, change, "points above the distilled student", zero=True)
+
+
+def values(study: StudyData) -> Plot | None:
+    """Shapley values of the checkpoints of each pool, for each source."""
+    found = [(pool.title, values_by_source(pool.coalitions)) for pool in study.pools]
+    if not found:
+        return None
+    sources = list(dict.fromkeys(source for _, values in found for _, source in values if source))
+
+    def draw(title: str, values: Mapping[tuple[str, str | None], Effect], axes: Axes) -> None:
+        players = list(dict.fromkeys(player for player, _ in values))
+        for index, source in enumerate(sources):
+            shift = 0.22 * (index - (len(sources) - 1) / 2)
+            rows = _frame((y + shift, values[player, source]) for y, player in enumerate(players))
+            look = {"fmt": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.2}
+            axes.errorbar(rows["value"], rows["x"], xerr=error_bars(rows, "value"), label=source, **look)
+        axes.axvline(0, color=FAINT, lw=1)
+        axes.set_yticks(range(len(players)), players)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(title=title, xlabel="Shapley value, points of right answers")
+
+    keys = [(source, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, source in enumerate(sources)]
+    most = max(len({player for player, _ in values}) for _, values in found)
+    panels = [partial(draw, title, values) for title, values in found]
+    return make_plot(
+        "What each checkpoint contributes, by source", panels, note=f"{NOTE}.", keys=keys, size=(4.6, 1.2 + 0.42 * most)
+    )
 
 
 def _series(study: StudyData) -> dict[str, list[System]]:

@@ -9,8 +9,10 @@ import pandas as pd
 from fcotvl.core.bootstrap import Interval
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
+from fcotvl.report.report_data import METHODS
 from fcotvl.report.study.claims import RECIPE
 from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, StudyData, System
+from fcotvl.report.study.merging import regret, regret_effect, values_by_source
 from fcotvl.report.table import MISSING, Table, interval, make_table
 from fcotvl.report.table import number as shown
 
@@ -23,8 +25,8 @@ Number = Callable[[System, str | None], Effect]
 
 def all_tables(study: StudyData) -> list[Table]:
     """All tables that the study has data for, in order."""
-    makers = (knees, scores, retention, modules, adaptive, pictures, cost, hard, recipes, kinds, merging)
-    made = [make(study, prompt) for make in makers for prompt in study.prompts] + [speed(study)]
+    makers = (knees, scores, retention, modules, adaptive, pictures, cost, hard, recipes, kinds, merging, regrets)
+    made = [make(study, prompt) for make in makers for prompt in study.prompts] + [values(study), speed(study)]
     return [table for table in made if table is not None]
 
 
@@ -192,7 +194,7 @@ def kinds(study: StudyData, prompt: str) -> Table | None:
 
 def merging(study: StudyData, prompt: str) -> Table | None:
     """Merge methods, against the last checkpoint."""
-    systems = [s for s in study.systems() if s.stage in ("shapley", "uniform", "greedy", "best")]
+    systems = [s for s in study.systems() if s.stage.rpartition("/")[2] in METHODS]
     systems = [s for s in systems if study.has(System(s.kind, s.ratio, RECIPE))]
 
     def number(system: System, benchmark: str | None) -> Effect:
@@ -200,6 +202,44 @@ def merging(study: StudyData, prompt: str) -> Table | None:
 
     note = f"Points above the last checkpoint of the same seed, with {INTERVALS}."
     return _table(study, "merging", "Merging", systems, number, note=note, prompt=prompt, sign="+")
+
+
+def regrets(study: StudyData, prompt: str) -> Table | None:
+    """How far merged students stay behind the best single checkpoint of each benchmark."""
+    rows, data = [], []
+    for pool in study.pools:
+        systems = {METHODS.get(name, name): one for name, one in pool.methods.items() if study.has(one)}
+        if not pool.members or not study.has(*pool.members.values()):
+            continue
+        for label, system in systems.items():
+            worst = regret(study, system, pool.members, prompt)
+            found, mean = regret_effect(study, worst, prompt), study.score(system, prompt)
+            where = f"{study.benchmarks[worst.benchmark]}, behind {worst.best.stage.rpartition('/')[2]}"
+            cells = {"Mean score": _cell(mean), "Worst regret": _cell(found, "+"), "Where": where}
+            rows.append({"Pool": pool.title, "Method": label} | cells)
+            data.append(_tidy(system, prompt, found) | {"pool": pool.title, "benchmark": worst.benchmark})
+    note = (
+        "Points behind the best single checkpoint of a benchmark, on the benchmark where they are most, with "
+        f"{INTERVALS}. Below 0, the merged student is above all checkpoints on every benchmark."
+    )
+    return make_table("regret", "Regret", note, rows, pd.DataFrame(data), prompt=prompt)
+
+
+def values(study: StudyData) -> Table | None:
+    """What each checkpoint contributes, to all questions and to those of each source."""
+    rows, data = [], []
+    for pool in study.pools:
+        found = values_by_source(pool.coalitions)
+        for player in dict.fromkeys(player for player, _ in found):
+            own = {source: value for (name, source), value in found.items() if name == player}
+            cells = {MEAN if source is None else source: _cell(value, "+") for source, value in own.items()}
+            rows.append({"Pool": pool.title, "Checkpoint": player} | cells)
+            data += [
+                {"pool": pool.title, "checkpoint": player, "source": source or MEAN.lower()} | asdict(value)
+                for source, value in own.items()
+            ]
+    note = f"Shapley values in points of the validation questions answered correctly, with {INTERVALS}."
+    return make_table("values", "Shapley values by source", note, rows, pd.DataFrame(data))
 
 
 def speed(study: StudyData) -> Table | None:

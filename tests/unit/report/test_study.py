@@ -12,7 +12,8 @@ from fcotvl.core.answers import is_correct
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from fcotvl.report.study import claims as judged
 from fcotvl.report.study import plots, tables
-from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Scores, StudyData, System
+from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Pool, Scores, StudyData, System
+from fcotvl.report.study.merging import regret, regret_effect, values_by_source
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
 from fcotvl.report.study.tables import all_tables
@@ -38,6 +39,8 @@ FULL, HALF, QUARTER = (
 )
 UNCHECKED = System("cnn", 0.5, "sft-unchecked")
 ADAPTIVE = System("adaptive", 0.5, DISTILLED)
+SHAPLEY, BEST = System("cnn", 0.5, "shapley"), System("cnn", 0.5, "best")
+MEMBERS = {name: System("cnn", 0.5, f"full/{name}") for name in ("page", "chart")}
 SKILLS = {
     TEACHER: 0.9,
     HALF: 0.89,
@@ -50,8 +53,10 @@ SKILLS = {
     System("cnn", 0.5, "sft-direct"): {"reason": 0.7, "extractive": 0.9},
     System("cnn", 0.5, "sft-cot"): {"reason": 0.85, "extractive": 0.75},
     UNCHECKED: {"reason": 0.6, "extractive": 0.7},
-    System("cnn", 0.5, "shapley"): 0.95,
-    System("cnn", 0.5, "best"): 0.85,
+    SHAPLEY: 0.95,
+    BEST: 0.85,
+    MEMBERS["page"]: {"docvqa": 0.92, "chartqa": 0.6, "infovqa": 0.6},
+    MEMBERS["chart"]: {"docvqa": 0.6, "chartqa": 0.92, "infovqa": 0.7},
     System("fastv", 0.5): 0.7,
     System("fastv-equal-cost", 0.5): 0.4,
     System("fastv-equal-cost", 0.75): 0.99,
@@ -65,6 +70,22 @@ def by_question(skill):
     if isinstance(skill, float):
         return skill
     return np.maximum(*(QUESTIONS[key].map(skill).fillna(0).to_numpy() for key in ("benchmark", "kind")))
+
+
+def coalitions():
+    """Two checkpoints: each answers a fifth more of its own source, and page a tenth less of the other."""
+    gain = {("page", "page"): 0.2, ("page", "chart"): -0.1, ("chart", "page"): 0.0, ("chart", "chart"): 0.2}
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in (0, 1, 2):
+        for members in ((), ("page",), ("chart",), ("chart", "page")):
+            for source in ("page", "chart"):
+                utility = 0.5 + sum(gain[member, source] for member in members)
+                for number, luck in enumerate(rng.normal(0, 0.01, 200)):
+                    names = {"image_id": f"{source}-{number // 2}", "question_id": f"{source}-{number}"}
+                    row = {"seed": seed, "coalition": "+".join(members), "source": source, **names}
+                    rows.append(row | {"utility": utility + luck})
+    return pd.DataFrame(rows)
 
 
 def invented(**changes):
@@ -103,6 +124,7 @@ def invented(**changes):
         shares={"less": 0.25},
         speed=speed,
         shape="a shape",
+        pools=(Pool("Two runs", {"shapley": SHAPLEY, "best": BEST}, MEMBERS, coalitions()),),
     )
     return replace(study, **changes)
 
@@ -128,7 +150,8 @@ def found(claim, subject):
         (judged.rationales_lift_reasoning, {System("cnn", 0.5, "sft-cot"): 0.5}),
         (judged.rejection_helps, {UNCHECKED: 0.97}),
         (judged.resampling_beats_static, {FULL: 0.5}),
-        (judged.merging_helps, {System("cnn", 0.5, "shapley"): 0.5}),
+        (judged.merging_helps, {SHAPLEY: 0.5}),
+        (judged.merging_softens_the_see_saw, {SHAPLEY: {"docvqa": 0.97, "chartqa": 0.97, "infovqa": 0.3}}),
         (judged.reasoning_rises_perception_falls, {FULL: {"reason": 0.93, "extractive": 0.97}}),
     ],
 )
@@ -201,10 +224,36 @@ def test_a_contrast_is_a_difference_of_differences(study):
     assert effect.value == pytest.approx(loss["infovqa"] - (loss["docvqa"] + loss["chartqa"]) / 2)
 
 
+def test_regret_is_to_the_best_checkpoint_of_the_benchmark_that_suffers_most(study):
+    found = regret(study, BEST, MEMBERS, "direct")
+    scores = {
+        benchmark: {s: study.score(s, "direct", benchmark=benchmark).value for s in (BEST, *MEMBERS.values())}
+        for benchmark in BENCHMARKS
+    }
+    gaps = {name: max(own[m] for m in MEMBERS.values()) - own[BEST] for name, own in scores.items()}
+    worst = max(gaps, key=gaps.get)
+    assert (found.benchmark, found.best) == (worst, max(MEMBERS.values(), key=scores[worst].get))
+    effect = regret_effect(study, found, "direct")
+    assert effect.value == pytest.approx(gaps[worst])
+    assert effect.low < effect.value < effect.high
+    other = regret(study, SHAPLEY, MEMBERS, "direct")
+    less = regret_effect(study, other, "direct", found)
+    assert less.value == pytest.approx(effect.value - regret_effect(study, other, "direct").value)
+
+
+def test_shapley_values_of_sources_may_differ_in_sign_and_their_mean_is_the_value():
+    found = values_by_source(coalitions())
+    expected = {("page", "page"): 20, ("page", "chart"): -10, ("chart", "page"): 0, ("chart", "chart"): 20}
+    for key, value in expected.items():
+        assert found[key].value == pytest.approx(value, abs=0.5)
+        assert found[key].low < found[key].value < found[key].high
+    assert found["page", None].value == pytest.approx((found["page", "page"].value + found["page", "chart"].value) / 2)
+
+
 def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
     tables = {table.name: table for table in all_tables(study)}
-    stems = ("scores", "retention", "modules", "pictures", "cost", "recipes", "kinds", "merging")
-    assert set(tables) == {*(f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS), "speed"}
+    stems = ("scores", "retention", "modules", "pictures", "cost", "recipes", "kinds", "merging", "regret")
+    assert set(tables) == {*(f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS), "speed", "values"}
     assert tables["pictures-direct"].shown["Pictures"].tolist() == ["25 %", "25 %", "100 %", "100 %"]
     mean = tables["retention-cot"].data.query(
         "benchmark == 'mean' and kind == 'cnn' and stage == 'distilled' and ratio == 0.5"
@@ -216,7 +265,7 @@ def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
 
 def test_the_page_shows_every_claim_with_links_to_its_numbers_and_loads_nothing(study):
     tables, plots = all_tables(study), all_plots(study)
-    assert set(plots) == {"ratios", "cost", "modules", "pictures", "distillation", "recipes"}
+    assert set(plots) == {"ratios", "cost", "modules", "pictures", "distillation", "recipes", "values"}
     page = render_page(study, tables, plots)
     assert page.count('<article class="claim') == len(judged.CLAIMS) + len(judged.OPEN_QUESTIONS)
     links = set(re.findall(r'href="(tables/[^"]+\.csv)"', page))

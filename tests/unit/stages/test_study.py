@@ -26,8 +26,13 @@ GRIDS = {
     "nested": Grid(title="All", compressor=("nested",), ratio=(0.5,), seed=(0,), serve=(0.75,)),
     "merging": Grid(title="Merged", compressor=("cnn",), ratio=(0.5,), seed=(0, 1), recipe=("full",), merged=True),
 }
+GRIDS["runs"] = Grid(title="Runs", compressor=("cnn",), ratio=(0.5,), seed=(0, 1), pool={"cot": (-1,), "full": (0, 1)})
+MERGED = PARAMS.merge.methods
+STEPS = ("step-00002", "step-00004")
+RUNS = ("cot", "full-step-00002", "full-step-00004")
 BASELINES = PARAMS.baselines.model_copy(update={"methods": ("fastv", "visionzip"), "ratios": (0.5,)})
-STUDY = PARAMS.model_copy(update={"grids": GRIDS, "baselines": BASELINES})
+MERGE = PARAMS.merge.model_copy(update={"singles": True})
+STUDY = PARAMS.model_copy(update={"grids": GRIDS, "baselines": BASELINES, "merge": MERGE})
 
 
 def write_scores(path, *systems, correct, questions=8):
@@ -53,7 +58,10 @@ def data(tmp_path):
     for seed in (0, 1):
         folder = tmp_path / f"smoke/cnn-r0.5-s{seed}"
         write_scores(folder / "sft-scores/full.parquet", "sft-full", correct=5)
-        write_scores(folder / "full/merged-scores.parquet", "merged", "shapley", "uniform", "greedy", "best", correct=7)
+        write_scores(folder / "full/merged-scores.parquet", "merged", *MERGED, *STEPS, correct=7)
+        write_scores(folder / "runs/merged-scores.parquet", "merged", *MERGED, *RUNS, correct=6)
+        support.write_coalitions(folder / "full/coalitions.csv", STEPS)
+        support.write_coalitions(folder / "runs/coalitions.csv", RUNS)
     return tmp_path
 
 
@@ -70,6 +78,11 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert rows.loc[("cnn", "distilled"), ["value", "questions", "seeds"]].tolist() == [100 * 6.5 / 8, 8, 2]
     assert rows.loc[("qformer", "distilled"), "value"] == 100 * 3.5 / 8
     assert rows.loc[("cnn", "shapley"), "value"] == 100 * 7 / 8
+    assert rows.loc[("cnn", "runs/shapley"), "value"] == rows.loc[("cnn", "runs/cot"), "value"] == 100 * 6 / 8
+    regret = pd.read_csv(tmp_path / "page/tables/regret-direct.csv").set_index("stage")["value"]
+    assert regret[["shapley", "runs/best"]].tolist() == [0, 0]
+    values = pd.read_csv(tmp_path / "page/tables/values.csv").set_index(["pool", "checkpoint"])
+    assert values.loc[("Runs, 50 % removed", "cot"), "value"].tolist() == pytest.approx([100 / 3] * 2, abs=1e-3)
     assert "internvl2-1b with random weights, 4 tiles, float32, cpu" in page
     nested = scores[(scores["kind"] == "nested") & (scores["benchmark"] == "docvqa")].set_index("ratio")["value"]
     assert nested.to_dict() == {0.5: 100 * 5 / 8, 0.75: 100 * 2 / 8}
