@@ -25,6 +25,8 @@ rule study:
         "fcotvl/evaluate/effects.py",
         "fcotvl/merge/shapley.py",
         "fcotvl/stages/study.py",
+        f"{CURATED}/benchmarks",
+        f"data/{PARAMS.scale}/teacher",
         grid_files("score_baselines"),
         *COST,
         *(compared(name, grid) for name, grid in PARAMS.grids.items()),

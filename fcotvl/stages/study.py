@@ -12,10 +12,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import InternVLForConditionalGeneration
 
+from fcotvl.compress.checkpoints import load_processor, read_student_tensors
+from fcotvl.compress.compressors import tile_ratios
 from fcotvl.compress.config import FcotvlConfig
+from fcotvl.compress.tile_complexity import mean_removed_ratio, tile_complexity
 from fcotvl.core.config import Grid, Params, load
 from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.io import write_text
+from fcotvl.core.shards import read_records
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate import cost as counted
 from fcotvl.inference import pruning
@@ -79,6 +83,7 @@ def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
         prefill=_prefill(params, {system for system, _ in rows}),
         pools=tuple(_pools(params, data)),
         shares=shares,
+        removed=_removed(params, data),
         **(_speed(measured) if measured else {}),
     )
 
@@ -213,6 +218,32 @@ def _pictures(scale: str) -> int:
     """Pictures that a distillation of ``scale`` reads."""
     budget = load(scale=scale).scale_config.distill
     return budget.steps * budget.batch_size
+
+
+def _removed(params: Params, data: Path) -> dict[tuple[System, str], float]:
+    """What students whose tiles lose one of two shares remove of each benchmark's pictures."""
+    files: dict[System, Path] = {}  # one for each: the threshold does not depend on the seed
+    for file, systems, _ in _students(params):
+        for system in systems.values():
+            if system.stage == DISTILLED and not system.scale and len(tile_ratios(system.kind, system.ratio)) > 1:
+                files.setdefault(system, data / file.with_name("student.safetensors"))
+    if not files:
+        return {}
+    images = load_processor(data / params.scale / "teacher").image_processor
+    complexities = {
+        name: [
+            tile_complexity(tile)
+            for record in read_records(data / params.mix / "benchmarks" / name)
+            for tile in images(record.decode(), max_tiles=settings.max_tiles)["pixel_values"]
+        ]
+        for name, settings in params.mix_config.benchmarks.items()
+    }
+    thresholds = {system: read_student_tensors(file)[1].options["threshold"] for system, file in files.items()}
+    return {
+        (system, name): mean_removed_ratio(found, threshold, tile_ratios(system.kind, system.ratio))
+        for system, threshold in thresholds.items()
+        for name, found in complexities.items()
+    }
 
 
 def _prefill(params: Params, systems: set[System]) -> dict[System, float]:

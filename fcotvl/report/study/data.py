@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fcotvl.evaluate.effects import Effect, effect, retained
+from fcotvl.evaluate.effects import KNEE_POINTS, Effect, Knee, effect, knee, retained
 from fcotvl.report.report_data import LABELS, METHODS
 
 DISTILLED = "distilled"
+RIGHT = 90.0
+"""Percent of a score from which on an answer counts as right, as for ``fcotvl.core.answers.is_correct``.
+
+Relaxed accuracy is 0 or 1. ANLS is 0 or at least 0.5, where it still counts a number with a wrong digit.
+"""
 
 
 class System(NamedTuple):
@@ -94,6 +99,9 @@ class StudyData:
     pools: Sequence[Pool] = ()
     shares: Mapping[str, float] = field(default_factory=dict)
     """Share of the study's pictures that the other scales train on."""
+    removed: Mapping[tuple[System, str], float] = field(default_factory=dict)
+    """Share of the visual tokens of a benchmark's pictures that a system removes, by system and benchmark; of systems
+    that do not remove the same share of every tile."""
 
     @property
     def prompts(self) -> list[str]:
@@ -118,9 +126,34 @@ class StudyData:
         """Share of the study's pictures that students of ``scale`` were trained on."""
         return self.shares.get(scale, 1.0)
 
-    def score(self, system: System, prompt: str, *, benchmark: str | None = None, kind: str | None = None) -> Effect:
-        """The score of ``system``: the mean over benchmarks, or one of them, of all questions or those of a kind."""
-        return self._over(prompt, benchmark, kind, lambda chosen, _: self._rows(system, prompt)[1][:, chosen])
+    def groups(self, prompt: str, ratio: float) -> dict[str, NDArray[np.bool_]]:
+        """The questions that are ``easy`` and those that are ``hard`` to compress, as masks; empty if none was asked.
+
+        The rule is that of VTC-Bench (Liao et al. 2025, arXiv 2510.07143, section 4.1). Of the questions that the model
+        answers right from the whole picture, those are hard ("group A") that it answers wrong from one that is made
+        smaller until it has as many visual tokens as the compressed model, and easy ("group B") those that it answers
+        right. The others are left out. There Qwen2-VL is the model, whatever is judged; here it is the teacher.
+        """
+        smaller = System("downsample", ratio)
+        if not self.has(TEACHER, smaller):
+            return {}
+        whole, found = (self._rows(system, prompt)[1][0] >= RIGHT for system in (TEACHER, smaller))
+        return {"easy": whole & found, "hard": whole & ~found}
+
+    def score(
+        self,
+        system: System,
+        prompt: str,
+        *,
+        benchmark: str | None = None,
+        kind: str | None = None,
+        among: NDArray[np.bool_] | None = None,
+    ) -> Effect:
+        """The score of ``system``: the mean over benchmarks, or one of them.
+
+        Of all questions, or those of a ``kind``, or those ``among`` which a mask counts.
+        """
+        return self._over(prompt, benchmark, kind, lambda chosen, _: self._rows(system, prompt)[1][:, chosen], among)
 
     def retention(self, system: System, prompt: str, *, benchmark: str | None = None) -> Effect:
         """Percent of the teacher's score that ``system`` keeps."""
@@ -151,15 +184,52 @@ class StudyData:
         )  # effect() takes the mean over benchmarks
         return effect(rows, table.loc[asked, "image_id"].tolist(), table.loc[asked, "benchmark"].tolist())
 
+    def curves(self) -> dict[str, list[System]]:
+        """Distilled students by kind, in the order of their ratios, where these are enough to seek a knee."""
+        found: dict[str, list[System]] = {}
+        for system in sorted(self.systems(stage=DISTILLED), key=lambda system: system.ratio):
+            found.setdefault(system.kind, []).append(system)
+        return {kind: systems for kind, systems in found.items() if 1 + len(systems) >= KNEE_POINTS}
+
+    def knee(self, systems: Sequence[System], prompt: str) -> Knee:
+        """Where the mean score begins to fall faster, from the teacher on over ``systems`` by their ratios."""
+        curve = [TEACHER, *systems]
+        seeds = self._common(curve, prompt)
+        rows = np.stack(np.broadcast_arrays(*(self._of_seeds(system, prompt, seeds) for system in curve)))
+        table = self.questions[prompt]
+        places = np.array([system.ratio for system in curve])
+        return knee(places, rows, table["image_id"].tolist(), table["benchmark"].tolist())
+
+    def share_removed(self, system: System, benchmarks: Sequence[str]) -> float:
+        """Share of the visual tokens that ``system`` removes of the pictures of ``benchmarks``, mean over these."""
+        return float(np.mean([self.removed.get((system, name), system.ratio) for name in benchmarks]))
+
+    def at_equal_share(self, system: System, kind: str, prompt: str, benchmarks: Sequence[str]) -> Effect | None:
+        """Points on ``benchmarks`` above a distilled ``kind`` that removes as much there as ``system`` does.
+
+        Its score lies on a straight line between the ratios on either side, the teacher's being 0: too low where the
+        curve bends down, which favours ``system``. None where no ratio is as large.
+        """
+        share = self.share_removed(system, benchmarks)
+        curve = [TEACHER, *(s for s in self.systems(stage=DISTILLED) if s.kind == kind)]
+        below = max((s for s in curve if s.ratio <= share), key=lambda s: s.ratio)
+        above = min((s for s in curve if s.ratio > share), key=lambda s: s.ratio, default=None)
+        if share > below.ratio and above is None:
+            return None
+        weight = (share - below.ratio) / (above.ratio - below.ratio) if above else 0.0
+        weights = {system: 1.0, below: weight - 1} | ({above: -weight} if above and weight else {})
+        return self.contrast(weights, prompt, dict.fromkeys(benchmarks, 1 / len(benchmarks)))
+
     def _over(
         self,
         prompt: str,
         benchmark: str | None,
         kind: str | None,
         rows: Callable[[NDArray[np.bool_], list[str]], NDArray[np.float64]],
+        among: NDArray[np.bool_] | None = None,
     ) -> Effect:
         table = self.questions[prompt]
-        chosen = np.ones(len(table), dtype=bool)
+        chosen = np.ones(len(table), dtype=bool) if among is None else among.copy()
         if benchmark is not None:
             chosen &= (table["benchmark"] == benchmark).to_numpy()
         if kind is not None:

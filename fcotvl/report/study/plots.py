@@ -8,6 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 
+from fcotvl.core.bootstrap import Interval
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
 from fcotvl.report.plots import (
@@ -51,7 +52,12 @@ def by_ratio(study: StudyData) -> Plot | None:
     """Mean score against the share of visual tokens removed."""
     series = _series(study)
     points = [(label, system.ratio, system) for label, systems in series.items() for system in systems]
-    return _lines(study, "Score by share of visual tokens removed", "visual tokens removed", points, shares="linear")
+    curve = study.curves().get("cnn", [])
+    knees = {prompt: study.knee(curve, prompt) for prompt in study.prompts if curve}
+    found = {prompt: knee.place for prompt, knee in knees.items() if knee.exists}
+    title, axis = "Score by share of visual tokens removed", "visual tokens removed"
+    band = (f"Knee of {curve[0].label}", found) if found else None
+    return _lines(study, title, axis, points, shares="linear", band=band)
 
 
 def by_cost(study: StudyData) -> Plot | None:
@@ -160,11 +166,17 @@ def _series(study: StudyData) -> dict[str, list[System]]:
 
 
 def _lines(
-    study: StudyData, title: str, axis: str, points: Sequence[tuple[str, float, System]], *, shares: str = ""
+    study: StudyData,
+    title: str,
+    axis: str,
+    points: Sequence[tuple[str, float, System]],
+    *,
+    shares: str = "",
+    band: tuple[str, Mapping[str, Interval]] | None = None,
 ) -> Plot | None:
     """Points of each label with their intervals, joined in their order; a panel for each prompt.
 
-    With a scale for them, the places are ``shares`` of a whole.
+    With a scale for them, the places are ``shares`` of a whole. A ``band`` has a label and, by prompt, where it lies.
     """
     if not points:
         return None
@@ -179,6 +191,11 @@ def _lines(
             look = {"marker": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.0}
             bars = error_bars(rows, "value")
             axes.errorbar(rows["x"], rows["value"], yerr=bars, label=label, lw=1.0, ls=_dash(index), **look)
+        if band:
+            axes.plot([], [], color=FAINT, lw=1.2, ls=":", label=band[0])  # the legend is that of the first panel
+        if band and (place := band[1].get(prompt)):
+            axes.axvspan(place.low, place.high, color=FAINT, alpha=0.15, lw=0)
+            axes.axvline(place.value, color=FAINT, lw=1.2, ls=":")
         axes.set(title=PROMPTS.get(prompt, prompt), xlabel=axis, ylabel=SCORE)
         if shares:
             axes.set_xscale(shares)
@@ -187,6 +204,7 @@ def _lines(
 
     keys = [("Teacher", swatch(FAINT, dash=DASHES[1]))]
     keys += [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
+    keys += [(band[0], swatch(FAINT, dash=DASHES[2]))] if band else []
     return make_plot(
         title, [partial(draw, prompt) for prompt in study.prompts], note=f"{NOTE}.", keys=keys, size=(4.6, 3.4)
     )

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from fcotvl.core.bootstrap import Interval
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
 from fcotvl.report.report_data import METHODS
 from fcotvl.report.study.claims import RECIPE
-from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, StudyData, System
 from fcotvl.report.study.merging import regret, regret_effect, values_by_source
-from fcotvl.report.table import Table, interval, make_table
+from fcotvl.report.table import MISSING, Table, interval, make_table
 from fcotvl.report.table import number as shown
 
 INTERVALS = "95 % intervals over questions and seeds"
@@ -24,9 +25,35 @@ Number = Callable[[System, str | None], Effect]
 
 def all_tables(study: StudyData) -> list[Table]:
     """All tables that the study has data for, in order."""
-    makers = (scores, retention, modules, pictures, cost, recipes, kinds, merging, regrets)
+    makers = (knees, scores, retention, modules, adaptive, pictures, cost, hard, recipes, kinds, merging, regrets)
     made = [make(study, prompt) for make in makers for prompt in study.prompts] + [values(study), speed(study)]
     return [table for table in made if table is not None]
+
+
+def knees(study: StudyData, prompt: str) -> Table | None:
+    """The share of tokens from which on more is lost than before."""
+    rows, data, ranges = [], [], dict[str, None]()
+    for systems in study.curves().values():
+        found = study.knee(systems, prompt)
+        parts = {"Bend": _scaled(found.bend, 0.1)}
+        if found.exists:
+            parts |= {"Knee": _scaled(found.place, 100.0)}
+            parts |= {"Before": _scaled(found.before, 0.1), "After": _scaled(found.after, 0.1)}
+        cells = {name: interval(*part, sign="" if name == "Knee" else "+") for name, part in parts.items()}
+        rows.append({"System": systems[0].label, "Knee": "none", "Before": MISSING, "After": MISSING} | cells)
+        shared: dict[str, Any] = {"kind": systems[0].kind, "stage": systems[0].stage, "prompt": prompt}
+        shared |= {"questions": found.bend.questions, "seeds": found.bend.seeds}
+        ends = ("value", "low", "high")
+        data += [shared | {"part": name.lower()} | dict(zip(ends, part, strict=True)) for name, part in parts.items()]
+        ranges[f"{percent(systems[0].ratio)} and {percent(systems[-2].ratio)}"] = None
+    note = (
+        "The knee, in percent of the tokens removed, is where two lines meet that fit the mean scores of teacher and "
+        "students best; slopes are points for each 10 % removed. The bend is the change of slope wherever it lies: "
+        "only where its whole interval is below 0 is there a knee, otherwise one line fits as well as two. A knee is "
+        f"sought between {' or '.join(ranges)}; one at an end may lie further out. {INTERVALS}; of knee and slopes, "
+        "both are drawn anew."
+    )
+    return make_table("knee", "Knee", note, rows, pd.DataFrame(data), prompt=prompt)
 
 
 def scores(study: StudyData, prompt: str) -> Table | None:
@@ -59,6 +86,37 @@ def modules(study: StudyData, prompt: str) -> Table | None:
     return _table(study, "modules", "Compressors", others, number, note=note, prompt=prompt, sign="+")
 
 
+def adaptive(study: StudyData, prompt: str) -> Table | None:
+    """Two ratios around a mean, against one for all pictures."""
+    scopes = {MEAN: list(study.benchmarks)} | {name: [name] for name in study.benchmarks}
+    rows, data = [], []
+    for system in study.systems(stage=DISTILLED):
+        fixed = System("cnn", system.ratio, DISTILLED)
+        if system.kind != "adaptive" or not study.has(TEACHER, fixed):
+            continue
+        for key, names in scopes.items():
+            share, weights = study.share_removed(system, names), dict.fromkeys(names, 1 / len(names))
+            found = {
+                "cnn above the teacher": study.contrast({fixed: 1.0, TEACHER: -1.0}, prompt, weights),
+                "Adaptive above cnn": study.contrast({system: 1.0, fixed: -1.0}, prompt, weights),
+                "At the share removed": study.at_equal_share(system, "cnn", prompt, names),
+            }
+            cells = {words: _cell(effect, "+") if effect else MISSING for words, effect in found.items()}
+            head = {"Benchmark": study.benchmarks.get(key, key), "Removed": percent(system.ratio)}
+            rows.append(head | {"Really removed": percent(share)} | cells)
+            shared = {"benchmark": key.lower(), "removed": share}
+            data += [
+                _tidy(system, prompt, effect) | shared | {"what": words} for words, effect in found.items() if effect
+            ]
+    note = (
+        "Points of adaptive above cnn of the same mean ratio, both distilled; then above cnn that removes the share of "
+        "the benchmark's tokens that adaptive really removes, on a straight line between the scores of its ratios. The "
+        "threshold that tells tiles apart was set on training pictures: a benchmark whose pictures show more than "
+        f"those loses less than the ratio. With {INTERVALS}."
+    )
+    return make_table("adaptive", "Adaptive and fixed ratios", note, rows, pd.DataFrame(data), prompt=prompt)
+
+
 def pictures(study: StudyData, prompt: str) -> Table | None:
     """Compressors by the amount of data."""
     distilled = [system for scale in study.scales for system in study.systems(stage=DISTILLED, scale=scale)]
@@ -83,6 +141,30 @@ def cost(study: StudyData, prompt: str) -> Table | None:
     return _table(
         study, "cost", "Equal cost", systems, _scores(study, prompt), note=note, prompt=prompt, columns=shares
     )
+
+
+def hard(study: StudyData, prompt: str) -> Table | None:
+    """Systems on the questions that need what compression may lose, and on those that do not."""
+    rows, data, counts = [], [], []
+    for ratio in (0.5, 0.75):
+        groups = {name: mask for name, mask in study.groups(prompt, ratio).items() if mask.any()}
+        sizes = " and ".join(f"{mask.sum():,} {name}" for name, mask in groups.items())
+        counts += [f"{percent(ratio)} removed, {sizes}"] if groups else []
+        for system in study.systems():
+            if system.ratio != ratio or system.kind == "downsample" or not groups:
+                continue
+            found = {name: study.score(system, prompt, among=mask) for name, mask in groups.items()}
+            cells = {name.capitalize(): _cell(found[name]) if name in found else MISSING for name in ("easy", "hard")}
+            rows.append(_head(system) | cells)
+            data += [_tidy(system, prompt, effect) | {"group": name} for name, effect in found.items()]
+    note = (
+        "Questions that the teacher answers right from the whole picture. Hard are those that it answers wrong from "
+        "one made smaller until it has as many visual tokens (Smaller tiles, left out here), easy those that it still "
+        f"answers right: VTC-Bench, arXiv 2510.07143. Right is a score from {RIGHT:g} % on. Where nearly all are hard, "
+        "it is smaller pictures that this teacher cannot read, and the split says little of the questions. Mean of the "
+        f"benchmarks' scores in percent, with {INTERVALS}. Questions: {'; '.join(counts)}."
+    )
+    return make_table("hard", "Hard and easy to compress", note, rows, pd.DataFrame(data), prompt=prompt)
 
 
 def recipes(study: StudyData, prompt: str) -> Table | None:
@@ -213,6 +295,10 @@ def _head(system: System) -> dict[str, str]:
 
 def _cell(effect: Effect, sign: str = "") -> str:
     return interval(effect.value, effect.low, effect.high, sign=sign)
+
+
+def _scaled(part: Interval | Effect, factor: float) -> tuple[float, float, float]:
+    return factor * part.value, factor * part.low, factor * part.high
 
 
 def _tidy(system: System, prompt: str, effect: Effect) -> dict[str, Any]:

@@ -1,14 +1,22 @@
 """The page of claims from the files that stages write."""
 
+import io
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
+from fcotvl.compress.checkpoints import StudentHeader, write_student_tensors
 from fcotvl.core import config
 from fcotvl.core.config import Grid
 from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.core.shards import write_shards
+from fcotvl.report.study.data import System
 from fcotvl.stages import study
+from tests.support import corpora, models
 from tests.support import scores as support
 
 PARAMS = config.load(scale="smoke", mix="smoke")
@@ -103,3 +111,22 @@ def test_other_questions_than_the_teachers_are_one_line(data, tmp_path):
 def test_without_grids_it_says_where_some_are(data, tmp_path):
     with pytest.raises(ParamsError, match=r"--params workflow/study\.yaml"):
         study.run(PARAMS, data=data, output=tmp_path / "page")
+
+
+def test_what_adaptive_really_removes_is_measured_on_the_benchmarks_pictures(data):
+    white = io.BytesIO()
+    Image.new("RGB", (56, 56), "white").save(white, "PNG")
+    corpora.write_teacher(data / "smoke/teacher")
+    for name, count in {"docvqa": 2, "chartqa": 3, "infovqa": 0}.items():
+        noise = map(corpora.record, range(3))
+        pictures = [replace(one, image=white.getvalue()) if i < count else one for i, one in enumerate(noise)]
+        write_shards(data / "smoke/benchmarks" / name, pictures, shard_size=5)
+    header = StudentHeader("distill", "adaptive", 0.5, models.OPTIONS["adaptive"])
+    write_student_tensors(data / "smoke/adaptive-r0.5-s0/student.safetensors", {"w": torch.zeros(1)}, header)
+    grid = Grid(title="Compressors", compressor=("cnn", "adaptive"), ratio=(0.5,), seed=(0, 1))
+    found = study._removed(STUDY.model_copy(update={"grids": {"modules": grid}}), data)
+    assert found == {
+        (System("adaptive", 0.5, "distilled"), name): pytest.approx(share)
+        for name, share in {"docvqa": (0.75 + 0.75 + 0.25) / 3, "chartqa": 0.75, "infovqa": 0.25}.items()
+    }
+    assert study._removed(STUDY, data) == {}
