@@ -10,10 +10,10 @@ from fcotvl.core.bootstrap import Interval
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
 from fcotvl.report.report_data import METHODS
-from fcotvl.report.study.claims import RECIPE
+from fcotvl.report.study.claims import RECIPE, claims
 from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, StudyData, System
 from fcotvl.report.study.merging import regret, regret_effect, values_by_source
-from fcotvl.report.table import MISSING, Table, interval, make_table
+from fcotvl.report.table import MISSING, PROMPTS, Table, interval, make_table
 from fcotvl.report.table import number as shown
 
 INTERVALS = "95 % intervals over questions and seeds"
@@ -26,8 +26,26 @@ Number = Callable[[System, str | None], Effect]
 def all_tables(study: StudyData) -> list[Table]:
     """All tables that the study has data for, in order."""
     makers = (knees, scores, retention, modules, adaptive, pictures, cost, hard, recipes, kinds, merging, regrets)
-    made = [make(study, prompt) for make in makers for prompt in study.prompts] + [values(study), speed(study)]
+    made = [verdicts(study)] + [make(study, prompt) for make in makers for prompt in study.prompts]
+    made += [values(study), speed(study)]
     return [table for table in made if table is not None]
+
+
+def verdicts(study: StudyData) -> Table | None:
+    """Every claim of the paper with its verdict under each prompt; its file has the evidence."""
+    judged = {prompt: claims(study, prompt) for prompt in study.prompts}
+    rows = [
+        {"Claim": group[0].title} | {PROMPTS.get(p, p): claim.verdict for p, claim in zip(judged, group, strict=True)}
+        for group in zip(*judged.values(), strict=True)
+    ]
+    data = [
+        {"claim": claim.title, "prompt": prompt} | asdict(item)
+        for prompt, own in judged.items()
+        for claim in own
+        for item in claim.evidence
+    ]
+    note = f"Each verdict follows from the numbers in the file of this table: effects with {INTERVALS}."
+    return make_table("claims", "Claims of the paper", note, rows, pd.DataFrame(data))
 
 
 def knees(study: StudyData, prompt: str) -> Table | None:

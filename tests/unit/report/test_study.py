@@ -253,7 +253,14 @@ def test_shapley_values_of_sources_may_differ_in_sign_and_their_mean_is_the_valu
 def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
     tables = {table.name: table for table in all_tables(study)}
     stems = ("scores", "retention", "modules", "pictures", "cost", "recipes", "kinds", "merging", "regret")
-    assert set(tables) == {*(f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS), "speed", "values"}
+    alone = {"claims", "speed", "values"}
+    assert set(tables) == alone | {f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS}
+    judged_direct = {claim.title: claim for claim in judged.claims(study, "direct")}
+    assert tables["claims"].shown.set_index("Claim")["Direct answers"].to_dict() == {
+        title: claim.verdict for title, claim in judged_direct.items()
+    }
+    evidence = tables["claims"].data.query("prompt == 'direct'").groupby("claim").size()
+    assert evidence.to_dict() == {title: len(claim.evidence) for title, claim in judged_direct.items()}
     assert tables["pictures-direct"].shown["Pictures"].tolist() == ["25 %", "25 %", "100 %", "100 %"]
     mean = tables["retention-cot"].data.query(
         "benchmark == 'mean' and kind == 'cnn' and stage == 'distilled' and ratio == 0.5"
