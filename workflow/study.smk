@@ -23,10 +23,13 @@ rule study:
         code_of("report"),
         "fcotvl/evaluate/cost.py",
         "fcotvl/evaluate/effects.py",
+        "fcotvl/merge/shapley.py",
         "fcotvl/stages/study.py",
+        f"{CURATED}/benchmarks",
+        f"data/{PARAMS.scale}/teacher",
         grid_files("score_baselines"),
         *COST,
-        *map(compared, PARAMS.grids.values()),
+        *(compared(name, grid) for name, grid in PARAMS.grids.items()),
     output:
         shown(
             [
@@ -167,5 +170,29 @@ for name, grid in PARAMS.grids.items():
         name:
             name
         input:
-            compared(grid),
+            compared(name, grid),
         localrule: True
+
+    if grid.pool:
+
+        # Checkpoints of several recipes in one folder, as if one recipe had kept them: merge and what follows take it.
+        rule:
+            name:
+                f"{name}_checkpoints"
+            input:
+                [pooled(recipe, "sft") for recipe in grid.pool],
+            output:
+                directory(pooled(name, "sft")),
+            log:
+                pooled(name, "sft", place="logs/snakemake", suffix=".log"),
+            localrule: True
+            conda:
+                "envs/fcotvl.yaml"
+            container:
+                CONTAINER
+            params:
+                command=gather(name, grid),
+            message:
+                "{rule}, log in {log}"
+            shell:
+                "(mkdir -p {output} && {params.command}) > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"

@@ -58,9 +58,10 @@ def hours(stage: str, params: Params) -> float:
     batch, questions = scale.evaluate.batch_size, sum(benchmark.count for benchmark in mix.benchmarks.values())
     methods, pool = len(params.baselines.methods), scale.sft.checkpoints
     coalitions = 2**pool if pool <= EXACT_PLAYERS else 2 * pool * params.merge.permutations
+    scored = coalitions * (2 if "search" in params.merge.methods else 1)
     replies, tokens = {
         "rscot": (scale.rscot.questions * params.rscot.samples / scale.rscot.batch_size, scale.prompts.cot_tokens),
-        "merge": (coalitions * scale.merge.questions / batch, direct),
+        "merge": (scored * scale.merge.questions / batch, both if "cot" in params.merge.prompts else direct),
         "predict_baselines": ((1 + methods * len(params.baselines.ratios)) * questions / batch, both),
         "predict_distilled": (questions / batch, both),
         "predict_sft": (questions / batch, both),

@@ -52,6 +52,11 @@ class LazyTable(Mapping[Coalition, Value]):
         return 2 ** len(self.players)
 
 
+def evaluations(players: int, *, pairs: int) -> int:
+    """How many coalitions values are made of; the most, where they are sampled from ``pairs`` of permutations."""
+    return 2**players if players <= EXACT_PLAYERS else min(2**players, 2 * pairs * players)
+
+
 def coalitions(players: Iterable[str]) -> Iterator[Coalition]:
     """Every set of ``players``, the empty one first, by size and then by name."""
     names = sorted(players)
@@ -94,6 +99,17 @@ def shapley_values(utility: Mapping[Coalition, float]) -> dict[str, float]:
         player: fsum(weight * utility[members] for weight, members in zip(row, order, strict=True))
         for player, row in zip(players, matrix, strict=True)
     }
+
+
+def values_by_question(scores: Mapping[Coalition, Scores]) -> dict[str, NDArray[np.float64]]:
+    """Each player's value for every question: their mean is the value of the mean score, since values are linear.
+
+    Raises:
+        DataError: a coalition has no scores.
+    """
+    players, order, matrix = _exact_coefficients(scores)
+    table = np.array([scores[members] for members in order], dtype=np.float64)
+    return dict(zip(players, matrix @ table, strict=True))
 
 
 def sampled_values(

@@ -35,6 +35,7 @@ METHODS = {
     "uniform": "Uniform soup of all checkpoints",
     "greedy": "Greedy soup of checkpoints",
     "best": "Best single checkpoint",
+    "search": "CMA-ES-weighted merge",
 }
 """Merge methods in words; one without an entry goes by its name."""
 

@@ -54,7 +54,8 @@ def validate(params: Params) -> None:
     """
     for recipe, values in params.recipes.items():
         _require(f"recipes.{recipe}.resampling", values.resampling, RESAMPLING)
-        _require(f"recipes.{recipe}.merge", values.merge, MERGE_METHODS)
+    for name in params.merge.methods:
+        _require("merge.methods", name, MERGE_METHODS)
     for name in params.baselines.methods:
         _require("baselines.methods", name, BASELINES)
     for name in (*params.compressors, *params.scale_config.distill.lr_by_compressor):

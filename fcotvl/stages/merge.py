@@ -1,9 +1,11 @@
 """Weigh checkpoints by Shapley values and average them.
 
-A coalition's utility is the share of right answers, under the direct prompt, that the uniform average of its members
-gives to questions of corpus/val. The empty coalition is the distilled student.
+A coalition's utility is the share of right answers that the uniform average of its members gives to questions of
+corpus/val, as many of each source, under each prompt of ``merge.prompts``. The empty coalition is the distilled
+student.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +47,7 @@ from fcotvl.merge.shapley import Coalition, LazyTable
 
 Question = tuple[Record, Turn]
 Utilities = list[float]
-"""1 or 0 for each question."""
+"""For each question, the share of prompts under which the answer is right."""
 Shares = Mapping[str, float]
 """Weights by checkpoint; none of the distilled student."""
 Score = Callable[[Shares, Path], Utilities]
@@ -70,8 +72,8 @@ def run(
         corpus: the curated corpus; questions come from ``val``.
         teacher: folder of the teacher.
         student: tensors of the distilled student.
-        checkpoints: folder of the checkpoints that ``sft`` kept.
-        merged: folder of the merged students, one file per method; ``merged`` is the recipe's.
+        checkpoints: folder of the checkpoints that ``sft`` kept, or of several runs', which began with ``student``.
+        merged: folder of the merged students, one file per method; ``merged`` is that of ``merge.headline``.
         coalitions: CSV of what each coalition answers right.
         weights: JSON of Shapley values, and of weights and utility per method.
     """
@@ -83,18 +85,19 @@ def run(
             raise DataError(f"{checkpoints} holds no checkpoint; run sft again")
         count = params.scale_config.merge.questions
         questions = choose_questions(corpus / "val", count, params.data_seed)
-        score = _scorer(params, teacher, student, pool, questions)
+        score = make_scorer(params, teacher, student, pool, questions)
         table = score_coalitions(pool, score, folder)
-        utility = LazyTable(pool, lambda members: fmean(table[members]))
-        found = {name: methods.get(name)(utility, params.merge) for name in methods.available()}
-        reached = {name: _reached(shares, utility, score, folder / f"of-{name}") for name, shares in found.items()}
+        utility = make_utility(pool, table, score, folder)
+        found = {name: methods.get(name)(utility, params.merge) for name in params.merge.methods}
+        reached = {name: utility.average(shares) for name, shares in found.items()}
         if not is_main():
             return
-        headline, metadata = params.recipes[params.recipe].merge, _metadata(pool)
+        headline, metadata = params.merge.headline, _metadata(pool)
+        singles = {name: {name: 1.0} for name in pool} if params.merge.singles else {}
         with atomic(merged) as path:
             path.mkdir()
-            for name, shares in found.items():
-                file, numbers = path / f"{name}.safetensors", [shares[player] for player in pool]
+            for name, shares in (found | singles).items():
+                file, numbers = path / f"{name}.safetensors", [shares.get(player, 0.0) for player in pool]
                 average_files(list(pool.values()), numbers, file, metadata=metadata)
             shutil.copyfile(path / f"{headline}.safetensors", path / "merged.safetensors")
         with atomic(coalitions) as path:
@@ -134,8 +137,7 @@ def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyT
     """
 
     def utilities(members: Coalition) -> Utilities:
-        names = sorted(members)
-        return score(dict.fromkeys(names, 1 / max(1, len(names))), folder / ("+".join(names) or "empty_coalition"))
+        return score(uniform(members), folder / (coalition_name(members) or "empty_coalition"))
 
     table = LazyTable(pool, utilities)
     # The empty coalition comes first: others load their tensors over the distilled student's.
@@ -146,16 +148,44 @@ def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyT
     return table
 
 
-def _scorer(
+def uniform(members: Coalition) -> Shares:
+    """The weights of the uniform average of ``members``."""
+    return {name: 1 / len(members) for name in sorted(members)}
+
+
+def coalition_name(members: Coalition) -> str:
+    """What a coalition is called in tables."""
+    return "+".join(sorted(members))
+
+
+def make_utility(
+    pool: Mapping[str, Path], table: Mapping[Coalition, Utilities], score: Score, folder: Path
+) -> methods.WeightedUtility:
+    """What merge methods see: the mean utility of coalitions, and of any average, which ``folder`` keeps."""
+
+    def average(shares: Shares) -> float:
+        members = frozenset(name for name, share in shares.items() if share)
+        if len({share for share in shares.values() if share}) == 1:  # the uniform average of a coalition
+            return fmean(table[members])
+        digest = hashlib.sha256(json.dumps(shares, sort_keys=True).encode()).hexdigest()
+        return fmean(score(shares, folder / f"average-{digest[:16]}"))
+
+    return methods.WeightedUtility(pool, lambda members: fmean(table[members]), average)
+
+
+def make_scorer(
     params: Params, teacher: Path, student: Path, pool: Mapping[str, Path], questions: Sequence[Question]
 ) -> Score:
-    """Score one average after another by its greedy direct answers, which the processes of the run share."""
+    """Score one average after another by its greedy answers, which the processes of the run share."""
     scale = params.scale_config
     dtype = getattr(torch, scale.model.dtype)
     model = load_student(load_teacher(teacher, dtype=dtype).to(join()), [student])
     processor = processor_for(load_processor(teacher), model.config)
-    queries = [Query(record.decode, record.id, scale.prompts.ask(turn, "direct")) for record, turn in questions]
-    groups = list(windows(queries, window_size(scale.evaluate.batch_size)))
+    queries = {
+        mode: [Query(record.decode, record.id, scale.prompts.ask(turn, mode)) for record, turn in questions]
+        for mode in params.merge.prompts
+    }
+    groups = list(windows(next(iter(queries.values())), window_size(scale.evaluate.batch_size)))
     encoder = PictureEncoder()
     loaded: Path | None = None
 
@@ -164,22 +194,23 @@ def _scorer(
         if average is not None and folder != loaded:
             load_tensors(model, read_student_tensors(average)[0], source=str(average))
             loaded = folder
-        replies = generate(
-            model,
-            processor,
-            [queries[i] for i in groups[number]],
-            max_new_tokens=scale.prompts.max_new_tokens("direct"),
-            min_new_tokens=scale.prompts.min_tokens,
-            batch_size=scale.evaluate.batch_size,
-            batch_tokens=scale.evaluate.batch_tokens,
-            max_tiles=scale.model.max_tiles,
-            encoder=encoder,
-            label=None,
-        )
         turns = [questions[i][1] for i in groups[number]]
-        return [
-            float(is_correct(final_answer(reply), turn.answers)) for reply, turn in zip(replies, turns, strict=True)
-        ]
+        correct = []
+        for mode, asked in queries.items():
+            replies = generate(
+                model,
+                processor,
+                [asked[i] for i in groups[number]],
+                max_new_tokens=scale.prompts.max_new_tokens(mode),
+                min_new_tokens=scale.prompts.min_tokens,
+                batch_size=scale.evaluate.batch_size,
+                batch_tokens=scale.evaluate.batch_tokens,
+                max_tiles=scale.model.max_tiles,
+                encoder=encoder,
+                label=None,
+            )
+            correct.append([is_correct(final_answer(r), turn.answers) for r, turn in zip(replies, turns, strict=True)])
+        return [fmean(of_prompts) for of_prompts in zip(*correct, strict=True)]
 
     def score(shares: Shares, folder: Path) -> Utilities:
         average = folder.parent / "average.safetensors" if shares else None
@@ -200,18 +231,11 @@ def _metadata(pool: dict[str, Path]) -> dict[str, str]:
     return {HEADER: json.dumps(asdict(replace(header, stage="merge")))}
 
 
-def _reached(shares: Shares, utility: Mapping[Coalition, float], score: Score, folder: Path) -> float:
-    """The utility of a merged student, which may be the uniform average of a coalition."""
-    members = frozenset(name for name, share in shares.items() if share)
-    uniform = len({share for share in shares.values() if share}) == 1
-    return utility[members] if uniform else fmean(score(shares, folder))
-
-
 def coalition_table(table: Mapping[Coalition, Utilities], questions: Sequence[Question]) -> pd.DataFrame:
     """One row per coalition and question: coalition, size, utility and the question's names."""
     names = ["coalition", "size", "image_id", "source", "kind", "question_id", "utility"]
     rows = [
-        ("+".join(sorted(m)), len(m), record.id, record.source, turn.kind, turn.id, value)
+        (coalition_name(m), len(m), record.id, record.source, turn.kind, turn.id, value)
         for m in sorted(table, key=lambda members: (len(members), sorted(members)))
         for (record, turn), value in zip(questions, table[m], strict=True)
     ]

@@ -146,7 +146,7 @@ def _systems(params: Params, names: list[str]) -> pd.DataFrame:
     """What each system of the scores is, in the order of the tables."""
     tokens = params.scale_config.model.tokens
     student: dict[str, Any] = {"ratio": params.ratio, "tokens": compressed(tokens, params.ratio)}
-    method = params.recipes[params.recipe].merge
+    method = params.merge.headline
     rows = [
         system("teacher", "teacher", ratio=0.0, tokens=tokens),
         *_training_free(params),
@@ -185,7 +185,7 @@ def _pairs(params: Params, names: list[str], methods: Iterable[str]) -> list[tup
         name = f"{baseline}-r{params.ratio}"
         pairs += [(student, name) for student in ("merged", "distilled") if name in names]
     pairs += [("merged", f"sft-{params.recipe}")]
-    headline = params.recipes[params.recipe].merge
+    headline = params.merge.headline
     pairs += [("merged", name) for name in methods if name in names and name != headline]
     return list(dict.fromkeys(pairs))
 

@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, acceptance: Path) -> None:
-    """Write one row per kept rationale, and counts per source and kind of question.
+    """Write the kept rationales, as many samples that were not checked, and counts per source and kind of question.
 
     Args:
         params: the study.
         corpus: the curated corpus; questions come from ``instruct``.
         teacher: folder of the teacher.
-        rationales: table of the kept rationales to write.
+        rationales: table to write: one row per rationale.
         acceptance: CSV of counts per source and kind of question.
     """
     scale_config = params.scale_config
@@ -60,7 +60,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, accept
         results = [SamplingResult(**row) for rows in shared for row in rows]
         if not is_main():
             return
-        count = sum(len(result.rationales) for result in results)
+        count = sum(len(result.rationales["accepted"]) for result in results)
         logger.info("%d rationales kept for %d questions", count, len(results))
         if not count:
             logger.warning("no sample gives a right answer: sft will see direct answers only")

@@ -8,7 +8,7 @@ import torch
 
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, save_student_tensors
 from fcotvl.core.config import Params
-from fcotvl.core.errors import CheckpointError, ParamsError
+from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
 from fcotvl.core.processes import is_main
 from fcotvl.core.resume import resumable
@@ -48,10 +48,11 @@ def run(
     """
     budget, model = params.scale_config.sft, params.scale_config.model
     optim = budget.on(params.scale_config.launch.sft)
+    optim = optim.model_copy(update={"schedule": params.recipes[params.recipe].schedule})
     inputs = [rationales, teacher, student]
     with resumable("sft", inputs=inputs, vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, rationales, teacher, student)
-        pool = {step: folder / f"step-{step:05d}.safetensors" for step in due_steps(optim.steps, budget.checkpoints)}
+        pool = {step: folder / f"{name}.safetensors" for name, step in budget.checkpoint_steps.items()}
 
         def save_if_due(step: int) -> None:
             if step in pool:
@@ -81,8 +82,8 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     instruct, processor = Corpus(corpus / "instruct"), load_processor(teacher)
     tiles, length = scale_config.model.max_tiles, scale_config.sft.max_length
     builder = BatchBuilder(instruct, processor, scale_config.prompts, tiles, length)
-    kept = read_rationales(rationales) if recipe.cot else {}
-    datasets = SftDatasets.from_corpus(instruct, kept, cot=recipe.cot, seed=params.seed)
+    kept = read_rationales(rationales, recipe.rationales) if recipe.cot else {}
+    datasets = SftDatasets.from_corpus(instruct, kept, cot=recipe.cot, seed=params.seed, sources=recipe.sources)
     dtype = scale_config.model.dtype
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
@@ -107,18 +108,7 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     )
 
 
-def due_steps(steps: int, count: int) -> tuple[int, ...]:
-    """The steps after which ``count`` checkpoints are saved: evenly spaced, up to the last.
-
-    Raises:
-        ParamsError: there are fewer steps than checkpoints.
-    """
-    if steps < count:
-        raise ParamsError(f"sft.steps is {steps}, too few for {count} checkpoints; raise it")
-    return tuple(round(steps * k / count) for k in range(1, count + 1))
-
-
 def _cache_key(params: Params) -> list[object]:
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
     sections = (params.resampling, scale_config.sft, scale_config.model, scale_config.prompts)
-    return [params.seed, recipe.cot, recipe.ce_weight, recipe.resampling, *(s.model_dump() for s in sections)]
+    return [params.seed, recipe.model_dump(), *(s.model_dump() for s in sections)]

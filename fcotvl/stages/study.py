@@ -12,18 +12,22 @@ import torch
 from numpy.typing import NDArray
 from transformers import InternVLForConditionalGeneration
 
+from fcotvl.compress.checkpoints import load_processor, read_student_tensors
+from fcotvl.compress.compressors import tile_ratios
 from fcotvl.compress.config import FcotvlConfig
+from fcotvl.compress.tile_complexity import mean_removed_ratio, tile_complexity
 from fcotvl.core.config import Grid, Params, load
 from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.io import write_text
+from fcotvl.core.shards import read_records
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate import cost as counted
 from fcotvl.inference import pruning
 from fcotvl.internvl.architectures import teacher_config
-from fcotvl.merge import methods
 from fcotvl.report.files import commit, write_tables
+from fcotvl.report.formatting import percent
 from fcotvl.report.inputs import Measured, read_json, read_scores, read_table
-from fcotvl.report.study.data import DISTILLED, TEACHER, Scores, StudyData, System
+from fcotvl.report.study.data import DISTILLED, TEACHER, Pool, Scores, StudyData, System
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
 from fcotvl.report.study.tables import all_tables
@@ -80,7 +84,9 @@ def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
         scores={key: _stack(by_seed) for key, by_seed in rows.items()},
         losses=_losses(params, data),
         prefill=_prefill(params, {system for system, _ in rows}),
+        pools=tuple(_pools(params, data)),
         shares=shares,
+        removed=_removed(params, data),
         attention=_attention(params, data),
         **(_speed(measured) if measured else {}),
     )
@@ -95,7 +101,7 @@ def _speed(file: Path) -> dict[str, Any]:
 
 def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
     """The tables of scores of all grids: each below the data, what its systems are, and the seed."""
-    for grid in params.grids.values():
+    for pool, grid in params.grids.items():
         for point in grid.points(params.scale):
             compressor, ratio, seed, recipe = point["compressor"], point["ratio"], point["seed"], point.get("recipe")
             own = "" if point["scale"] == params.scale else point["scale"]
@@ -108,8 +114,55 @@ def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
                 stage = f"sft-{recipe}"
                 yield folder / f"sft-scores/{recipe}.parquet", {stage: System(compressor, ratio, stage, own)}, seed
             if recipe and grid.merged:
-                found = {name: System(compressor, ratio, name, own) for name in methods.available()}
+                found = {name: System(compressor, ratio, name, own) for name in params.merge.methods}
+                found |= {n: System(compressor, ratio, f"{recipe}/{n}", own) for n in _members(params, grid)}
                 yield folder / recipe / "merged-scores.parquet", found, seed
+            if grid.pool:
+                names = [*params.merge.methods, *_members(params, grid)]
+                found = {name: System(compressor, ratio, f"{pool}/{name}", own) for name in names}
+                yield folder / pool / "merged-scores.parquet", found, seed
+
+
+def _members(params: Params, grid: Grid) -> list[str]:
+    """Names of the checkpoints that a grid merges, where each is evaluated alone."""
+    if not params.merge.singles:
+        return []
+    kept = list(params.scale_config.sft.checkpoint_steps)
+    if not grid.pool:
+        return kept
+    return [
+        recipe if len(places) == 1 else f"{recipe}-{kept[place]}"
+        for recipe, places in grid.pool.items()
+        for place in places
+    ]
+
+
+def _pools(params: Params, data: Path) -> Iterator[Pool]:
+    """What was merged, at the study's own scale."""
+    for name, grid in params.grids.items():
+        if not (grid.merged or grid.pool):
+            continue
+        homes = [name] if grid.pool else list(grid.recipe)
+        for compressor, ratio, home in product(grid.compressor, grid.ratio, homes):
+            place = f"{home}/" if grid.pool else ""
+            tables = [
+                read_table(
+                    data / params.scale / f"{compressor}-r{ratio}-s{seed}" / home / "coalitions.csv",
+                    "merge",
+                    "utilities",
+                    numbers=["utility"],
+                    texts=["coalition"],
+                )
+                .fillna({"coalition": ""})
+                .assign(seed=seed)
+                for seed in grid.seed
+            ]
+            yield Pool(
+                f"{grid.title}, {percent(ratio)} removed",
+                {method: System(compressor, ratio, f"{place}{method}") for method in params.merge.methods},
+                {member: System(compressor, ratio, f"{home}/{member}") for member in _members(params, grid)},
+                pd.concat(tables, ignore_index=True),
+            )
 
 
 def _attention(params: Params, data: Path) -> dict[System, pd.DataFrame]:
@@ -194,6 +247,32 @@ def _pictures(scale: str) -> int:
     """Pictures that a distillation of ``scale`` reads."""
     budget = load(scale=scale).scale_config.distill
     return budget.steps * budget.batch_size
+
+
+def _removed(params: Params, data: Path) -> dict[tuple[System, str], float]:
+    """What students whose tiles lose one of two shares remove of each benchmark's pictures."""
+    files: dict[System, Path] = {}  # one for each: the threshold does not depend on the seed
+    for file, systems, _ in _students(params):
+        for system in systems.values():
+            if system.stage == DISTILLED and not system.scale and len(tile_ratios(system.kind, system.ratio)) > 1:
+                files.setdefault(system, data / file.with_name("student.safetensors"))
+    if not files:
+        return {}
+    images = load_processor(data / params.scale / "teacher").image_processor
+    complexities = {
+        name: [
+            tile_complexity(tile)
+            for record in read_records(data / params.mix / "benchmarks" / name)
+            for tile in images(record.decode(), max_tiles=settings.max_tiles)["pixel_values"]
+        ]
+        for name, settings in params.mix_config.benchmarks.items()
+    }
+    thresholds = {system: read_student_tensors(file)[1].options["threshold"] for system, file in files.items()}
+    return {
+        (system, name): mean_removed_ratio(found, threshold, tile_ratios(system.kind, system.ratio))
+        for system, threshold in thresholds.items()
+        for name, found in complexities.items()
+    }
 
 
 def _prefill(params: Params, systems: set[System]) -> dict[System, float]:

@@ -19,8 +19,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
-from transformers import get_cosine_schedule_with_warmup
+from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
@@ -114,11 +115,7 @@ def train(
     objective, prepared = (task.objective, optimizer) if sharded else accelerator.prepare(task.objective, optimizer)
     accelerator.wait_for_everyone()  # so that all find the same state
     done, log = load_state(folder, trained, optimizer)
-    # Steps count from 1, so the rate reaches 0 one step after the last. Not prepared by accelerate,
-    # which would advance it once per process.
-    scheduler = get_cosine_schedule_with_warmup(
-        optimizer, math.ceil(optim.warmup * optim.steps), optim.steps + 1, last_epoch=done
-    )
+    scheduler = _scheduler(optimizer, optim, done)  # accelerate would advance it once per process
     saved, interval, cut = time.monotonic(), SAVE_SECONDS, list[float]()
     main = accelerator.is_main_process
     planned = _planned(task, accelerator, range(done + 1, optim.steps + 1), log, workers=optim.workers)
@@ -240,6 +237,15 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     return {name: values.tolist() for name, values in sums.items()}
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, optim: OptimParams, done: int) -> LambdaLR:
+    """The learning rate's schedule, after ``done`` steps."""
+    warmup = math.ceil(optim.warmup * optim.steps)
+    if optim.schedule == "constant":
+        return get_constant_schedule_with_warmup(optimizer, warmup, last_epoch=done)
+    # Steps count from 1, so the rate reaches 0 one step after the last.
+    return get_cosine_schedule_with_warmup(optimizer, warmup, optim.steps + 1, last_epoch=done)
 
 
 def _optimizer(trained: Mapping[str, nn.Parameter], optim: OptimParams, *, fused: bool | None) -> torch.optim.Optimizer:

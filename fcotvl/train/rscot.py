@@ -27,6 +27,7 @@ _SCHEMA = pa.schema(
         ("record_id", pa.string()),
         ("source", pa.string()),
         ("kind", pa.string()),
+        ("selection", pa.string()),
         ("rationale", pa.string()),
         ("n_correct", pa.int32()),
         ("n_samples", pa.int32()),
@@ -54,8 +55,9 @@ class SamplingResult:
     kind: str
     n_samples: int
     n_correct: int
-    rationales: list[str]
-    """Distinct correct replies, up to ``max_per_question``."""
+    rationales: dict[str, list[str]]
+    """Distinct replies, up to ``max_per_question``: ``accepted``, the correct ones, and ``all``, without a look at the
+    reference."""
 
 
 def choose_questions(corpus: Corpus, count: int, seed: int) -> list[Question]:
@@ -70,12 +72,10 @@ def choose_questions(corpus: Corpus, count: int, seed: int) -> list[Question]:
 
 
 def keep_correct(question: Question, replies: Sequence[str], params: RscotParams) -> SamplingResult:
-    """Keep distinct replies that reason and then give the right answer; reject the rest."""
+    """Keep distinct replies that reason and then give the right answer; and as many whatever they answer."""
     answers = question.turn.answers
-    correct = [text for text in replies if is_rationale(text, answers, params.min_similarity)]
-    distinct: dict[str, str] = {}
-    for text in correct:
-        distinct.setdefault(" ".join(text.lower().split()), text)
+    reasoned = [text for text in replies if reasons(text)]
+    correct = [text for text in reasoned if is_rationale(text, answers, params.min_similarity)]
     return SamplingResult(
         question_id=question.turn.id,
         record_id=question.record_id,
@@ -83,31 +83,55 @@ def keep_correct(question: Question, replies: Sequence[str], params: RscotParams
         kind=question.turn.kind,
         n_samples=len(replies),
         n_correct=len(correct),
-        rationales=list(distinct.values())[: params.max_per_question],
+        rationales={
+            "accepted": _distinct(correct)[: params.max_per_question],
+            "all": _distinct(reasoned)[: params.max_per_question],
+        },
     )
+
+
+def reasons(text: str) -> bool:
+    """Does ``text`` reason and then write ``Answer:``?"""
+    thought, marker, _ = text.rpartition(MARKER)
+    return bool(marker) and bool(thought.strip())
 
 
 def is_rationale(text: str, answers: Sequence[str], min_similarity: float) -> bool:
     """Does ``text`` reason, then write ``Answer:``, then give one of ``answers``?"""
-    thought, marker, _ = text.rpartition(MARKER)
-    reasons = bool(marker) and bool(thought.strip())
-    return reasons and is_correct(final_answer(text), answers, min_similarity=min_similarity)
+    return reasons(text) and is_correct(final_answer(text), answers, min_similarity=min_similarity)
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """The first of those that differ in case and spaces alone."""
+    found: dict[str, str] = {}
+    for text in texts:
+        found.setdefault(" ".join(text.lower().split()), text)
+    return list(found.values())
 
 
 def write_rationales(path: Path, results: Iterable[SamplingResult]) -> None:
-    """Write one row per rationale."""
-    rows = [{**asdict(one), "rationale": text} for one in results for text in one.rationales]
+    """Write one row per selection and rationale."""
+    rows = [
+        {**asdict(one), "selection": selection, "rationale": text}
+        for one in results
+        for selection, texts in one.rationales.items()
+        for text in texts
+    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), path)
 
 
-def read_rationales(path: Path) -> dict[str, list[str]]:
+def read_rationales(path: Path, selection: str = "accepted") -> dict[str, list[str]]:
     """The rationales of each question, by its id.
+
+    Args:
+        path: the table that ``rscot`` wrote.
+        selection: ``accepted``, or ``all`` samples whatever they answer.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     try:
-        table = pq.read_table(path, columns=["question_id", "rationale"])
+        table = pq.read_table(path, columns=["question_id", "rationale"], filters=[("selection", "=", selection)])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not readable ({reason}); delete it and run rscot") from error
@@ -126,7 +150,7 @@ def acceptance_table(results: Sequence[SamplingResult]) -> pd.DataFrame:
             "questions": 1,
             "samples": one.n_samples,
             "accepted": one.n_correct,
-            "kept": len(one.rationales),
+            "kept": len(one.rationales["accepted"]),
             "all_right": int(one.n_correct == one.n_samples),
             "all_wrong": int(one.n_correct == 0),
         }

@@ -51,22 +51,41 @@ class SftDatasets:
 
     @classmethod
     def from_corpus(
-        cls, corpus: Corpus, rationales: Mapping[str, Sequence[str]], *, cot: float, seed: int
+        cls,
+        corpus: Corpus,
+        rationales: Mapping[str, Sequence[str]],
+        *,
+        cot: float,
+        seed: int,
+        sources: Sequence[str] = (),
     ) -> SftDatasets:
         """Data sets of ``corpus``: a share ``cot`` of rationales, the rest of direct answers.
 
         Within each, sources weigh by their number of pictures. Without any rationale all is direct.
 
+        Args:
+            corpus: the instruction split.
+            rationales: those of each question, by its id.
+            cot: share of rationales, from 0 to 1.
+            seed: of the order of pictures.
+            sources: those that are trained on; none: all.
+
         Raises:
-            DataError: there is nothing to train on.
+            DataError: there is nothing to train on, or a source is not in the corpus.
         """
         refs: dict[str, dict[int, list[RowRef]]] = defaultdict(lambda: defaultdict(list))
+        known: set[str] = set()
         for header in corpus.headers():
+            known.add(header.source)
+            if sources and header.source not in sources:
+                continue
             asked = questions(header.turns)
             if asked:
                 refs[f"{header.source}/direct"][header.ref[0]].append(header.ref)
             if cot and any(turn.id in rationales for turn in asked):
                 refs[f"{header.source}/cot"][header.ref[0]].append(header.ref)
+        if unknown := sorted(set(sources) - known):
+            raise DataError(f"no picture of corpus/instruct is from {unknown[0]}; it has {', '.join(sorted(known))}")
         counts = {name: sum(map(len, groups.values())) for name, groups in sorted(refs.items())}
         total = dict.fromkeys(("direct", "cot"), 0)
         for name, count in counts.items():

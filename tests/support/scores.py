@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -41,3 +42,23 @@ def write_scores(
     score_predictions(pd.DataFrame(replies)).to_parquet(path)
     if predictions:
         pd.DataFrame(replies).to_parquet(predictions)
+
+
+def write_coalitions(path: Path, players: Sequence[str], *, questions: int = 4) -> None:
+    """Utilities as the stage ``merge`` writes them; each checkpoint adds the same."""
+    names = [frozenset(members) for size in range(len(players) + 1) for members in combinations(players, size)]
+    rows = [
+        {
+            "coalition": "+".join(sorted(members)),
+            "size": len(members),
+            "image_id": f"val-{number // 2}",
+            "source": "rendered/chart",
+            "kind": "reason",
+            "question_id": f"val-{number}",
+            "utility": len(members) / len(players),
+        }
+        for members in names
+        for number in range(questions)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)

@@ -310,19 +310,28 @@ def test_a_study_runs_its_grids_beside_the_experiment(clone: Workspace):
         "recipes": {"title": "Recipes", "compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["quarter"]}
         | {"attention": True},
     }
-    recipes = {"quarter": {"cot": 0.25, "ce_weight": 1.0, "resampling": "static", "merge": "shapley"}}
-    study = {"scale": "study", "mix": "study", "recipes": recipes, "grids": grids}
+    recipes = {"quarter": {"cot": 0.25, "rationales": "all", "ce_weight": 1.0, "resampling": "static"}}
+    pool = {"quarter": [-1], "full": [0, -1]}
+    grids["runs"] = {"title": "Runs", "compressor": ["cnn"], "ratio": [0.5], "seed": [0], "pool": pool}
+    merge = {"prompts": ["direct", "cot"], "singles": True, "methods": ["best", "search", "shapley"]}
+    study = {"scale": "study", "mix": "study", "recipes": recipes, "merge": merge, "grids": grids}
     (clone.folder / "workflow/study.yaml").write_text(yaml.safe_dump(study))
     command = ("snakemake", "--snakefile", "workflow/study.smk", "--cores", "2")
     ran = clone.ok(*command)
     student = ["distill", "predict_distilled", "score_distilled"]
     once = [*SHARED, "predict_sft", "score_sft", "sft"]
-    beside = ["served_predict", "served_score", "attention_teacher", "attention_distilled", "attention_sft"]
-    assert ran.stages == sorted(["study", *beside, *(f"study_{stage}" for stage in (*student, *student, *once))])
+    merged = ["merge", "predict_merged", "score_merged", "sft"]
+    looked = ["attention_distilled", "attention_sft", "attention_teacher"]
+    alone = [*looked, "runs_checkpoints", "served_predict", "served_score", "study"]
+    assert ran.stages == sorted([*alone, *(f"study_{stage}" for stage in (*student, *student, *once, *merged))])
     page = (clone.folder / "reports/study/index.html").read_text()
     assert "Recipes: compressor cnn; ratio 0.5; seed 0; recipe quarter." in page
     scores = pd.read_csv(clone.folder / "reports/study/tables/scores-direct.csv")
     assert set(scores.loc[scores["kind"] == "nested", "ratio"]) == {0.5, 0.75}
+    members = {"quarter", "full-step-00002", "full-step-00004"}
+    assert {f"runs/{name}" for name in (*members, *merge["methods"])} <= set(scores["stage"])
+    values = pd.read_csv(clone.folder / "reports/study/tables/values.csv")
+    assert set(values["checkpoint"]) == members
     attention = pd.read_csv(clone.folder / "reports/study/tables/attention-direct.csv")
     assert set(attention["stage"].fillna("")) == {"", "distilled", "sft-quarter"}
     assert '<h2 id="attention">' in page

@@ -37,6 +37,7 @@ except FcotvlError as error:
 config.update(PIPELINE.values)  # for the captions of `snakemake --report`
 ENVIRONMENT = "../envs/fcotvl.yaml"  # with `--sdm conda`; otherwise the one that Snakemake runs in
 CONTAINER = "fcotvl.sif"  # with `--sdm apptainer`; made from the Dockerfile, see docs/running.md
+POOLS = [name for name, grid in PARAMS.grids.items() if grid.pool]
 CURATED = f"data/{PIPELINE.values['mix']}"
 STAGES, RULES = {}, {}
 for prefix, pipeline in PIPELINES.items():
@@ -123,6 +124,13 @@ def labels(wildcards):
     return {"about": stem, "prompt": prompts[prompt]}
 
 
+def recipes(stage):
+    """What the wildcard `recipe` stands for: a pool of several recipes' checkpoints is merged like one of them."""
+    merged = STAGES[stage].name in ("merge", "predict_merged", "score_merged")
+    names = [*PIPELINE.values["recipes"], *(POOLS if merged else ())]
+    return "|".join(map(re.escape, names))
+
+
 def beside(stage, folder, suffix):
     """A file below `folder` for each job of `stage`, at the place that its last output has below data/."""
     output = Path(RULES[stage].output[-1])
@@ -150,12 +158,22 @@ def grid_files(*stages, points=None, pipeline=PIPELINE):
     )
 
 
-def compared(grid):
-    """The scores that a grid compares, and the losses of its distillations."""
+def compared(name, grid):
+    """The scores that a grid compares, the losses of its distillations, and the utilities of coalitions."""
     stages = ["score_distilled", "distill"]
     stages += ["score_sft"] if grid.recipe else []
     stages += ["score_merged", "merge"] if grid.merged else []
     files = dict.fromkeys(served(grid) + attended(grid))
+    if grid.pool:
+        merged = [
+            pooled(name, stage, output)
+            for stage, output in (("score_merged", 0), ("merge", 1))
+        ]
+        files |= {
+            file.format(**point): None
+            for point in grid.points(PARAMS.scale)
+            for file in merged
+        }
     for point in grid.points(PARAMS.scale):
         pipeline = PIPELINES[f"{point['scale']}_".replace("-", "_")]
         files |= dict.fromkeys(
@@ -166,6 +184,25 @@ def compared(grid):
             )
         )
     return list(files)
+
+
+def pooled(recipe, stage, output=0, place="data", suffix=""):
+    """An output of `stage` for a recipe, or for a pool in its place."""
+    path = RULES[next(iter(PIPELINES)) + stage].output[output]
+    return path.replace("{recipe}", recipe).replace("data", place, 1) + suffix
+
+
+def gather(name, grid):
+    """The command that copies a pool's checkpoints, each under the name of its recipe; with its own if not alone."""
+    kept = list(SCALE.sft.checkpoint_steps)
+    copies = [
+        f"cp {pooled(recipe, 'sft')}/{kept[place]}.safetensors {pooled(name, 'sft')}/"
+        + (recipe if len(places) == 1 else f"{recipe}-{kept[place]}")
+        + ".safetensors"
+        for recipe, places in grid.pool.items()
+        for place in places
+    ]
+    return lambda wildcards: " && ".join(copies).format(**wildcards)
 
 
 def code_of(stage):

@@ -12,6 +12,8 @@ for stage in STAGES:
             beside(stage, "logs/snakemake", ".log"),
         benchmark:
             beside(stage, "logs/benchmarks", ".tsv")
+        wildcard_constraints:
+            recipe=recipes(stage),
         retries: limits.retries(STAGES[stage].name, PARAMS)
         conda:
             ENVIRONMENT

@@ -75,6 +75,9 @@ class TrainingBudget(Section):
 class OptimParams(TrainingBudget, ComputeParams):
     """A training loop: its budget, and how it is computed."""
 
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Of the learning rate after the warm-up."""
+
 
 class DistillBudget(TrainingBudget):
     """Re-alignment: one epoch of 2 M images.
@@ -100,6 +103,12 @@ class SftBudget(TrainingBudget):
     ``merge.permutations``."""
     reweigh: Count = 500
     """Steps between two updates of the sampling weights."""
+
+    @property
+    def checkpoint_steps(self) -> dict[str, int]:
+        """The steps after which checkpoints are saved, by the checkpoints' names: evenly spaced, up to the last."""
+        steps = (round(self.steps * k / self.checkpoints) for k in range(1, self.checkpoints + 1))
+        return {f"step-{step:05d}": step for step in steps}
 
     @model_validator(mode="after")
     def _each_checkpoint_has_a_step(self) -> "SftBudget":

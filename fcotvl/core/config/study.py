@@ -38,12 +38,16 @@ class RecipeParams(Section):
 
     cot: Share
     """Share of fine-tuning samples that are rationales; the rest are direct answers."""
+    rationales: Literal["accepted", "all"] = "accepted"
+    """Samples that end in the right answer, as in the paper; or as many whatever they answer."""
+    sources: tuple[str, ...] = ()
+    """Sources of the corpus that are fine-tuned on; none: all."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Of the learning rate after the warm-up. Checkpoints of a constant rate are points of one trajectory."""
     ce_weight: Share = 1.0
     """Loss = ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student). The paper: cross-entropy alone."""
     resampling: Name
     """A rule of ``fcotvl.train.resampling``."""
-    merge: Name
-    """A method of ``fcotvl.merge.methods``: the one whose student is the headline."""
 
 
 class DistillParams(Section):
@@ -81,7 +85,16 @@ class ResamplingParams(Section):
 
 
 class MergeParams(Section):
-    """From Shapley values to merging weights (section 3.2; the formula is our choice)."""
+    """What checkpoints are worth, and from that to merging weights (section 3.2; the formula is our choice)."""
+
+    headline: Name
+    """The method whose student is the result."""
+    methods: tuple[Name, ...]
+    """Names from ``fcotvl.merge.methods.available()``: a merged student for each."""
+    prompts: Annotated[tuple[Literal["direct", "cot"], ...], Field(min_length=1)]
+    """A coalition is asked each question under these; its utility is the mean."""
+    singles: bool
+    """Evaluate each checkpoint alone, too."""
 
     weights: Literal["clip", "softmax", "sum"]
     """Negative values become 0, or a softmax over all values, or the values as they are."""
@@ -131,6 +144,9 @@ class Grid(Section):
     """Recipes that each distilled student is fine-tuned with; none: it stays as it is."""
     merged: bool = False
     """Merge the checkpoints of each fine-tuned student."""
+    pool: dict[Name, tuple[int, ...]] = {}
+    """Merge checkpoints of several recipes instead, which are fine-tuned for it: which of each, in their order from 0;
+    -1 is the last."""
     serve: tuple[Ratio, ...] = ()
     """Further ratios that each distilled student is asked at, of a compressor whose weights serve several."""
     attention: bool = False
@@ -185,13 +201,16 @@ class Study(Section):
         ):
             if ratio not in RATIOS:
                 raise ValueError(f"ratio {ratio} is not one of {', '.join(map(str, RATIOS))}")
-        for recipe in (self.recipe, *self.ablation_recipes, *(recipe for grid in grids for recipe in grid.recipe)):
+        pooled = [recipe for grid in self.grids.values() for recipe in grid.pool]
+        for recipe in (self.recipe, *self.ablation_recipes, *(r for grid in grids for r in grid.recipe), *pooled):
             if recipe not in self.recipes:
                 raise ValueError(f"recipe {recipe!r} is not under recipes ({', '.join(self.recipes)})")
         grid = self.ablation
         points = len(grid.compressor) * len(grid.ratio) * len(grid.seed) * len(grid.recipe)
         if points > MAX_GRID:
             raise ValueError(f"ablation is a grid of {points} points; expected at most {MAX_GRID}")
+        if self.merge.headline not in self.merge.methods:
+            raise ValueError(f"merge.headline is {self.merge.headline!r}, which must be listed in merge.methods")
         if self.recipe not in self.ablation_recipes:
             raise ValueError(f"recipe {self.recipe!r} must be listed in ablation_recipes, to be trained")
         return self

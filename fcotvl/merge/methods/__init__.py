@@ -3,17 +3,37 @@
 One file each in this folder, with a function ``weights(utility, params)``. Weights sum to 1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from fcotvl.core.config import MergeParams
 from fcotvl.core.errors import DataError
 from fcotvl.core.registry import Registry
-from fcotvl.merge.shapley import Coalition, players_of
+from fcotvl.merge.shapley import Coalition, LazyTable, players_of
 
 Utility = Mapping[Coalition, float]
 """Score of the uniform average of each coalition; the empty one is the student before ``sft``."""
 
-Method = Callable[[Utility, MergeParams], dict[str, float]]
+
+class WeightedUtility(LazyTable[float]):
+    """Score of the uniform average of each coalition, and of any weighted average.
+
+    Args:
+        players: the checkpoints.
+        compute: scores a coalition.
+        average: scores any weighted average, given the weights.
+    """
+
+    def __init__(
+        self,
+        players: Iterable[str],
+        compute: Callable[[Coalition], float],
+        average: Callable[[Mapping[str, float]], float],
+    ) -> None:
+        super().__init__(players, compute)
+        self.average = average
+
+
+Method = Callable[[WeightedUtility, MergeParams], dict[str, float]]
 
 REGISTRY = Registry(__name__, "weights", noun="merge method")
 available, get = REGISTRY.available, REGISTRY.get

@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fcotvl.evaluate.effects import Effect, effect, retained
+from fcotvl.evaluate.effects import KNEE_POINTS, Effect, Knee, effect, knee, retained
 from fcotvl.report.report_data import LABELS, METHODS
 
 DISTILLED = "distilled"
+RIGHT = 90.0
+"""Percent of a score from which on an answer counts as right, as for ``fcotvl.core.answers.is_correct``.
+
+Relaxed accuracy is 0 or 1. ANLS is 0 or at least 0.5, where it still counts a number with a wrong digit.
+"""
 
 
 class System(NamedTuple):
@@ -25,7 +30,8 @@ class System(NamedTuple):
     """``teacher``, a training-free baseline, or a student's compressor."""
     ratio: float = 0.0
     stage: str = ""
-    """Of a student: ``distilled``, ``sft-<recipe>``, or a merge method; empty where nothing is trained."""
+    """Of a student: ``distilled``, ``sft-<recipe>``, a merge method, or one of a pool or a checkpoint of it
+    (``<pool>/<name>``); empty where nothing is trained."""
     scale: str = ""
     """Scale of the training, where it is not the study's own."""
 
@@ -34,12 +40,28 @@ class System(NamedTuple):
         """Its name in tables."""
         if not self.stage:
             return LABELS.get(self.kind, self.kind)
+        pool, _, merged = self.stage.rpartition("/")
+        if pool:
+            return f"{self.kind}, {METHODS.get(merged, merged).lower()} of {pool}"
         if self.stage.startswith("sft-"):
             return f"{self.kind}, recipe {self.stage.removeprefix('sft-')}"
         return f"{self.kind}, {METHODS.get(self.stage, self.stage).lower()}"
 
 
 TEACHER = System("teacher")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Checkpoints that were merged by several methods."""
+
+    title: str
+    methods: Mapping[str, System]
+    """The merged students, by method."""
+    members: Mapping[str, System]
+    """The checkpoints alone, by name."""
+    coalitions: pd.DataFrame
+    """Validation questions: seed, coalition, source, image_id, question_id, utility."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +96,12 @@ class StudyData:
     as a ratio to the teacher (measured, low, high, predicted), and the teacher's seconds."""
     shape: str = ""
     """What ``speed`` was measured on, in words."""
+    pools: Sequence[Pool] = ()
     shares: Mapping[str, float] = field(default_factory=dict)
     """Share of the study's pictures that the other scales train on."""
+    removed: Mapping[tuple[System, str], float] = field(default_factory=dict)
+    """Share of the visual tokens of a benchmark's pictures that a system removes, by system and benchmark; of systems
+    that do not remove the same share of every tile."""
     attention: Mapping[System, pd.DataFrame] = field(default_factory=dict)
     """By system, what ``fcotvl attention`` measured, with a column ``seed``: -1 where nothing is trained."""
 
@@ -102,9 +128,34 @@ class StudyData:
         """Share of the study's pictures that students of ``scale`` were trained on."""
         return self.shares.get(scale, 1.0)
 
-    def score(self, system: System, prompt: str, *, benchmark: str | None = None, kind: str | None = None) -> Effect:
-        """The score of ``system``: the mean over benchmarks, or one of them, of all questions or those of a kind."""
-        return self._over(prompt, benchmark, kind, lambda chosen, _: self._rows(system, prompt)[1][:, chosen])
+    def groups(self, prompt: str, ratio: float) -> dict[str, NDArray[np.bool_]]:
+        """The questions that are ``easy`` and those that are ``hard`` to compress, as masks; empty if none was asked.
+
+        The rule is that of VTC-Bench (Liao et al. 2025, arXiv 2510.07143, section 4.1). Of the questions that the model
+        answers right from the whole picture, those are hard ("group A") that it answers wrong from one that is made
+        smaller until it has as many visual tokens as the compressed model, and easy ("group B") those that it answers
+        right. The others are left out. There Qwen2-VL is the model, whatever is judged; here it is the teacher.
+        """
+        smaller = System("downsample", ratio)
+        if not self.has(TEACHER, smaller):
+            return {}
+        whole, found = (self._rows(system, prompt)[1][0] >= RIGHT for system in (TEACHER, smaller))
+        return {"easy": whole & found, "hard": whole & ~found}
+
+    def score(
+        self,
+        system: System,
+        prompt: str,
+        *,
+        benchmark: str | None = None,
+        kind: str | None = None,
+        among: NDArray[np.bool_] | None = None,
+    ) -> Effect:
+        """The score of ``system``: the mean over benchmarks, or one of them.
+
+        Of all questions, or those of a ``kind``, or those ``among`` which a mask counts.
+        """
+        return self._over(prompt, benchmark, kind, lambda chosen, _: self._rows(system, prompt)[1][:, chosen], among)
 
     def retention(self, system: System, prompt: str, *, benchmark: str | None = None) -> Effect:
         """Percent of the teacher's score that ``system`` keeps."""
@@ -119,7 +170,7 @@ class StudyData:
         self, one: System, other: System, prompt: str, *, benchmark: str | None = None, kind: str | None = None
     ) -> Effect:
         """Points that ``one`` scores above ``other`` on the same questions, seed by seed where both have seeds."""
-        rows = partial(self._paired, one, other, prompt)
+        rows = partial(self.paired, one, other, prompt)
         return self._over(prompt, benchmark, kind, lambda chosen, _: rows()[:, chosen])
 
     def contrast(self, weights: Mapping[System, float], prompt: str, benchmarks: Mapping[str, float]) -> Effect:
@@ -135,15 +186,52 @@ class StudyData:
         )  # effect() takes the mean over benchmarks
         return effect(rows, table.loc[asked, "image_id"].tolist(), table.loc[asked, "benchmark"].tolist())
 
+    def curves(self) -> dict[str, list[System]]:
+        """Distilled students by kind, in the order of their ratios, where these are enough to seek a knee."""
+        found: dict[str, list[System]] = {}
+        for system in sorted(self.systems(stage=DISTILLED), key=lambda system: system.ratio):
+            found.setdefault(system.kind, []).append(system)
+        return {kind: systems for kind, systems in found.items() if 1 + len(systems) >= KNEE_POINTS}
+
+    def knee(self, systems: Sequence[System], prompt: str) -> Knee:
+        """Where the mean score begins to fall faster, from the teacher on over ``systems`` by their ratios."""
+        curve = [TEACHER, *systems]
+        seeds = self._common(curve, prompt)
+        rows = np.stack(np.broadcast_arrays(*(self._of_seeds(system, prompt, seeds) for system in curve)))
+        table = self.questions[prompt]
+        places = np.array([system.ratio for system in curve])
+        return knee(places, rows, table["image_id"].tolist(), table["benchmark"].tolist())
+
+    def share_removed(self, system: System, benchmarks: Sequence[str]) -> float:
+        """Share of the visual tokens that ``system`` removes of the pictures of ``benchmarks``, mean over these."""
+        return float(np.mean([self.removed.get((system, name), system.ratio) for name in benchmarks]))
+
+    def at_equal_share(self, system: System, kind: str, prompt: str, benchmarks: Sequence[str]) -> Effect | None:
+        """Points on ``benchmarks`` above a distilled ``kind`` that removes as much there as ``system`` does.
+
+        Its score lies on a straight line between the ratios on either side, the teacher's being 0: too low where the
+        curve bends down, which favours ``system``. None where no ratio is as large.
+        """
+        share = self.share_removed(system, benchmarks)
+        curve = [TEACHER, *(s for s in self.systems(stage=DISTILLED) if s.kind == kind)]
+        below = max((s for s in curve if s.ratio <= share), key=lambda s: s.ratio)
+        above = min((s for s in curve if s.ratio > share), key=lambda s: s.ratio, default=None)
+        if share > below.ratio and above is None:
+            return None
+        weight = (share - below.ratio) / (above.ratio - below.ratio) if above else 0.0
+        weights = {system: 1.0, below: weight - 1} | ({above: -weight} if above and weight else {})
+        return self.contrast(weights, prompt, dict.fromkeys(benchmarks, 1 / len(benchmarks)))
+
     def _over(
         self,
         prompt: str,
         benchmark: str | None,
         kind: str | None,
         rows: Callable[[NDArray[np.bool_], list[str]], NDArray[np.float64]],
+        among: NDArray[np.bool_] | None = None,
     ) -> Effect:
         table = self.questions[prompt]
-        chosen = np.ones(len(table), dtype=bool)
+        chosen = np.ones(len(table), dtype=bool) if among is None else among.copy()
         if benchmark is not None:
             chosen &= (table["benchmark"] == benchmark).to_numpy()
         if kind is not None:
@@ -155,7 +243,8 @@ class StudyData:
         found = self.scores[system, prompt]
         return found.seeds, found.rows
 
-    def _paired(self, one: System, other: System, prompt: str) -> NDArray[np.float64]:
+    def paired(self, one: System, other: System, prompt: str) -> NDArray[np.float64]:
+        """Points that ``one`` scores above ``other``: a row for each seed of both, a column for each question."""
         seeds = self._common([one, other], prompt)
         return self._of_seeds(one, prompt, seeds) - self._of_seeds(other, prompt, seeds)
 

@@ -1,6 +1,6 @@
 """Figures of the study, one panel for each prompt."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,6 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 
+from fcotvl.core.bootstrap import Interval
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
 from fcotvl.report.plots import (
@@ -26,6 +27,7 @@ from fcotvl.report.plots import (
 from fcotvl.report.study import attention
 from fcotvl.report.study.claims import RECIPE, RIVALS
 from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.study.merging import values_by_source
 from fcotvl.report.table import PROMPTS
 
 NOTE = "Bars are 95 % intervals over questions and seeds"
@@ -42,6 +44,7 @@ def all_plots(study: StudyData) -> dict[str, Plot]:
         "pictures": by_pictures(study),
         "distillation": distillation(study),
         "recipes": recipes(study),
+        "values": values(study),
         "attention": attention.by_layer(study),
         "lift": attention.lift(study),
     }
@@ -52,7 +55,12 @@ def by_ratio(study: StudyData) -> Plot | None:
     """Mean score against the share of visual tokens removed."""
     series = _series(study)
     points = [(label, system.ratio, system) for label, systems in series.items() for system in systems]
-    return _lines(study, "Score by share of visual tokens removed", "visual tokens removed", points, shares="linear")
+    curve = study.curves().get("cnn", [])
+    knees = {prompt: study.knee(curve, prompt) for prompt in study.prompts if curve}
+    found = {prompt: knee.place for prompt, knee in knees.items() if knee.exists}
+    title, axis = "Score by share of visual tokens removed", "visual tokens removed"
+    band = (f"Knee of {curve[0].label}", found) if found else None
+    return _lines(study, title, axis, points, shares="linear", band=band)
 
 
 def by_cost(study: StudyData) -> Plot | None:
@@ -121,6 +129,34 @@ def recipes(study: StudyData) -> Plot | None:
     return _rows(study, "What fine-tuning changes", points, change, "points above the distilled student", zero=True)
 
 
+def values(study: StudyData) -> Plot | None:
+    """Shapley values of the checkpoints of each pool, for each source."""
+    found = [(pool.title, values_by_source(pool.coalitions)) for pool in study.pools]
+    if not found:
+        return None
+    sources = list(dict.fromkeys(source for _, values in found for _, source in values if source))
+
+    def draw(title: str, values: Mapping[tuple[str, str | None], Effect], axes: Axes) -> None:
+        players = list(dict.fromkeys(player for player, _ in values))
+        for index, source in enumerate(sources):
+            shift = 0.22 * (index - (len(sources) - 1) / 2)
+            rows = _frame((y + shift, values[player, source]) for y, player in enumerate(players))
+            look = {"fmt": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.2}
+            axes.errorbar(rows["value"], rows["x"], xerr=error_bars(rows, "value"), label=source, **look)
+        axes.axvline(0, color=FAINT, lw=1)
+        axes.set_yticks(range(len(players)), players)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(title=title, xlabel="Shapley value, points of right answers")
+
+    keys = [(source, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, source in enumerate(sources)]
+    most = max(len({player for player, _ in values}) for _, values in found)
+    panels = [partial(draw, title, values) for title, values in found]
+    return make_plot(
+        "What each checkpoint contributes, by source", panels, note=f"{NOTE}.", keys=keys, size=(4.6, 1.2 + 0.42 * most)
+    )
+
+
 def _series(study: StudyData) -> dict[str, list[System]]:
     """Systems of one kind and stage over the ratios, by label."""
     kinds = [("cnn", DISTILLED), ("nested", DISTILLED), ("cnn", RECIPE), *((name, "") for name in RIVALS)]
@@ -133,11 +169,17 @@ def _series(study: StudyData) -> dict[str, list[System]]:
 
 
 def _lines(
-    study: StudyData, title: str, axis: str, points: Sequence[tuple[str, float, System]], *, shares: str = ""
+    study: StudyData,
+    title: str,
+    axis: str,
+    points: Sequence[tuple[str, float, System]],
+    *,
+    shares: str = "",
+    band: tuple[str, Mapping[str, Interval]] | None = None,
 ) -> Plot | None:
     """Points of each label with their intervals, joined in their order; a panel for each prompt.
 
-    With a scale for them, the places are ``shares`` of a whole.
+    With a scale for them, the places are ``shares`` of a whole. A ``band`` has a label and, by prompt, where it lies.
     """
     if not points:
         return None
@@ -152,6 +194,11 @@ def _lines(
             look = {"marker": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.0}
             bars = error_bars(rows, "value")
             axes.errorbar(rows["x"], rows["value"], yerr=bars, label=label, lw=1.0, ls=_dash(index), **look)
+        if band:
+            axes.plot([], [], color=FAINT, lw=1.2, ls=":", label=band[0])  # the legend is that of the first panel
+        if band and (place := band[1].get(prompt)):
+            axes.axvspan(place.low, place.high, color=FAINT, alpha=0.15, lw=0)
+            axes.axvline(place.value, color=FAINT, lw=1.2, ls=":")
         axes.set(title=PROMPTS.get(prompt, prompt), xlabel=axis, ylabel=SCORE)
         if shares:
             axes.set_xscale(shares)
@@ -160,6 +207,7 @@ def _lines(
 
     keys = [("Teacher", swatch(FAINT, dash=DASHES[1]))]
     keys += [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
+    keys += [(band[0], swatch(FAINT, dash=DASHES[2]))] if band else []
     return make_plot(
         title, [partial(draw, prompt) for prompt in study.prompts], note=f"{NOTE}.", keys=keys, size=(4.6, 3.4)
     )

@@ -233,7 +233,7 @@ def test_a_recipe_that_a_flag_names_is_trained(study):
 
 def test_values_of_an_overlay_stand_in_place_of_those_of_the_study(study, tmp_path):
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("scale: smoke\nrecipes: {more: {cot: 0.1, resampling: static, merge: shapley}}\n")
+    overlay.write_text("scale: smoke\nrecipes: {more: {cot: 0.1, rationales: all, resampling: static}}\n")
     found = study(overlay=overlay)
     assert (found.scale, found.recipes["more"].cot, found.recipes["full"].cot) == ("smoke", 0.1, 0.5)
     assert study(overlay=overlay, scale="tiny").scale == "tiny"

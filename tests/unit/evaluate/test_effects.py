@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from fcotvl.core.bootstrap import Bootstrap, Questions, difference_interval, retention_interval
-from fcotvl.evaluate.effects import effect, retained
+from fcotvl.evaluate.effects import KNEE_POINTS, _resampled, effect, knee, retained
 
 
 def draw(rng, *, seeds, images=200, per_image=2, between_seeds=0.0, shift=0.0):
@@ -112,3 +112,76 @@ def test_one_image_leaves_the_interval_open():
     found = effect(np.array([[1.0, 0.0]]), [7, 7], ["doc", "doc"])
     assert found.value == 0.5
     assert math.isinf(found.high)
+
+
+PLACES = np.array([0, 0.25, 0.5, 0.75, 0.875])
+FAMILIES = ["a"] * 300 + ["b"] * 300
+
+
+def broken(join, before, after):
+    """Mean scores on two lines that meet at ``join``."""
+    return 90 + before * PLACES + (after - before) * np.maximum(PLACES - join, 0)
+
+
+def draw_curve(means, *, noise=0.0, between_seeds=0.0, seed=0):
+    """Scores [point, seed, question] about ``means``, two questions an image; and the image of each question."""
+    rng = np.random.default_rng(seed)
+    images = np.arange(300).repeat(2)
+    rows = means[:, None, None] + between_seeds * rng.normal(size=(5, 3, 1))
+    return rows + noise * (rng.normal(size=(5, 3, 600)) + rng.normal(size=300)[images]), images.tolist()
+
+
+@pytest.mark.parametrize("join", [0.3, 0.5, 0.61])
+def test_the_knee_of_an_exact_broken_line_is_where_it_breaks(join):
+    found = knee(PLACES, *draw_curve(broken(join, -10, -130)), FAMILIES)
+    assert found.exists
+    assert found.place.value == pytest.approx(join)
+    assert (found.before.value, found.after.value) == (pytest.approx(-10), pytest.approx(-130))
+    assert (found.place.low, found.place.high) == (pytest.approx(join), pytest.approx(join))
+    assert (found.bend.questions, found.bend.seeds) == (600, 3)
+
+
+def test_the_interval_of_the_knee_holds_the_true_one_in_at_least_95_of_100_cases():
+    curves = [draw_curve(broken(0.6, -10, -130), noise=15, between_seeds=0.5, seed=seed) for seed in range(60)]
+    found = [knee(PLACES, *curve, FAMILIES) for curve in curves]
+    assert all(one.exists for one in found)
+    assert np.mean([one.place.low <= 0.6 <= one.place.high for one in found]) >= 0.93
+    assert np.mean([one.place.high - one.place.low for one in found]) < 0.1
+    assert np.mean([one.before.low <= -10 <= one.before.high for one in found]) >= 0.93
+
+
+@pytest.mark.parametrize("after", [-10, 30])
+def test_a_straight_line_and_one_that_flattens_have_no_knee(after):
+    curves = [draw_curve(broken(0.5, -10, after), noise=15, between_seeds=0.5, seed=seed) for seed in range(40)]
+    assert sum(knee(PLACES, *curve, FAMILIES).exists for curve in curves) <= 2
+    assert not knee(PLACES, *draw_curve(broken(0.5, -10, after)), FAMILIES).exists
+    assert not knee(PLACES, *draw_curve(np.full(5, 100.0)), FAMILIES).exists
+
+
+def test_no_other_join_fits_better():
+    curve, images = draw_curve(broken(0.6, -10, -130), between_seeds=4, seed=5)
+
+    def residual(join):
+        design = np.stack([np.ones(5), PLACES, np.maximum(PLACES - join, 0)], axis=1)
+        return np.linalg.lstsq(design, curve.mean(axis=(1, 2)), rcond=None)[1].sum()
+
+    (best,) = optimize.brute(residual, ((0.25, 0.75),), Ns=51)  # there are several minima
+    assert knee(PLACES, curve, images, FAMILIES).place.value == pytest.approx(best, abs=0.001)
+
+
+def test_resamples_vary_as_means_over_few_seeds_and_over_images_do():
+    only_seeds, images = draw_curve(PLACES, between_seeds=1.0)
+    spread = _resampled(only_seeds, images, FAMILIES, Bootstrap()).std(axis=0)
+    assert spread == pytest.approx(stats.sem(only_seeds[:, :, 0], axis=1), rel=0.05)
+    noise, images = draw_curve(PLACES, noise=10)
+    one_seed = noise[:, :1]
+    spread = _resampled(one_seed, images, FAMILIES, Bootstrap()).std(axis=0)
+    by_image = one_seed.reshape(5, 300, 2).mean(axis=2)
+    errors = [np.hypot(stats.sem(row[:150]), stats.sem(row[150:])) / 2 for row in by_image]
+    assert spread == pytest.approx(errors, rel=0.05)
+
+
+def test_too_few_points_have_no_knee():
+    curve, images = draw_curve(broken(0.5, -10, -130))
+    with pytest.raises(ValueError, match=f"4 points have no knee; at least {KNEE_POINTS}"):
+        knee(PLACES[1:], curve[1:], images, FAMILIES)

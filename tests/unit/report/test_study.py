@@ -1,5 +1,6 @@
 """The page of claims: verdicts follow from scores over questions and seeds."""
 
+import inspect
 import re
 from dataclasses import replace
 
@@ -7,12 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fcotvl.core.answers import is_correct
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from fcotvl.report.study import claims as judged
-from fcotvl.report.study.data import DISTILLED, TEACHER, Scores, StudyData, System
+from fcotvl.report.study import plots, tables
+from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Pool, Scores, StudyData, System
+from fcotvl.report.study.merging import regret, regret_effect, values_by_source
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
 from fcotvl.report.study.tables import all_tables
+from fcotvl.report.table import MISSING
 
 BENCHMARKS = {"docvqa": "DocVQA", "chartqa": "ChartQA", "infovqa": "InfographicVQA"}
 PROMPTS = ("direct", "cot")
@@ -32,6 +37,10 @@ QUESTIONS = pd.DataFrame(
 FULL, HALF, QUARTER = (
     System("cnn", ratio, stage) for ratio, stage in ((0.5, "sft-full"), (0.5, DISTILLED), (0.75, DISTILLED))
 )
+UNCHECKED = System("cnn", 0.5, "sft-unchecked")
+ADAPTIVE = System("adaptive", 0.5, DISTILLED)
+SHAPLEY, BEST = System("cnn", 0.5, "shapley"), System("cnn", 0.5, "best")
+MEMBERS = {name: System("cnn", 0.5, f"full/{name}") for name in ("page", "chart")}
 SKILLS = {
     TEACHER: 0.9,
     HALF: 0.89,
@@ -43,12 +52,17 @@ SKILLS = {
     FULL: {"reason": 0.93, "extractive": 0.83},
     System("cnn", 0.5, "sft-direct"): {"reason": 0.7, "extractive": 0.9},
     System("cnn", 0.5, "sft-cot"): {"reason": 0.85, "extractive": 0.75},
-    System("cnn", 0.5, "shapley"): 0.95,
-    System("cnn", 0.5, "best"): 0.85,
+    UNCHECKED: {"reason": 0.6, "extractive": 0.7},
+    SHAPLEY: 0.95,
+    BEST: 0.85,
+    MEMBERS["page"]: {"docvqa": 0.92, "chartqa": 0.6, "infovqa": 0.6},
+    MEMBERS["chart"]: {"docvqa": 0.6, "chartqa": 0.92, "infovqa": 0.7},
     System("fastv", 0.5): 0.7,
     System("fastv-equal-cost", 0.5): 0.4,
     System("fastv-equal-cost", 0.75): 0.99,
 }
+CURVE = {System("cnn", ratio, DISTILLED): 0.9 - 0.1 * ratio - max(0, ratio - 0.6) for ratio in (0.25, 0.5, 0.75, 0.875)}
+"""Skills whose knee is at 60 %."""
 
 
 def by_question(skill):
@@ -56,6 +70,22 @@ def by_question(skill):
     if isinstance(skill, float):
         return skill
     return np.maximum(*(QUESTIONS[key].map(skill).fillna(0).to_numpy() for key in ("benchmark", "kind")))
+
+
+def coalitions():
+    """Two checkpoints: each answers a fifth more of its own source, and page a tenth less of the other."""
+    gain = {("page", "page"): 0.2, ("page", "chart"): -0.1, ("chart", "page"): 0.0, ("chart", "chart"): 0.2}
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in (0, 1, 2):
+        for members in ((), ("page",), ("chart",), ("chart", "page")):
+            for source in ("page", "chart"):
+                utility = 0.5 + sum(gain[member, source] for member in members)
+                for number, luck in enumerate(rng.normal(0, 0.01, 200)):
+                    names = {"image_id": f"{source}-{number // 2}", "question_id": f"{source}-{number}"}
+                    row = {"seed": seed, "coalition": "+".join(members), "source": source, **names}
+                    rows.append(row | {"utility": utility + luck})
+    return pd.DataFrame(rows)
 
 
 def invented(**changes):
@@ -94,6 +124,7 @@ def invented(**changes):
         shares={"less": 0.25},
         speed=speed,
         shape="a shape",
+        pools=(Pool("Two runs", {"shapley": SHAPLEY, "best": BEST}, MEMBERS, coalitions()),),
     )
     return replace(study, **changes)
 
@@ -117,8 +148,10 @@ def found(claim, subject):
         (judged.cnn_equals_pooling, {System("pool", 0.5, DISTILLED): 0.6}),
         (judged.beats_training_free, {System("fastv-equal-cost", 0.5): 0.98}),
         (judged.rationales_lift_reasoning, {System("cnn", 0.5, "sft-cot"): 0.5}),
+        (judged.rejection_helps, {UNCHECKED: 0.97}),
         (judged.resampling_beats_static, {FULL: 0.5}),
-        (judged.merging_helps, {System("cnn", 0.5, "shapley"): 0.5}),
+        (judged.merging_helps, {SHAPLEY: 0.5}),
+        (judged.merging_softens_the_see_saw, {SHAPLEY: {"docvqa": 0.97, "chartqa": 0.97, "infovqa": 0.3}}),
         (judged.reasoning_rises_perception_falls, {FULL: {"reason": 0.93, "extractive": 0.97}}),
     ],
 )
@@ -191,10 +224,43 @@ def test_a_contrast_is_a_difference_of_differences(study):
     assert effect.value == pytest.approx(loss["infovqa"] - (loss["docvqa"] + loss["chartqa"]) / 2)
 
 
+def test_regret_is_to_the_best_checkpoint_of_the_benchmark_that_suffers_most(study):
+    found = regret(study, BEST, MEMBERS, "direct")
+    scores = {
+        benchmark: {s: study.score(s, "direct", benchmark=benchmark).value for s in (BEST, *MEMBERS.values())}
+        for benchmark in BENCHMARKS
+    }
+    gaps = {name: max(own[m] for m in MEMBERS.values()) - own[BEST] for name, own in scores.items()}
+    worst = max(gaps, key=gaps.get)
+    assert (found.benchmark, found.best) == (worst, max(MEMBERS.values(), key=scores[worst].get))
+    effect = regret_effect(study, found, "direct")
+    assert effect.value == pytest.approx(gaps[worst])
+    assert effect.low < effect.value < effect.high
+    other = regret(study, SHAPLEY, MEMBERS, "direct")
+    less = regret_effect(study, other, "direct", found)
+    assert less.value == pytest.approx(effect.value - regret_effect(study, other, "direct").value)
+
+
+def test_shapley_values_of_sources_may_differ_in_sign_and_their_mean_is_the_value():
+    found = values_by_source(coalitions())
+    expected = {("page", "page"): 20, ("page", "chart"): -10, ("chart", "page"): 0, ("chart", "chart"): 20}
+    for key, value in expected.items():
+        assert found[key].value == pytest.approx(value, abs=0.5)
+        assert found[key].low < found[key].value < found[key].high
+    assert found["page", None].value == pytest.approx((found["page", "page"].value + found["page", "chart"].value) / 2)
+
+
 def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
     tables = {table.name: table for table in all_tables(study)}
-    stems = ("scores", "retention", "modules", "pictures", "cost", "recipes", "kinds", "merging")
-    assert set(tables) == {*(f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS), "speed"}
+    stems = ("scores", "retention", "modules", "pictures", "cost", "recipes", "kinds", "merging", "regret")
+    alone = {"claims", "speed", "values"}
+    assert set(tables) == alone | {f"{stem}-{prompt}" for stem in stems for prompt in PROMPTS}
+    judged_direct = {claim.title: claim for claim in judged.claims(study, "direct")}
+    assert tables["claims"].shown.set_index("Claim")["Direct answers"].to_dict() == {
+        title: claim.verdict for title, claim in judged_direct.items()
+    }
+    evidence = tables["claims"].data.query("prompt == 'direct'").groupby("claim").size()
+    assert evidence.to_dict() == {title: len(claim.evidence) for title, claim in judged_direct.items()}
     assert tables["pictures-direct"].shown["Pictures"].tolist() == ["25 %", "25 %", "100 %", "100 %"]
     mean = tables["retention-cot"].data.query(
         "benchmark == 'mean' and kind == 'cnn' and stage == 'distilled' and ratio == 0.5"
@@ -206,11 +272,100 @@ def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
 
 def test_the_page_shows_every_claim_with_links_to_its_numbers_and_loads_nothing(study):
     tables, plots = all_tables(study), all_plots(study)
-    assert set(plots) == {"ratios", "cost", "modules", "pictures", "distillation", "recipes"}
+    assert set(plots) == {"ratios", "cost", "modules", "pictures", "distillation", "recipes", "values"}
     page = render_page(study, tables, plots)
-    assert page.count('<article class="claim') == len(judged.CLAIMS)
+    assert page.count('<article class="claim') == len(judged.CLAIMS) + len(judged.OPEN_QUESTIONS)
     links = set(re.findall(r'href="(tables/[^"]+\.csv)"', page))
     assert links <= {f"tables/{table.name}.csv" for table in tables}
     assert "tables/merging-cot.csv" in links
     assert "&lt;small&gt;" in page
     assert not re.search(r'(src|href)="(?!https://arxiv|data:|#|tables/|figures/)', page)
+
+
+def test_the_table_says_where_the_knee_is_and_the_figure_shows_it():
+    study = invented(skills=CURVE)
+    table = tables.knees(study, "cot")
+    found = table.data.set_index("part")
+    assert found.loc["knee", "low"] < 60 < found.loc["knee", "high"] < found.loc["knee", "low"] + 15
+    assert found.loc["before", "low"] < -1 < found.loc["before", "high"]
+    assert found.loc["after", "low"] < -11 < found.loc["after", "high"]
+    assert table.shown["System"].tolist() == ["cnn, distilled"]
+    assert "between 25 % and 75 %" in table.note
+    assert [label for label, _ in plots.by_ratio(study).keys][-1] == "Knee of cnn, distilled"
+
+
+def test_a_straight_curve_has_no_knee_in_table_or_figure():
+    study = invented(skills={system: 0.9 - 0.4 * system.ratio for system in CURVE})
+    table = tables.knees(study, "cot")
+    assert table.shown.loc[0, ["Knee", "Before"]].tolist() == ["none", MISSING]
+    assert table.data["part"].tolist() == ["bend"]
+    assert "Knee of cnn, distilled" not in dict(plots.by_ratio(study).keys)
+
+
+def test_hard_questions_are_those_that_the_teacher_needs_the_whole_picture_for():
+    scores = dict(invented().scores)
+    teacher, smaller = np.full(len(QUESTIONS), 100.0), np.full(len(QUESTIONS), 100.0)
+    teacher[::4] = 89.0  # left out, whatever the smaller picture says
+    smaller[1::4] = 60.0  # ANLS of an answer with wrong letters is not 0
+    for prompt in PROMPTS:
+        scores[TEACHER, prompt] = Scores((), teacher[None])
+        scores[System("downsample", 0.5), prompt] = Scores((), smaller[None])
+    study = invented(scores=scores)
+    groups = study.groups("direct", 0.5)
+    assert np.flatnonzero(groups["hard"]).tolist() == list(range(1, len(QUESTIONS), 4))
+    assert np.flatnonzero(groups["easy"]).tolist() == [n for n in range(len(QUESTIONS)) if n % 4 > 1]
+    table = tables.hard(study, "direct")
+    assert "50 % removed, 600 easy and 300 hard." in table.note
+    assert not {"teacher", "downsample"} & set(table.data["kind"])
+    assert set(table.data["ratio"]) == {0.5}
+    found = table.data.query("kind == 'cnn' and stage == 'distilled'").set_index("group")
+    rows = scores[HALF, "direct"].rows
+    assert found.loc["hard", "value"] == pytest.approx(rows[:, 1::4].mean())
+    assert found["questions"].to_dict() == {"easy": 600, "hard": 300}
+
+
+def test_right_is_what_training_calls_right():
+    assert 100 * inspect.signature(is_correct).parameters["min_similarity"].default == RIGHT
+
+
+def adapted(skill, *, share=0.4):
+    """A study whose adaptive student removes ``share`` of the infographics, where cnn loses most."""
+    worst = {"docvqa": 0.89, "chartqa": 0.89, "infovqa": 0.6}
+    skills = CURVE | {HALF: worst, ADAPTIVE: worst | {"infovqa": skill}}
+    return invented(skills=skills, removed={(ADAPTIVE, "infovqa"): share, (ADAPTIVE, "chartqa"): 0.6})
+
+
+def test_adaptive_is_judged_where_most_is_lost_at_its_ratio_and_at_its_real_share():
+    claim = judged.adaptive_beats_fixed(adapted(0.88), "direct")
+    assert [item.subject for item in claim.evidence] == [
+        "50 % on average, all benchmarks: adaptive removes 50 %",
+        "50 % on average, InfographicVQA: adaptive removes 40 %",
+        "50 % on average, InfographicVQA: cnn removes 40 % too",
+    ]
+    assert claim.verdict == HOLDS
+    # Beside a cnn that removes 40 % and scores 0.72, what the same ratio gains is lost.
+    mixed = judged.adaptive_beats_fixed(adapted(0.65), "direct")
+    assert [item.verdict for item in mixed.evidence] == [HOLDS, HOLDS, FAILS]
+
+
+def test_the_share_between_two_ratios_is_on_a_straight_line():
+    study = adapted(0.8)
+    effect = study.at_equal_share(ADAPTIVE, "cnn", "cot", ["infovqa"])
+    here = (QUESTIONS["benchmark"] == "infovqa").to_numpy()
+    quarter, half, own = (
+        study.scores[system, "cot"].rows[:, here].mean() for system in (next(iter(CURVE)), HALF, ADAPTIVE)
+    )
+    assert effect.value == pytest.approx(own - (0.4 * quarter + 0.6 * half))
+    assert (effect.questions, effect.seeds) == (N, 3)
+    same = adapted(0.8, share=0.5).at_equal_share(ADAPTIVE, "cnn", "cot", ["infovqa"])
+    assert same.value == pytest.approx(own - half)
+    assert adapted(0.8, share=0.9).at_equal_share(ADAPTIVE, "cnn", "cot", ["infovqa"]) is None
+
+
+def test_open_questions_are_shown_but_not_counted():
+    study = adapted(0.88)
+    page = render_page(study, [], {})
+    assert "A ratio that adapts to the picture beats a fixed one" in page
+    counts = [int(n) for n in re.findall(r'<span class="badge [a-z-]+">[a-z ]+: (\d+)</span>', page)]
+    assert sum(counts) == len(PROMPTS) * len(judged.CLAIMS)
+    assert tables.adaptive(study, "direct").shown["Really removed"].tolist() == ["50 %", "50 %", "60 %", "40 %"]

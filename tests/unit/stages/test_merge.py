@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
     corpus = corpora.write(tmp_path / "corpus")
     study = config.load(ROOT / "params.yaml", scale="smoke")
 
-    def run(count, permutations=32):
+    def run(count, **changed):
         scored = []
         for index in range(count):
             tensors = {"x": torch.tensor([float(index)])}
@@ -36,10 +36,10 @@ def run(tmp_path, monkeypatch):
             scored.append(value)
             return [float(value > count * question / QUESTIONS) for question in range(QUESTIONS)]
 
-        monkeypatch.setattr(merge, "_scorer", lambda *_: score)
+        monkeypatch.setattr(merge, "make_scorer", lambda *_: score)
         (tmp_path / "teacher").mkdir()
         (tmp_path / "student").touch()
-        params = study.merge.model_copy(update={"permutations": permutations})
+        params = study.merge.model_copy(update=changed)
         merge.run(
             study.model_copy(update={"merge": params}),
             corpus=corpus,
@@ -100,3 +100,12 @@ def test_merged_students_say_that_merge_made_them(run):
     (winner,) = (name for name, weight in best.items() if weight)
     kept, _ = read_student_tensors(found.merged.parent / f"checkpoints/{winner}.safetensors")
     assert torch.equal(read_student_tensors(found.merged / "best.safetensors")[0]["x"], kept["x"])
+
+
+def test_each_checkpoint_alone_is_a_student_too_where_it_is_asked_for(run):
+    found = run(2, singles=True, methods=("search", "shapley"))
+    names = {path.stem for path in found.merged.iterdir()}
+    assert names == {"merged", "search", "shapley", "step-00000", "step-00001"}
+    assert sorted(found.weights["methods"]) == ["search", "shapley"]
+    alone, _ = read_student_tensors(found.merged / "step-00001.safetensors")
+    assert float(alone["x"]) == 1

@@ -1,14 +1,22 @@
 """The page of claims from the files that stages write."""
 
+import io
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
+from fcotvl.compress.checkpoints import StudentHeader, write_student_tensors
 from fcotvl.core import config
 from fcotvl.core.config import Grid
 from fcotvl.core.errors import DataError, ParamsError
+from fcotvl.core.shards import write_shards
+from fcotvl.report.study.data import System
 from fcotvl.stages import study
+from tests.support import corpora, models
 from tests.support import scores as support
 
 PARAMS = config.load(scale="smoke", mix="smoke")
@@ -18,8 +26,13 @@ GRIDS = {
     "nested": Grid(title="All", compressor=("nested",), ratio=(0.5,), seed=(0,), serve=(0.75,)),
     "merging": Grid(title="Merged", compressor=("cnn",), ratio=(0.5,), seed=(0, 1), recipe=("full",), merged=True),
 }
+GRIDS["runs"] = Grid(title="Runs", compressor=("cnn",), ratio=(0.5,), seed=(0, 1), pool={"cot": (-1,), "full": (0, 1)})
+MERGED = PARAMS.merge.methods
+STEPS = ("step-00002", "step-00004")
+RUNS = ("cot", "full-step-00002", "full-step-00004")
 BASELINES = PARAMS.baselines.model_copy(update={"methods": ("fastv", "visionzip"), "ratios": (0.5,)})
-STUDY = PARAMS.model_copy(update={"grids": GRIDS, "baselines": BASELINES})
+MERGE = PARAMS.merge.model_copy(update={"singles": True})
+STUDY = PARAMS.model_copy(update={"grids": GRIDS, "baselines": BASELINES, "merge": MERGE})
 
 
 def write_scores(path, *systems, correct, questions=8):
@@ -45,7 +58,10 @@ def data(tmp_path):
     for seed in (0, 1):
         folder = tmp_path / f"smoke/cnn-r0.5-s{seed}"
         write_scores(folder / "sft-scores/full.parquet", "sft-full", correct=5)
-        write_scores(folder / "full/merged-scores.parquet", "merged", "shapley", "uniform", "greedy", "best", correct=7)
+        write_scores(folder / "full/merged-scores.parquet", "merged", *MERGED, *STEPS, correct=7)
+        write_scores(folder / "runs/merged-scores.parquet", "merged", *MERGED, *RUNS, correct=6)
+        support.write_coalitions(folder / "full/coalitions.csv", STEPS)
+        support.write_coalitions(folder / "runs/coalitions.csv", RUNS)
     return tmp_path
 
 
@@ -62,6 +78,11 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert rows.loc[("cnn", "distilled"), ["value", "questions", "seeds"]].tolist() == [100 * 6.5 / 8, 8, 2]
     assert rows.loc[("qformer", "distilled"), "value"] == 100 * 3.5 / 8
     assert rows.loc[("cnn", "shapley"), "value"] == 100 * 7 / 8
+    assert rows.loc[("cnn", "runs/shapley"), "value"] == rows.loc[("cnn", "runs/cot"), "value"] == 100 * 6 / 8
+    regret = pd.read_csv(tmp_path / "page/tables/regret-direct.csv").set_index("stage")["value"]
+    assert regret[["shapley", "runs/best"]].tolist() == [0, 0]
+    values = pd.read_csv(tmp_path / "page/tables/values.csv").set_index(["pool", "checkpoint"])
+    assert values.loc[("Runs, 50 % removed", "cot"), "value"].tolist() == pytest.approx([100 / 3] * 2, abs=1e-3)
     assert "internvl2-1b with random weights, 4 tiles, float32, cpu" in page
     nested = scores[(scores["kind"] == "nested") & (scores["benchmark"] == "docvqa")].set_index("ratio")["value"]
     assert nested.to_dict() == {0.5: 100 * 5 / 8, 0.75: 100 * 2 / 8}
@@ -114,3 +135,22 @@ def test_where_systems_look_is_read_of_grids_that_ask_for_it(data):
 def test_without_grids_it_says_where_some_are(data, tmp_path):
     with pytest.raises(ParamsError, match=r"--params workflow/study\.yaml"):
         study.run(PARAMS, data=data, output=tmp_path / "page")
+
+
+def test_what_adaptive_really_removes_is_measured_on_the_benchmarks_pictures(data):
+    white = io.BytesIO()
+    Image.new("RGB", (56, 56), "white").save(white, "PNG")
+    corpora.write_teacher(data / "smoke/teacher")
+    for name, count in {"docvqa": 2, "chartqa": 3, "infovqa": 0}.items():
+        noise = map(corpora.record, range(3))
+        pictures = [replace(one, image=white.getvalue()) if i < count else one for i, one in enumerate(noise)]
+        write_shards(data / "smoke/benchmarks" / name, pictures, shard_size=5)
+    header = StudentHeader("distill", "adaptive", 0.5, models.OPTIONS["adaptive"])
+    write_student_tensors(data / "smoke/adaptive-r0.5-s0/student.safetensors", {"w": torch.zeros(1)}, header)
+    grid = Grid(title="Compressors", compressor=("cnn", "adaptive"), ratio=(0.5,), seed=(0, 1))
+    found = study._removed(STUDY.model_copy(update={"grids": {"modules": grid}}), data)
+    assert found == {
+        (System("adaptive", 0.5, "distilled"), name): pytest.approx(share)
+        for name, share in {"docvqa": (0.75 + 0.75 + 0.25) / 3, "chartqa": 0.75, "infovqa": 0.25}.items()
+    }
+    assert study._removed(STUDY, data) == {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +21,7 @@ from fcotvl.compress.checkpoints import read_student_tensors
 from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.core import config
 from fcotvl.core.config.scale import ComputeParams, LaunchParams
-from fcotvl.core.errors import CheckpointError, ParamsError
+from fcotvl.core.errors import CheckpointError
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import generate
 from fcotvl.stages import distill, merge, predict, rscot, sft, speed
@@ -27,6 +29,7 @@ from fcotvl.train import loop, resampling
 from fcotvl.train.resampling import LossRow, windows
 from fcotvl.train.rscot import SamplingResult, write_rationales
 from tests.support import corpora, models
+from tests.support.imports import ROOT
 
 STUDY = Path(__file__).parents[3] / "params.yaml"
 
@@ -37,7 +40,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     corpus = corpora.write(folder / "corpus")
     rationales = [
-        SamplingResult(f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, [f"So\nAnswer: {i}"])
+        SamplingResult(f"instruct-{i}-e", f"instruct-{i}", "s", "extractive", 2, 1, {"accepted": [f"So\nAnswer: {i}"]})
         for i in range(6)
     ]
     write_rationales(folder / "rationales.parquet", rationales)
@@ -239,12 +242,6 @@ def test_sft_fails_if_a_checkpoint_is_missing(study, inputs, pool, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_too_few_steps_for_the_checkpoints_is_one_line():
-    with pytest.raises(ParamsError, match=r"sft\.steps is 3, too few for 4 checkpoints"):
-        sft.due_steps(3, 4)
-    assert sft.due_steps(120, 4) == (30, 60, 90, 120)
-
-
 def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     run_merge(study, inputs, pool, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out/coalitions.csv", keep_default_na=False)
@@ -255,10 +252,38 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     for method, found in account["methods"].items():
         assert sum(found["weights"].values()) == pytest.approx(1), method
     merged = tmp_path / "out/merged"
-    headline = study.recipes[study.recipe].merge
+    headline = study.merge.headline
     files = {path.stem for path in merged.iterdir()}
     assert files == {"merged", "best", "greedy", "shapley", "uniform"}
     assert (merged / "merged.safetensors").read_bytes() == (merged / f"{headline}.safetensors").read_bytes()
+
+
+def test_a_coalition_may_be_asked_under_both_prompts(study, inputs, pool, tmp_path):
+    asked = study.merge.model_copy(update={"prompts": ("direct", "cot")})
+    run_merge(study.model_copy(update={"merge": asked}), inputs, pool, tmp_path / "both")
+    means = pd.read_csv(tmp_path / "both/coalitions.csv", keep_default_na=False)["utility"]
+    each = []
+    for prompt in asked.prompts:
+        one = study.model_copy(update={"merge": asked.model_copy(update={"prompts": (prompt,)})})
+        run_merge(one, inputs, pool, tmp_path / prompt)
+        each.append(pd.read_csv(tmp_path / f"{prompt}/coalitions.csv", keep_default_na=False)["utility"])
+    assert list(means) == list(sum(each) / 2)
+
+
+def test_what_each_merge_method_costs_is_measured(inputs, pool):
+    given = {"teacher": inputs.teacher, "student": pool.student, "questions": inputs.corpus / "val"}
+    given |= {"checkpoints": pool.checkpoints, "scale": "smoke"}
+    flags = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, str(ROOT / "benchmarks/merge_rules.py"), *flags]
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert {row[0]: row[1] for row in rows} == {
+        "uniform": "0",
+        "best": "2",
+        "greedy": "3",
+        "search": "1",
+        "shapley": "4",
+    }
 
 
 def test_merge_stopped_and_run_again_scores_only_what_is_missing(study, inputs, pool, tmp_path, monkeypatch):

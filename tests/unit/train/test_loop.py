@@ -123,6 +123,11 @@ def test_the_learning_rate_rises_and_falls(tmp_path):
     assert 0 < rates[-1] < 0.005
 
 
+def test_a_constant_rate_rises_and_stays(tmp_path):
+    rates = rates_of(OPTIM.model_copy(update={"schedule": "constant"}), tmp_path)
+    assert rates == pytest.approx([0.025] + [0.05] * 8)
+
+
 def test_without_warm_up_the_first_step_counts(tmp_path):
     plain = OPTIM.model_copy(update={"warmup": 0.0})
     assert rates_of(plain, tmp_path)[0] > 0.04

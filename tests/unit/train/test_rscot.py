@@ -23,29 +23,37 @@ def result_of(*replies, max_per_question=2):
     return keep_correct(QUESTION, replies, params)
 
 
+def accepted(*replies, max_per_question=2):
+    return result_of(*replies, max_per_question=max_per_question).rationales["accepted"]
+
+
 def test_what_ends_in_the_right_answer_is_kept():
     result = result_of("5 + 7\nAnswer: 12", "5 + 6\nAnswer: 11")
-    assert result.rationales == ["5 + 7\nAnswer: 12"]
+    assert result.rationales["accepted"] == ["5 + 7\nAnswer: 12"]
     assert (result.n_samples, result.n_correct) == (2, 1)
 
 
 def test_texts_that_differ_in_case_and_spaces_are_one():
-    result = result_of("Five and seven\nAnswer: 12", "five  and seven\nanswer: 12\nAnswer: 12")
-    assert len(result.rationales) == 2
+    assert len(accepted("Five and seven\nAnswer: 12", "five  and seven\nanswer: 12\nAnswer: 12")) == 2
     same = result_of("Five and seven\nAnswer: 12", "five  AND seven\nAnswer:  12")
-    assert same.rationales == ["Five and seven\nAnswer: 12"]
+    assert same.rationales["accepted"] == ["Five and seven\nAnswer: 12"]
     assert same.n_correct == 2
 
 
 def test_the_first_distinct_ones_are_kept_up_to_the_cap():
     replies = [f"way {i}\nAnswer: 12" for i in range(5)]
-    assert result_of(*replies, max_per_question=2).rationales == replies[:2]
+    assert accepted(*replies, max_per_question=2) == replies[:2]
     assert result_of(*replies, max_per_question=2).n_correct == 5
 
 
 @pytest.mark.parametrize("text", ["12", "Answer: 12", "  \nAnswer: 12", "5 + 7 = 12"])
 def test_a_bare_or_unmarked_answer_is_no_rationale(text):
     assert not is_rationale(text, ["12"], 0.9)
+
+
+def test_samples_that_were_not_checked_are_the_first_that_reason():
+    replies = ["12", "5 + 6\nAnswer: 11", "5 + 7\nAnswer: 12", "7 + 5\nAnswer: 12"]
+    assert result_of(*replies).rationales == {"accepted": replies[2:], "all": replies[1:3]}
 
 
 def test_questions_are_balanced_over_sources_and_the_same_each_time(tmp_path):
@@ -64,6 +72,8 @@ def test_rationales_come_back_by_question(tmp_path):
     texts = ["5 + 7\nAnswer: 12", "7 + 5\nAnswer: 12"]
     write_rationales(path, [result_of(*texts), result_of("no")])
     assert read_rationales(path) == {"q1": texts}
+    write_rationales(path, [result_of("no\nAnswer: 1", *texts)])
+    assert read_rationales(path, "all") == {"q1": ["no\nAnswer: 1", texts[0]]}
 
 
 def test_a_table_without_rationales_is_readable(tmp_path):

@@ -42,6 +42,18 @@ def test_without_any_rationale_training_goes_on_with_a_warning(corpus, caplog):
     assert "direct answers only" in caplog.text
 
 
+def test_a_recipe_may_name_its_sources(corpus):
+    weights = SftDatasets.from_corpus(corpus, KEPT, cot=0.25, seed=0, sources=["noise/b"]).initial_weights
+    assert weights == pytest.approx({"noise/b/cot": 0.25, "noise/b/direct": 0.75})
+    with pytest.raises(DataError, match="no picture of corpus/instruct is from noise/c; it has noise/a, noise/b"):
+        SftDatasets.from_corpus(corpus, KEPT, cot=0.25, seed=0, sources=["noise/b", "noise/c"])
+
+
+def test_rationales_alone_are_a_recipe_too(corpus):
+    weights = SftDatasets.from_corpus(corpus, KEPT, cot=1.0, seed=0).initial_weights
+    assert weights == pytest.approx({"noise/a/cot": 0.5, "noise/b/cot": 0.5})
+
+
 def test_nothing_to_train_on_is_an_error(tmp_path):
     record = corpora.record(0)
     hidden = [type(t)(t.id, t.question, (), t.kind) for t in record.turns]
