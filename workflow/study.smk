@@ -128,10 +128,8 @@ for system, stage, student in (
         name:
             f"attention_{system}"
         input:
-            "fcotvl/core",
-            "fcotvl/compress",
-            "fcotvl/inference",
-            "fcotvl/toy/render",
+            code_of("predict_distilled"),
+            sorted(map(str, Path("fcotvl/toy/render").rglob("*.py"))),
             "fcotvl/evaluate/answer_place.py",
             "fcotvl/evaluate/attention.py",
             "fcotvl/evaluate/token_map.py",
