@@ -392,7 +392,10 @@ def test_rscot_keeps_what_ends_right_and_resumes(study, inputs, tmp_path, monkey
     assert len(asked) == 10 + 7  # the first window of five was not asked again
     rows = pq.read_table(tmp_path / "out/rationales.parquet").to_pylist()
     assert rows
-    assert {row["record_id"] for row in rows} <= {"instruct-2", "instruct-4"}
+    assert {row["record_id"] for row in rows if row["selection"] == "accepted"} <= {"instruct-2", "instruct-4"}
+    unchecked = [row["question_id"] for row in rows if row["selection"] == "all"]
+    assert set(unchecked) > {row["question_id"] for row in rows if row["selection"] == "accepted"}
+    assert len(unchecked) == study.rscot.max_per_question * len(set(unchecked))
     assert all(row["rationale"].startswith("so") for row in rows)
     per_question = pd.DataFrame(rows).groupby("question_id").size()
     assert set(per_question) == {study.rscot.max_per_question}
