@@ -1,6 +1,9 @@
 """The README's headline says what the committed tables say."""
 
+from collections import Counter
+
 import pandas as pd
+import pytest
 
 from tests.support.imports import ROOT
 
@@ -11,10 +14,10 @@ BASELINES = {
     "teacher": ("teacher", 64),
     "fastv-r0.5": ("FastV, 50 % removed", 32),
     "fastv-equal-cost-r0.5": ("FastV at the student's cost", 20),
-    "fastv-r0.75": ("FastV, 75 % removed", 16),
 }
 STUDENTS = {0.5: ("student, 50 % removed", 32), 0.75: ("student, 75 % removed", 16)}
-ORDER = ("teacher", 0.5, "fastv-r0.5", "fastv-equal-cost-r0.5", 0.75, "fastv-r0.75")
+ORDER = ("teacher", 0.5, "fastv-r0.5", "fastv-equal-cost-r0.5", 0.75)
+RATIOS = (0.25, 0.5, 0.75, 0.875)
 
 
 def headline() -> list[str]:
@@ -33,10 +36,36 @@ def headline() -> list[str]:
     return rows
 
 
-def test_the_headline_is_that_of_the_committed_tables():
+def retention() -> list[str]:
+    """What distilled students keep of the teacher's score, from the study's ``retention-*.csv``."""
+    rows = []
+    for prompt, title in PROMPTS.items():
+        table = pd.read_csv(RESULTS / f"study/tables/retention-{prompt}.csv")
+        table = table[(table.kind == "cnn") & (table.stage == "distilled") & (table.benchmark == "mean")]
+        found = table.set_index("ratio").loc[list(RATIOS)]
+        cells = [f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in found.itertuples()]
+        rows.append(f"| {' | '.join([title, *cells])} |")
+    return rows
+
+
+@pytest.mark.parametrize(("name", "rows"), [("headline", headline), ("study", retention)])
+def test_each_table_is_that_of_the_committed_files(name, rows):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text.partition("<!-- headline -->\n")[2].partition("\n\n")[0].splitlines()
-    assert table[2:] == headline()
+    table = text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- /{name} -->")[0].partition("\n\n")[0]
+    assert table.splitlines()[2:] == rows()
+
+
+def test_verdicts_are_counted_as_the_study_has_them():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    page = (RESULTS / "study/tables/claims.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    for title, verdicts in zip(cells[0][1:], list(zip(*cells[2:], strict=True))[1:], strict=True):
+        counts = Counter(verdicts)
+        words = (
+            f"{title.lower()}: {counts['holds']} hold, {counts['does not hold']} do not, "
+            f"{counts['undecided']} undecided, {counts['not tested']} not tested"
+        )
+        assert words in text
 
 
 def test_both_committed_pages_are_of_one_run():
