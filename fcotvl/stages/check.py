@@ -62,13 +62,7 @@ def validate(params: Params) -> None:
         compressors.ratios(name)
     for name, ratio in variants(params):
         compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
-    for grid, asked in params.grids.items():
-        for name, ratio in product(asked.compressor, asked.serve):
-            if ratio not in (known := compressors.train_ratios(name)):
-                raise ParamsError(
-                    f"grids.{grid}.serve: a student of {name} does not serve ratio {ratio}, but "
-                    f"{', '.join(map(str, known)) or 'its own alone'}"
-                )
+    _validate_grids(params)
     try:
         is_folder = Path(params.data.raw).is_dir()
     except (OSError, ValueError):  # too long, or with a null character
@@ -78,6 +72,27 @@ def validate(params: Params) -> None:
     if params.teacher.source == "train" and params.scale_config.model.architecture != "tiny":
         raise ParamsError(f"teacher.source=train builds the tiny model; scale {params.scale!r} needs pretrained")
     validate_mix(params.mix, params.mix_config)
+
+
+def _validate_grids(params: Params) -> None:
+    """Check what the study asks of its students and merges."""
+    for grid, asked in params.grids.items():
+        for name, ratio in product(asked.compressor, asked.serve):
+            if ratio not in (known := compressors.train_ratios(name)):
+                raise ParamsError(
+                    f"grids.{grid}.serve: a student of {name} does not serve ratio {ratio}, but "
+                    f"{', '.join(map(str, known)) or 'its own alone'}"
+                )
+        if asked.pool and grid in params.recipes:
+            raise ParamsError(
+                f"grids.{grid} has a pool and the name of a recipe, whose folder it would share; rename it"
+            )
+        kept = params.scale_config.sft.checkpoints
+        for recipe, places in asked.pool.items():
+            if odd := [place for place in places if not -kept <= place < kept]:
+                raise ParamsError(
+                    f"grids.{grid}.pool: {recipe} has {kept} checkpoints, 0 to {kept - 1}, and none at {odd[0]}"
+                )
 
 
 def validate_mix(name: str, mix: Mix) -> None:

@@ -1,5 +1,6 @@
 """What the README offers to type passes the check at every scale it fits, and no other."""
 
+import re
 import shutil
 
 import pytest
@@ -101,4 +102,22 @@ def test_the_grids_of_the_study_are_valid_and_those_that_no_student_can_serve_ar
         check.validate(params.load(overlay=file))
     file.write_text(text.replace("[cnn, cnn-default, cnn2d,", "[cnn, cnm,"))
     with pytest.raises(ParamsError, match="no compressor 'cnm'"):
+        check.validate(params.load(overlay=file))
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "message"),
+    [
+        ("constant: [1, -1]", "constant: [4]", "grids.runs.pool: constant has 4 checkpoints, 0 to 3, and none at 4"),
+        ("\n  runs:\n", "\n  full:\n", "grids.full has a pool and the name of a recipe, whose folder it would share"),
+        ("methods: [best, ", "methods: [bets, ", "no merge method 'bets'"),
+        ("methods: [best, greedy, search, shapley, uniform]", "methods: [best]", "merge.headline is 'shapley', which"),
+    ],
+)
+def test_a_pool_that_cannot_be_merged_is_one_line(study, tmp_path, written, instead, message):
+    file = tmp_path / "study.yaml"
+    text = (ROOT / "workflow/study.yaml").read_text()
+    assert text.count(written) == 1
+    file.write_text(text.replace(written, instead))
+    with pytest.raises(ParamsError, match=re.escape(message)):
         check.validate(params.load(overlay=file))
