@@ -21,6 +21,7 @@ rule study:
     default_target: True
     input:
         code_of("report"),
+        "fcotvl/dag/pools.py",
         "fcotvl/evaluate/cost.py",
         "fcotvl/evaluate/effects.py",
         "fcotvl/merge/shapley.py",

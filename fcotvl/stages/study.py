@@ -20,6 +20,7 @@ from fcotvl.core.config import Grid, Params, load
 from fcotvl.core.errors import DataError, ParamsError
 from fcotvl.core.io import write_text
 from fcotvl.core.shards import read_records
+from fcotvl.dag.pools import members
 from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate import cost as counted
 from fcotvl.inference import pruning
@@ -128,13 +129,7 @@ def _members(params: Params, grid: Grid) -> list[str]:
     if not params.merge.singles:
         return []
     kept = list(params.scale_config.sft.checkpoint_steps)
-    if not grid.pool:
-        return kept
-    return [
-        recipe if len(places) == 1 else f"{recipe}-{kept[place]}"
-        for recipe, places in grid.pool.items()
-        for place in places
-    ]
+    return list(members(grid, kept)) if grid.pool else kept
 
 
 def _pools(params: Params, data: Path) -> Iterator[Pool]:

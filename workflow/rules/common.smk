@@ -11,6 +11,7 @@ from fcotvl import dag, launcher
 from fcotvl.core import config as typed
 from fcotvl.core.errors import FcotvlError
 from fcotvl.dag import limits
+from fcotvl.dag.pools import members
 from fcotvl.stages.check import validate
 
 # Stages read params.yaml themselves: a value given here would be shown but not obeyed.
@@ -194,13 +195,12 @@ def pooled(recipe, stage, output=0, place="data", suffix=""):
 
 def gather(name, grid):
     """The command that copies a pool's checkpoints, each under the name of its recipe; with its own if not alone."""
-    kept = list(SCALE.sft.checkpoint_steps)
+    home = pooled(name, "sft")
     copies = [
-        f"cp {pooled(recipe, 'sft')}/{kept[place]}.safetensors {pooled(name, 'sft')}/"
-        + (recipe if len(places) == 1 else f"{recipe}-{kept[place]}")
-        + ".safetensors"
-        for recipe, places in grid.pool.items()
-        for place in places
+        f"cp {pooled(recipe, 'sft')}/{file}.safetensors {home}/{member}.safetensors"
+        for member, (recipe, file) in members(
+            grid, list(SCALE.sft.checkpoint_steps)
+        ).items()
     ]
     return lambda wildcards: " && ".join(copies).format(**wildcards)
 

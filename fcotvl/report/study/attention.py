@@ -14,11 +14,9 @@ from matplotlib.axes import Axes
 from fcotvl.evaluate.effects import Effect, effect
 from fcotvl.report.formatting import percent
 from fcotvl.report.plots import DASHES, FAINT, MARKERS, SERIES, Plot, cycle, error_bars, make_plot, swatch
-from fcotvl.report.study.claims import RECIPE
-from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.study.data import DISTILLED, KINDS, RECIPE, TEACHER, StudyData, System
 from fcotvl.report.table import MISSING, PROMPTS, Table, interval, make_table, number
 
-KINDS = {"extractive": "written in the picture", "reason": "to be worked out"}
 READING = {"direct": "answer", "cot": "reasoning"}
 """By prompt, the part of a reply that only the picture can tell."""
 QUESTION = ["benchmark", "image_id", "question_id"]

@@ -8,26 +8,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pandas as pd
 
-from fcotvl.evaluate.effects import Effect
-from fcotvl.report.claims import FAILS, HOLDS, SPEED_UP, UNDECIDED, Claim, Evidence, verdict
+from fcotvl.report.claims import SPEED_UP, Claim, Evidence, verdict
 from fcotvl.report.formatting import percent
 from fcotvl.report.report_data import METHODS
-from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.study.data import DISTILLED, RECIPE, TEACHER, StudyData, System
+from fcotvl.report.study.evidence import ALIKE, alike, gain, kept
 from fcotvl.report.study.merging import regret, regret_effect
 from fcotvl.report.table import interval
 
 KEPT = 98.0
 """Percent of the teacher's score from which on hardly anything is lost: our reading."""
-ALIKE = 2.0
-"""Points within which two systems count as alike: our reading."""
 SPANS: dict[str, dict[str, int]] = {
     "LLM up to the first token": {"prefill": 1},
     "whole model up to the first token": {"vit": 1, "connector": 1, "prefill": 1},
     "whole model, an answer of 32 tokens": {"vit": 1, "connector": 1, "prefill": 1, "decode": 4},
 }
 """What is timed: how often each part of ``StudyData.speed`` is in it; ``decode`` is eight tokens."""
-RECIPE = "sft-full"
-"""Stage of the student that is judged after post-training."""
 EQUAL = 1.01
 """Times the student's prefill FLOPs up to which costs are equal."""
 RIVALS = ("fastv-equal-cost", "fastv", "divprune", "visionzip", "downsample", "untrained-pool", "random")
@@ -52,7 +48,7 @@ def half_keeps_all(study: StudyData, prompt: str) -> Claim:
         "Half of the visual tokens can be removed at hardly any loss",
         "With 50 % of the visual tokens removed, performance stays close to 100 %.",
         f"The student keeps at least {KEPT:g} % of the teacher's mean score (our reading).",
-        tuple(_kept(study, student, prompt, KEPT) for student in _asked(study, students)),
+        tuple(kept(study, student, prompt, KEPT) for student in _asked(study, students)),
         _RUN,
         prompt,
         "retention",
@@ -66,12 +62,12 @@ def three_quarters_lose_more(study: StudyData, prompt: str) -> Claim:
         half, most = System("cnn", 0.5, stage), System("cnn", 0.75, stage)
         if not study.has(half, most):
             continue
-        evidence.append(_gain(f"{stage}: 50 % above 75 %", study.difference(half, most, prompt)))
+        evidence.append(gain(f"{stage}: 50 % above 75 %", study.difference(half, most, prompt)))
         others = [name for name in study.benchmarks if name != "infovqa"]
         if "infovqa" in study.benchmarks and others:
             weights = {"infovqa": 1.0} | dict.fromkeys(others, -1 / len(others))
             lost = study.contrast({TEACHER: 1.0, most: -1.0}, prompt, weights)
-            evidence.append(_gain(f"{stage}, 75 %: loss on infographics above the others' mean", lost))
+            evidence.append(gain(f"{stage}, 75 %: loss on infographics above the others' mean", lost))
     return Claim(
         "With 75 % removed more is lost, most of it on infographics",
         "At 75 % the loss grows; InfoVQA drops most.",
@@ -87,7 +83,7 @@ def three_quarters_lose_more(study: StudyData, prompt: str) -> Claim:
 def cnn_beats_qformer(study: StudyData, prompt: str) -> Claim:
     """A convolution learns faster than a Q-Former."""
     evidence = [
-        _gain(
+        gain(
             f"{kind}, {percent(study.share(scale))} of the pictures, {percent(ratio)} removed",
             study.difference(System(kind, ratio, DISTILLED, scale), System("qformer", ratio, DISTILLED, scale), prompt),
         )
@@ -111,7 +107,7 @@ def cnn_beats_qformer(study: StudyData, prompt: str) -> Claim:
 def cnn_equals_pooling(study: StudyData, prompt: str) -> Claim:
     """A convolution and pooling are alike."""
     evidence = [
-        _alike(f"cnn and pool, {percent(ratio)} removed", study.difference(one, other, prompt))
+        alike(f"cnn and pool, {percent(ratio)} removed", study.difference(one, other, prompt))
         for ratio in (0.5, 0.75)
         if study.has(one := System("cnn", ratio, DISTILLED), other := System("pool", ratio, DISTILLED))
     ]
@@ -137,8 +133,8 @@ def beats_training_free(study: StudyData, prompt: str) -> Claim:
             # Where even K = 1 costs more than the student, FastV has no equal.
             if student and (rival.kind != RIVALS[0] or _relative_cost(study, rival, student) <= EQUAL):
                 cost = f"{_relative_cost(study, rival, student):.2f} times the student's prefill FLOPs"
-                gain = study.difference(student, rival, prompt)
-                evidence.append(_gain(f"{rival.label}, {percent(ratio)} removed, {cost}", gain))
+                above = study.difference(student, rival, prompt)
+                evidence.append(gain(f"{rival.label}, {percent(ratio)} removed, {cost}", above))
     return Claim(
         "Learned compression beats training-free pruning",
         "The paper compares with FastV; its numbers for FastV are not known to us.",
@@ -184,7 +180,7 @@ def rationales_lift_reasoning(study: StudyData, prompt: str) -> Claim:
         "Students that were fine-tuned with rationales answer more questions that must be worked out than one that was "
         "fine-tuned without.",
         tuple(
-            _gain(f"{mix.label} against {direct.label}", study.difference(mix, direct, prompt, kind="reason"))
+            gain(f"{mix.label} against {direct.label}", study.difference(mix, direct, prompt, kind="reason"))
             for mix in _asked(study, mixes)
             if study.has(direct)
         ),
@@ -201,7 +197,7 @@ def rejection_helps(study: StudyData, prompt: str) -> Claim:
     if study.has(accepted, unchecked):
         every = study.difference(accepted, unchecked, prompt)
         reason = study.difference(accepted, unchecked, prompt, kind="reason")
-        evidence = (_gain("all questions", every), _gain("those that must be worked out", reason))
+        evidence = (gain("all questions", every), gain("those that must be worked out", reason))
     return Claim(
         "Rejecting samples with a wrong answer helps",
         "Rationales are sampled from the teacher and kept where they end in the right answer.",
@@ -223,7 +219,7 @@ def resampling_beats_static(study: StudyData, prompt: str) -> Claim:
         "Data sets are sampled by their losses during post-training.",
         "The student with resampled data sets scores higher on the mean of the benchmarks, all else equal.",
         tuple(
-            _gain(name, study.difference(system, static, prompt))
+            gain(name, study.difference(system, static, prompt))
             for name, system in rules.items()
             if study.has(system, static)
         ),
@@ -236,9 +232,7 @@ def resampling_beats_static(study: StudyData, prompt: str) -> Claim:
 def merging_helps(study: StudyData, prompt: str) -> Claim:
     """A Shapley merge beats its rivals on the mean."""
     evidence = [
-        _gain(
-            f"{pool.title}: against {METHODS[name].lower()}", study.difference(pool.methods["shapley"], rival, prompt)
-        )
+        gain(f"{pool.title}: against {METHODS[name].lower()}", study.difference(pool.methods["shapley"], rival, prompt))
         for pool in study.pools
         for name, rival in pool.methods.items()
         if name != "shapley" and study.has(pool.methods["shapley"], rival)
@@ -267,7 +261,7 @@ def merging_softens_the_see_saw(study: StudyData, prompt: str) -> Claim:
             if name != "shapley":
                 other = regret(study, rival, pool.members, prompt)
                 less = regret_effect(study, own, prompt, other)
-                evidence.append(_gain(f"{pool.title}: less regret than {METHODS[name].lower()}", less))
+                evidence.append(gain(f"{pool.title}: less regret than {METHODS[name].lower()}", less))
     return Claim(
         "Merging by Shapley values softens the see-saw between benchmarks",
         "Merging balances abilities that single checkpoints have in different measure.",
@@ -287,7 +281,7 @@ def reasoning_rises_perception_falls(study: StudyData, prompt: str) -> Claim:
     if study.has(before, after):
         up = study.difference(after, before, prompt, kind="reason")
         down = study.difference(before, after, prompt, kind="extractive")
-        evidence = (_gain("gain on what must be worked out", up), _gain("loss on what is written in the picture", down))
+        evidence = (gain("gain on what must be worked out", up), gain("loss on what is written in the picture", down))
     return Claim(
         "Post-training lifts reasoning and costs perception",
         "After post-training, reasoning benchmarks rise while perception falls.",
@@ -311,10 +305,10 @@ def adaptive_beats_fixed(study: StudyData, prompt: str) -> Claim:
         for words, names in (("all benchmarks", list(study.benchmarks)), (study.benchmarks[worst], [worst])):
             share = f"removes {percent(study.share_removed(adaptive, names))}"
             weights = dict.fromkeys(names, 1 / len(names))
-            gain = study.contrast({adaptive: 1.0, fixed: -1.0}, prompt, weights)
-            evidence.append(_gain(f"{percent(ratio)} on average, {words}: adaptive {share}", gain))
+            above = study.contrast({adaptive: 1.0, fixed: -1.0}, prompt, weights)
+            evidence.append(gain(f"{percent(ratio)} on average, {words}: adaptive {share}", above))
         if equal := study.at_equal_share(adaptive, "cnn", prompt, [worst]):
-            evidence.append(_gain(f"{percent(ratio)} on average, {study.benchmarks[worst]}: cnn {share} too", equal))
+            evidence.append(gain(f"{percent(ratio)} on average, {study.benchmarks[worst]}: cnn {share} too", equal))
     return Claim(
         "A ratio that adapts to the picture beats a fixed one",
         "Every picture loses the same share; whether the ratio should adapt is left open.",
@@ -372,37 +366,3 @@ def _asked(study: StudyData, systems: Iterable[System]) -> Iterator[System]:
 
 def _relative_cost(study: StudyData, rival: System, student: System) -> float:
     return study.prefill[rival] / study.prefill[student]
-
-
-def _kept(study: StudyData, system: System, prompt: str, criterion: float) -> Evidence:
-    found = study.retention(system, prompt)
-    result = f"{interval(found.value, found.low, found.high)} % kept{_asked_of(found)}"
-    return Evidence(system.label, result, verdict(found.low, found.high, criterion))
-
-
-def _gain(subject: str, found: Effect) -> Evidence:
-    """A difference that should be above 0."""
-    judged = verdict(found.low, found.high, 0.0)
-    result = f"{_points(found)}{_asked_of(found)}"
-    if judged == UNDECIDED:
-        result += f"; {found.detectable:.1f} points could have been seen"
-    return Evidence(subject, result, judged)
-
-
-def _alike(subject: str, found: Effect) -> Evidence:
-    """A difference that should be small."""
-    judged = UNDECIDED
-    if found.low >= -ALIKE and found.high <= ALIKE:
-        judged = HOLDS
-    elif found.low > ALIKE or found.high < -ALIKE:
-        judged = FAILS
-    return Evidence(subject, f"{_points(found)}{_asked_of(found)}", judged)
-
-
-def _points(found: Effect) -> str:
-    return f"{interval(found.value, found.low, found.high, sign='+')} points"
-
-
-def _asked_of(found: Effect) -> str:
-    seeds = f", {found.seeds} seeds" if found.seeds > 1 else ", one seed"
-    return f", n = {found.questions:,}{seeds}"

@@ -16,6 +16,10 @@ from fcotvl.evaluate.effects import KNEE_POINTS, Effect, Knee, effect, knee, ret
 from fcotvl.report.report_data import LABELS, METHODS
 
 DISTILLED = "distilled"
+RECIPE = "sft-full"
+"""Stage of the student that is judged after post-training."""
+KINDS = {"extractive": "written in the picture", "reason": "to be worked out"}
+"""Kinds of questions, by where their answers are."""
 RIGHT = 90.0
 """Percent of a score from which on an answer counts as right, as for ``fcotvl.core.answers.is_correct``.
 

@@ -25,8 +25,8 @@ from fcotvl.report.plots import (
     swatch,
 )
 from fcotvl.report.study import attention
-from fcotvl.report.study.claims import RECIPE, RIVALS
-from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.study.claims import RIVALS
+from fcotvl.report.study.data import DISTILLED, KINDS, RECIPE, TEACHER, StudyData, System
 from fcotvl.report.study.merging import values_by_source
 from fcotvl.report.table import PROMPTS
 
@@ -116,11 +116,10 @@ def recipes(study: StudyData) -> Plot | None:
     students = [s for s in study.systems() if s.stage.startswith("sft-") and s.ratio == base.ratio]
     if not study.has(base) or not students:
         return None
-    kinds = {"reason": "to be worked out", "extractive": "written in the picture"}
     points = [
         (words, system.stage.removeprefix("sft-"), (kind, system))
         for system in students
-        for kind, words in kinds.items()
+        for kind, words in KINDS.items()
     ]
 
     def change(chosen: tuple[str, System], prompt: str) -> Effect:
@@ -131,30 +130,12 @@ def recipes(study: StudyData) -> Plot | None:
 
 def values(study: StudyData) -> Plot | None:
     """Shapley values of the checkpoints of each pool, for each source."""
-    found = [(pool.title, values_by_source(pool.coalitions)) for pool in study.pools]
-    if not found:
-        return None
-    sources = list(dict.fromkeys(source for _, values in found for _, source in values if source))
-
-    def draw(title: str, values: Mapping[tuple[str, str | None], Effect], axes: Axes) -> None:
-        players = list(dict.fromkeys(player for player, _ in values))
-        for index, source in enumerate(sources):
-            shift = 0.22 * (index - (len(sources) - 1) / 2)
-            rows = _frame((y + shift, values[player, source]) for y, player in enumerate(players))
-            look = {"fmt": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.2}
-            axes.errorbar(rows["value"], rows["x"], xerr=error_bars(rows, "value"), label=source, **look)
-        axes.axvline(0, color=FAINT, lw=1)
-        axes.set_yticks(range(len(players)), players)
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.set(title=title, xlabel="Shapley value, points of right answers")
-
-    keys = [(source, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, source in enumerate(sources)]
-    most = max(len({player for player, _ in values}) for _, values in found)
-    panels = [partial(draw, title, values) for title, values in found]
-    return make_plot(
-        "What each checkpoint contributes, by source", panels, note=f"{NOTE}.", keys=keys, size=(4.6, 1.2 + 0.42 * most)
-    )
+    panels = {
+        pool.title: [(source, player, e) for (player, source), e in values_by_source(pool.coalitions).items() if source]
+        for pool in study.pools
+    }
+    title, axis = "What each checkpoint contributes, by source", "Shapley value, points of right answers"
+    return _panels(title, panels, axis, zero=True)
 
 
 def _series(study: StudyData) -> dict[str, list[System]]:
@@ -223,15 +204,26 @@ def _rows(
     zero: bool = False,
 ) -> Plot | None:
     """A row for each name, a marker for each label; a panel for each prompt."""
-    if not points:
-        return None
-    labels = list(dict.fromkeys(label for label, *_ in points))
-    names = list(dict.fromkeys(name for _, name, _ in points))
+    panels = {
+        PROMPTS.get(prompt, prompt): [(label, name, number(chosen, prompt)) for label, name, chosen in points]
+        for prompt in study.prompts
+    }
+    return _panels(title, panels if points else {}, axis, zero=zero)
 
-    def draw(prompt: str, axes: Axes) -> None:
+
+def _panels(
+    title: str, panels: Mapping[str, Sequence[tuple[str, str, Effect]]], axis: str, *, zero: bool = False
+) -> Plot | None:
+    """Panels by title, with a row for each name and a marker for each label."""
+    if not panels:
+        return None
+    labels = list(dict.fromkeys(label for points in panels.values() for label, *_ in points))
+
+    def draw(panel: str, axes: Axes) -> None:
+        names = list(dict.fromkeys(name for _, name, _ in panels[panel]))
         for index, label in enumerate(labels):
             shift = 0.22 * (index - (len(labels) - 1) / 2)
-            rows = _frame((names.index(n) + shift, number(chosen, prompt)) for lb, n, chosen in points if lb == label)
+            rows = _frame((names.index(name) + shift, e) for own, name, e in panels[panel] if own == label)
             look = {"fmt": cycle(MARKERS, index), "color": cycle(SERIES, index), "ms": 5, "elinewidth": 1.2}
             axes.errorbar(rows["value"], rows["x"], xerr=error_bars(rows, "value"), label=label, **look)
         if zero:
@@ -239,11 +231,12 @@ def _rows(
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(title=PROMPTS.get(prompt, prompt), xlabel=axis)
+        axes.set(title=panel, xlabel=axis)
 
     keys = [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
-    size = (4.6, 1.2 + 0.42 * len(names))
-    return make_plot(title, [partial(draw, prompt) for prompt in study.prompts], note=f"{NOTE}.", keys=keys, size=size)
+    most = max(len({name for _, name, _ in points}) for points in panels.values())
+    size = (4.6, 1.2 + 0.42 * most)
+    return make_plot(title, [partial(draw, panel) for panel in panels], note=f"{NOTE}.", keys=keys, size=size)
 
 
 def _frame(points: Iterable[tuple[float, Effect]]) -> pd.DataFrame:

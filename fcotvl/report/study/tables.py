@@ -11,15 +11,14 @@ from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
 from fcotvl.report.report_data import METHODS
 from fcotvl.report.study import attention
-from fcotvl.report.study.claims import RECIPE, claims
-from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, StudyData, System
+from fcotvl.report.study.claims import claims
+from fcotvl.report.study.data import DISTILLED, KINDS, RECIPE, RIGHT, TEACHER, StudyData, System
 from fcotvl.report.study.merging import regret, regret_effect, values_by_source
 from fcotvl.report.table import MISSING, PROMPTS, Table, interval, make_table
 from fcotvl.report.table import number as shown
 
 INTERVALS = "95 % intervals over questions and seeds"
 MEAN = "Mean"
-KINDS = {"extractive": "Written in the picture", "reason": "To be worked out"}
 Number = Callable[[System, str | None], Effect]
 """An effect of a system on a benchmark, or on all of them."""
 
@@ -202,7 +201,7 @@ def recipes(study: StudyData, prompt: str) -> Table | None:
 def kinds(study: StudyData, prompt: str) -> Table | None:
     """Fine-tuning and compression by kind of question: mean over the benchmarks."""
     asked = set(study.questions[prompt]["kind"])
-    known = {kind: words for kind, words in KINDS.items() if kind in asked}
+    known = {kind: words.capitalize() for kind, words in KINDS.items() if kind in asked}
     rows, data = [], []
     for system in study.systems():
         found = {kind: study.score(system, prompt, kind=kind) for kind in known}
