@@ -51,8 +51,9 @@ def hours(stage: str, params: Params) -> float:
     if stage == "curate":
         return (mix.corpus.align + mix.corpus.instruct) / PICTURES / 3600
     if stage in ("distill", "sft"):
-        optim = getattr(scale, stage)
-        return picture_flops(stage, params) * optim.steps * optim.batch_size / SPEED / 3600 / scale.launch.processes
+        budgets = [params.sft_budget(recipe) for recipe in params.recipes] if stage == "sft" else [scale.distill]
+        pictures = max(budget.steps * budget.batch_size for budget in budgets)
+        return picture_flops(stage, params) * pictures / SPEED / 3600 / scale.launch.processes
     direct = scale.prompts.direct_tokens
     both = direct + scale.prompts.cot_tokens
     batch, questions = scale.evaluate.batch_size, sum(benchmark.count for benchmark in mix.benchmarks.values())

@@ -81,7 +81,11 @@ def _print_training(params: Params) -> None:
         for ratio in compressors.train_ratios(params.compressor) or (params.ratio,)
     ]
     tiles, rows = scale.model.max_tiles + 1, []
-    for stage, optim in (("distill", scale.distill.on(scale.launch.distill)), ("sft", scale.sft.on(scale.launch.sft))):
+    budgets = (
+        ("distill", scale.distill.on(scale.launch.distill)),
+        ("sft", params.sft_budget(params.recipe).on(scale.launch.sft)),
+    )
+    for stage, optim in budgets:
         counted = teacher if stage == "distill" else None
         one = mean(
             training_flops(counted, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER)

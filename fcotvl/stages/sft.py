@@ -46,7 +46,7 @@ def run(
         losses: CSV of the losses of each step and data set.
         sampling: CSV of the sampling weights of data sets.
     """
-    budget, model = params.scale_config.sft, params.scale_config.model
+    budget, model = params.sft_budget(params.recipe), params.scale_config.model
     optim = budget.on(params.scale_config.launch.sft)
     optim = optim.model_copy(update={"schedule": params.recipes[params.recipe].schedule})
     inputs = [rationales, teacher, student]

@@ -28,7 +28,7 @@ from fcotvl.internvl.architectures import teacher_config
 from fcotvl.report.files import commit, write_tables
 from fcotvl.report.formatting import percent
 from fcotvl.report.inputs import Measured, read_json, read_scores, read_table
-from fcotvl.report.study.data import DISTILLED, TEACHER, Pool, Scores, StudyData, System
+from fcotvl.report.study.data import DISTILLED, TEACHER, Cost, Pool, Scores, StudyData, System
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
 from fcotvl.report.study.tables import all_tables
@@ -84,7 +84,7 @@ def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
         questions=questions,
         scores={key: _stack(by_seed) for key, by_seed in rows.items()},
         losses=_losses(params, data),
-        prefill=_prefill(params, {system for system, _ in rows}),
+        costs=_costs(params, {system for system, _ in rows}),
         pools=tuple(_pools(params, data)),
         shares=shares,
         removed=_removed(params, data),
@@ -116,20 +116,19 @@ def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
                 yield folder / f"sft-scores/{recipe}.parquet", {stage: System(compressor, ratio, stage, own)}, seed
             if recipe and grid.merged:
                 found = {name: System(compressor, ratio, name, own) for name in params.merge.methods}
-                found |= {n: System(compressor, ratio, f"{recipe}/{n}", own) for n in _members(params, grid)}
+                found |= {n: System(compressor, ratio, f"{recipe}/{n}", own) for n in _members(params, grid, recipe)}
                 yield folder / recipe / "merged-scores.parquet", found, seed
             if grid.pool:
-                names = [*params.merge.methods, *_members(params, grid)]
+                names = [*params.merge.methods, *_members(params, grid, pool)]
                 found = {name: System(compressor, ratio, f"{pool}/{name}", own) for name in names}
                 yield folder / pool / "merged-scores.parquet", found, seed
 
 
-def _members(params: Params, grid: Grid) -> list[str]:
-    """Names of the checkpoints that a grid merges, where each is evaluated alone."""
+def _members(params: Params, grid: Grid, home: str) -> list[str]:
+    """Names of the checkpoints that are merged and evaluated alone: those of a pool, or of recipe ``home``."""
     if not params.merge.singles:
         return []
-    kept = list(params.scale_config.sft.checkpoint_steps)
-    return list(members(grid, kept)) if grid.pool else kept
+    return list(members(grid, params) if grid.pool else params.sft_budget(home).checkpoint_steps)
 
 
 def _pools(params: Params, data: Path) -> Iterator[Pool]:
@@ -155,7 +154,7 @@ def _pools(params: Params, data: Path) -> Iterator[Pool]:
             yield Pool(
                 f"{grid.title}, {percent(ratio)} removed",
                 {method: System(compressor, ratio, f"{place}{method}") for method in params.merge.methods},
-                {member: System(compressor, ratio, f"{home}/{member}") for member in _members(params, grid)},
+                {member: System(compressor, ratio, f"{home}/{member}") for member in _members(params, grid, home)},
                 pd.concat(tables, ignore_index=True),
             )
 
@@ -270,28 +269,30 @@ def _removed(params: Params, data: Path) -> dict[tuple[System, str], float]:
     }
 
 
-def _prefill(params: Params, systems: set[System]) -> dict[System, float]:
-    """FLOPs of connector, LLM and head up to the first token, as a share of the teacher's; one tile."""
+def _costs(params: Params, systems: set[System]) -> dict[System, Cost]:
+    """What each system costs of what the teacher does."""
     with torch.device("meta"):
         teacher = InternVLForConditionalGeneration(teacher_config(params.scale_config.model.architecture))
 
-    def flops(system: System) -> int:
+    def absolute(system: System) -> counted.Cost:
         if system.stage:
             options = params.compressors.get(system.kind, {})
             student = FcotvlConfig.from_teacher(
                 teacher.config, compressor=system.kind, ratio=system.ratio, options=options
             )
-            found = counted.cost(student, tiles=1, text_tokens=TEXT_TOKENS)
-        elif system == TEACHER:
-            found = counted.cost(teacher.config, tiles=1, text_tokens=TEXT_TOKENS)
-        else:
-            with torch.device("meta"):
-                built = pruning.build(system.kind, teacher, ratio=system.ratio, layer=params.baselines.fastv_layer)
-            found = counted.cost(built.model.config, tiles=1, text_tokens=TEXT_TOKENS, pruning=built.pruning)
-        return found.connector + found.prefill
+            return counted.cost(student, tiles=1, text_tokens=TEXT_TOKENS)
+        if system == TEACHER:
+            return counted.cost(teacher.config, tiles=1, text_tokens=TEXT_TOKENS)
+        with torch.device("meta"):
+            built = pruning.build(system.kind, teacher, ratio=system.ratio, layer=params.baselines.fastv_layer)
+        return counted.cost(built.model.config, tiles=1, text_tokens=TEXT_TOKENS, pruning=built.pruning)
 
-    whole = flops(TEACHER)
-    return {system: flops(system) / whole for system in systems}
+    whole = absolute(TEACHER)
+    found = {system: absolute(system) for system in systems}
+    return {
+        system: Cost((own.connector + own.prefill) / (whole.connector + whole.prefill), own.kv_bytes / whole.kv_bytes)
+        for system, own in found.items()
+    }
 
 
 def _facts(params: Params, questions: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

@@ -198,9 +198,7 @@ def gather(name, grid):
     home = pooled(name, "sft")
     copies = [
         f"cp {pooled(recipe, 'sft')}/{file}.safetensors {home}/{member}.safetensors"
-        for member, (recipe, file) in members(
-            grid, list(SCALE.sft.checkpoint_steps)
-        ).items()
+        for member, (recipe, file) in members(grid, PARAMS).items()
     ]
     return lambda wildcards: " && ".join(copies).format(**wildcards)
 

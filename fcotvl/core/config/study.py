@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from fcotvl.core.config.architecture import Architecture
 from fcotvl.core.config.mix import Mix
-from fcotvl.core.config.scale import Scale
+from fcotvl.core.config.scale import Scale, SftBudget
 from fcotvl.core.geometry import RATIOS
-from fcotvl.core.section import Count, Name, Option, Positive, Ratio, Section, Seed, Share
+from fcotvl.core.section import Count, Name, Option, Positive, Rate, Ratio, Section, Seed, Share
 
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 MAX_GRID = 10_000
@@ -48,6 +48,10 @@ class RecipeParams(Section):
     """Loss = ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student). The paper: cross-entropy alone."""
     resampling: Name
     """A rule of ``fcotvl.train.resampling``."""
+    steps: Count | None = None
+    """Steps of fine-tuning, in place of the scale's."""
+    lr: Rate | None = None
+    """Peak learning rate, in place of the scale's."""
 
 
 class DistillParams(Section):
@@ -226,3 +230,17 @@ class Params(Study):
     def scales(self) -> tuple[str, ...]:
         """The scale, then others that grids name."""
         return tuple(dict.fromkeys([self.scale, *(scale for grid in self.grids.values() for scale in grid.scale)]))
+
+    def sft_budget(self, recipe: str) -> SftBudget:
+        """The scale's budget of fine-tuning, with the recipe's own steps and rate."""
+        own = self.recipes[recipe].model_dump(include={"steps", "lr"}, exclude_none=True)
+        return self.scale_config.sft.model_copy(update=own)
+
+    @model_validator(mode="after")
+    def _each_checkpoint_has_a_step(self) -> Params:
+        for recipe in self.recipes:
+            if (budget := self.sft_budget(recipe)).steps < budget.checkpoints:
+                raise ValueError(
+                    f"recipes.{recipe}.steps is {budget.steps}, too few for {budget.checkpoints} checkpoints"
+                )
+        return self

@@ -365,4 +365,4 @@ def _asked(study: StudyData, systems: Iterable[System]) -> Iterator[System]:
 
 
 def _relative_cost(study: StudyData, rival: System, student: System) -> float:
-    return study.prefill[rival] / study.prefill[student]
+    return study.costs[rival].prefill / study.costs[student].prefill

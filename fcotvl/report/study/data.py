@@ -68,6 +68,15 @@ class Pool:
     """Validation questions: seed, coalition, source, image_id, question_id, utility."""
 
 
+class Cost(NamedTuple):
+    """Of one tile at the study's model, as shares of the teacher's."""
+
+    prefill: float
+    """FLOPs up to the first token, ViT left out."""
+    cache: float
+    """Bytes of the KV cache after prefill."""
+
+
 @dataclass(frozen=True)
 class Scores:
     """Headline scores of one system under one prompt."""
@@ -93,8 +102,7 @@ class StudyData:
     """By system and prompt."""
     losses: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Distillation: scale (empty: the study's own), compressor, ratio, seed, step, pictures, kl."""
-    prefill: Mapping[System, float] = field(default_factory=dict)
-    """FLOPs up to the first token as a share of the teacher's, ViT left out, of one tile at the study's model."""
+    costs: Mapping[System, Cost] = field(default_factory=dict)
     speed: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Of a true shape: system (``cnn 0.5``), part (``connector``, ``prefill``, ``decode``; ``vit`` of all), time
     as a ratio to the teacher (measured, low, high, predicted), and the teacher's seconds."""

@@ -11,7 +11,7 @@ from fcotvl.report.templates import render_template
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("ratios", "How much can be removed", ("ratios",), ("knee", "scores", "retention")),
-    ("cost", "Equal cost", ("cost",), ("cost", "hard")),
+    ("cost", "Equal cost", ("cost", "cache"), ("cost", "hard")),
     ("speed", "Speed", (), ("speed",)),
     ("modules", "Compressors", ("modules",), ("modules", "adaptive")),
     ("pictures", "Amount of data", ("pictures", "distillation"), ("pictures",)),

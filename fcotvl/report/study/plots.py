@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import pandas as pd
@@ -39,7 +39,8 @@ def all_plots(study: StudyData) -> dict[str, Plot]:
     """By name, every figure that the study has data for."""
     made = {
         "ratios": by_ratio(study),
-        "cost": by_cost(study),
+        "cost": by_cost(study, "prefill"),
+        "cache": by_cost(study, "cache"),
         "modules": modules(study),
         "pictures": by_pictures(study),
         "distillation": distillation(study),
@@ -63,16 +64,19 @@ def by_ratio(study: StudyData) -> Plot | None:
     return _lines(study, title, axis, points, shares="linear", band=band)
 
 
-def by_cost(study: StudyData) -> Plot | None:
-    """Mean score against the FLOPs of the prefill."""
-    series = _series(study)
+def by_cost(study: StudyData, part: Literal["prefill", "cache"]) -> Plot | None:
+    """Mean score against the FLOPs of the prefill, or against the bytes of the KV cache."""
+    title, axis = {
+        "prefill": ("Score by FLOPs of the prefill", "prefill FLOPs without the ViT, share of the teacher's"),
+        "cache": ("Score by size of the KV cache", "KV cache after prefill, share of the teacher's"),
+    }[part]
     points = [
-        (label, study.prefill[system], system)
-        for label, systems in series.items()
+        (label, getattr(study.costs[system], part), system)
+        for label, systems in _series(study).items()
         for system in systems
-        if system in study.prefill
+        if system in study.costs
     ]
-    return _lines(study, "Score at equal cost", "prefill FLOPs without the ViT, share of the teacher's", points)
+    return _lines(study, title, axis, points)
 
 
 def modules(study: StudyData) -> Plot | None:

@@ -149,14 +149,18 @@ def pictures(study: StudyData, prompt: str) -> Table | None:
 
 
 def cost(study: StudyData, prompt: str) -> Table | None:
-    """Systems by the FLOPs of their prefill."""
-    systems = [s for s in study.systems() if s in study.prefill and s.stage in ("", DISTILLED, RECIPE)]
-    systems.sort(key=lambda system: (study.prefill[system], system))
+    """Systems by the FLOPs of their prefill, with the size of their KV cache."""
+    systems = [s for s in study.systems() if s in study.costs and s.stage in ("", DISTILLED, RECIPE)]
+    systems.sort(key=lambda system: (study.costs[system].prefill, system))
     note = (
         "Prefill: FLOPs of connector and LLM up to the first token, as a share of the teacher's. The ViT is left out: "
-        f"it costs the same in each system but smaller tiles. Scores in percent with {INTERVALS}."
+        f"it costs the same in each system but smaller tiles. KV cache: bytes after prefill, as a share too. Scores in "
+        f"percent with {INTERVALS}."
     )
-    shares = [{"Prefill": f"{study.prefill[system]:.3f}"} for system in systems]
+    shares = [
+        {"Prefill": f"{study.costs[system].prefill:.3f}", "KV cache": f"{study.costs[system].cache:.3f}"}
+        for system in systems
+    ]
     return _table(
         study, "cost", "Equal cost", systems, _scores(study, prompt), note=note, prompt=prompt, columns=shares
     )

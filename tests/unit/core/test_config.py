@@ -209,6 +209,18 @@ def test_a_scale_without_a_step_for_each_checkpoint_is_one_line(study, edit):
         study()
 
 
+def test_a_recipe_may_have_steps_and_a_rate_of_its_own(study, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("recipes: {long: {cot: 0.5, resampling: static, steps: 40, lr: 0.5}}\n")
+    found = study(overlay=overlay)
+    scale, long = found.scale_config.sft, found.sft_budget("long")
+    assert (long.steps, long.lr, list(long.checkpoint_steps.values())) == (40, 0.5, [10, 20, 30, 40])
+    assert (long.warmup, found.sft_budget("full")) == (scale.warmup, scale)
+    overlay.write_text("recipes: {full: {steps: 3}}\n")
+    with pytest.raises(ParamsError, match=r"recipes\.full\.steps is 3, too few for 4 checkpoints"):
+        study(overlay=overlay)
+
+
 @pytest.mark.parametrize("lr", [".inf", ".nan", "1e30", "-1.0", "0"])
 def test_a_rate_is_finite_and_bounded(study, tmp_path, lr):
     path = tmp_path / "workflow/scales/tiny.yaml"

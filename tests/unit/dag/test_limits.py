@@ -63,6 +63,14 @@ def test_the_attempts_of_a_job_are_long_enough_together_however_short_one_is(sca
         assert sum(each) - attempts * limits.START / 60 >= limits.hours(stage, params)
 
 
+def test_fine_tuning_asks_for_the_time_of_the_longest_recipe():
+    params = study("internvl2-2b")
+    steps = 3 * params.scale_config.sft.steps
+    recipes = params.recipes | {"long": params.recipes["full"].model_copy(update={"steps": steps})}
+    longer = params.model_copy(update={"recipes": recipes})
+    assert limits.hours("sft", longer) == pytest.approx(3 * limits.hours("sft", params))
+
+
 def test_a_larger_budget_asks_for_longer_and_an_attempt_for_more():
     one, eight = study("internvl2-2b", processes=1), study("internvl2-2b")
     assert limits.hours("rscot", one) == pytest.approx(8 * limits.hours("rscot", eight))

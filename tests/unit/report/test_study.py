@@ -12,7 +12,7 @@ from fcotvl.core.answers import is_correct
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from fcotvl.report.study import claims as judged
 from fcotvl.report.study import plots, tables
-from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Pool, Scores, StudyData, System
+from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Cost, Pool, Scores, StudyData, System
 from fcotvl.report.study.merging import regret, regret_effect, values_by_source
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
@@ -98,8 +98,8 @@ def invented(**changes):
         luck = rng.normal(0, 0.03, (max(1, len(seeds)), len(QUESTIONS)))
         rows = 100.0 * (hard + luck < by_question(skill))
         scores |= {(system, prompt): Scores(seeds, rows) for prompt in PROMPTS}
-    prefill = dict.fromkeys(SKILLS, 0.5) | {TEACHER: 1.0, System("fastv", 0.5): 0.74}
-    prefill |= {QUARTER: 0.3, System("fastv-equal-cost", 0.75): 0.31}
+    costs = dict.fromkeys(SKILLS, Cost(0.5, 0.6)) | {TEACHER: Cost(1, 1), System("fastv", 0.5): Cost(0.74, 0.8)}
+    costs |= {QUARTER: Cost(0.3, 0.4), System("fastv-equal-cost", 0.75): Cost(0.31, 0.4)}
     steps = pd.DataFrame({"step": [1, 2, 3], "pictures": [8, 16, 24], "kl": [2.0, 1.0, 0.5]})
     losses = pd.concat([steps.assign(scale="", compressor=c, ratio=0.5, seed=0) for c in ("cnn", "qformer")])
     parts = {
@@ -120,7 +120,7 @@ def invented(**changes):
         questions=dict.fromkeys(PROMPTS, QUESTIONS),
         scores=scores,
         losses=losses,
-        prefill=prefill,
+        costs=costs,
         shares={"less": 0.25},
         speed=speed,
         shape="a shape",
@@ -272,7 +272,7 @@ def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
 
 def test_the_page_shows_every_claim_with_links_to_its_numbers_and_loads_nothing(study):
     tables, plots = all_tables(study), all_plots(study)
-    assert set(plots) == {"ratios", "cost", "modules", "pictures", "distillation", "recipes", "values"}
+    assert set(plots) == {"ratios", "cost", "cache", "modules", "pictures", "distillation", "recipes", "values"}
     page = render_page(study, tables, plots)
     assert page.count('<article class="claim') == len(judged.CLAIMS) + len(judged.OPEN_QUESTIONS)
     links = set(re.findall(r'href="(tables/[^"]+\.csv)"', page))

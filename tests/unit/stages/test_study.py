@@ -94,12 +94,15 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert 'id="attention"' not in page
 
 
-def test_the_prefill_of_a_student_costs_what_its_tokens_do(data):
-    found = study._read(STUDY, data, None).prefill
-    by_kind = {(system.kind, system.stage): share for system, share in found.items()}
-    assert by_kind["teacher", ""] == 1
-    # A quarter of the sequence is text; FastV's first two of four layers read everything.
-    assert 0.5 < by_kind["cnn", "distilled"] < by_kind["fastv", ""] < 1
+def test_a_student_costs_what_its_tokens_do(data):
+    found = study._read(STUDY, data, None).costs
+    by_kind = {(system.kind, system.stage): cost for system, cost in found.items()}
+    assert by_kind["teacher", ""] == (1, 1)
+    # A third of the sequence is text; FastV's first two of four layers read everything.
+    visual, text = 64, study.TEXT_TOKENS
+    assert by_kind["cnn", "distilled"].cache == pytest.approx((visual / 2 + text) / (visual + text))
+    assert by_kind["fastv", ""].cache == pytest.approx((1 + by_kind["cnn", "distilled"].cache) / 2)
+    assert 0.5 < by_kind["cnn", "distilled"].prefill < by_kind["fastv", ""].prefill < 1
     assert by_kind["cnn", "distilled"] == pytest.approx(by_kind["cnn", "sft-full"])
 
 

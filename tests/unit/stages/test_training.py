@@ -221,6 +221,17 @@ def test_sft_goes_on_on_another_machine_and_writes_the_same_bytes(study, inputs,
     assert digests(out) == {k: v for k, v in digests(pool.folder).items() if not k.startswith(".")}
 
 
+def test_a_recipe_is_trained_for_steps_and_at_a_rate_of_its_own(study, inputs, pool, tmp_path):
+    recipe = study.recipes[study.recipe].model_copy(update={"steps": 4, "lr": 1e-12})
+    study = study.model_copy(update={"recipes": study.recipes | {study.recipe: recipe}})
+    run_sft(study, inputs, pool.student, tmp_path)
+    assert pd.read_csv(tmp_path / "sft.csv")["step"].max() == 4
+    before, after = (
+        read_student_tensors(file)[0] for file in (pool.student, tmp_path / "checkpoints/step-00004.safetensors")
+    )
+    assert all(torch.allclose(tensor, after[name], atol=1e-6) for name, tensor in before.items())
+
+
 def test_sft_publishes_only_the_due_checkpoints(study, inputs, pool, tmp_path):
     """A kill while a checkpoint is saved leaves a temporary folder beside it."""
     with stopped(loop, "_step", 3):
