@@ -17,7 +17,9 @@ from fcotvl.report.report_data import LABELS, METHODS
 
 DISTILLED = "distilled"
 RECIPE = "sft-full"
-"""Stage of the student that is judged after post-training."""
+"""Stage of the student that is post-trained as in the paper."""
+LONG = "sft-long"
+"""Stage of the student that is post-trained longest, towards the teacher: an extension of ours."""
 KINDS = {"extractive": "written in the picture", "reason": "to be worked out"}
 """Kinds of questions, by where their answers are."""
 RIGHT = 90.0

@@ -26,7 +26,7 @@ from fcotvl.report.plots import (
 )
 from fcotvl.report.study import attention
 from fcotvl.report.study.claims import RIVALS
-from fcotvl.report.study.data import DISTILLED, KINDS, RECIPE, TEACHER, StudyData, System
+from fcotvl.report.study.data import DISTILLED, KINDS, LONG, RECIPE, TEACHER, StudyData, System
 from fcotvl.report.study.merging import values_by_source
 from fcotvl.report.table import PROMPTS
 
@@ -144,7 +144,13 @@ def values(study: StudyData) -> Plot | None:
 
 def _series(study: StudyData) -> dict[str, list[System]]:
     """Systems of one kind and stage over the ratios, by label."""
-    kinds = [("cnn", DISTILLED), ("nested", DISTILLED), ("cnn", RECIPE), *((name, "") for name in RIVALS)]
+    kinds = [
+        ("cnn", DISTILLED),
+        ("nested", DISTILLED),
+        ("cnn", RECIPE),
+        ("cnn", LONG),
+        *((name, "") for name in RIVALS),
+    ]
     found = {}
     for kind, stage in kinds:
         own = sorted((s for s in study.systems(stage=stage) if s.kind == kind), key=lambda system: system.ratio)

@@ -12,7 +12,7 @@ from fcotvl.report.formatting import percent
 from fcotvl.report.report_data import METHODS
 from fcotvl.report.study import attention
 from fcotvl.report.study.claims import claims
-from fcotvl.report.study.data import DISTILLED, KINDS, RECIPE, RIGHT, TEACHER, StudyData, System
+from fcotvl.report.study.data import DISTILLED, KINDS, LONG, RECIPE, RIGHT, TEACHER, StudyData, System
 from fcotvl.report.study.merging import regret, regret_effect, values_by_source
 from fcotvl.report.table import MISSING, PROMPTS, Table, interval, make_table
 from fcotvl.report.table import number as shown
@@ -150,7 +150,7 @@ def pictures(study: StudyData, prompt: str) -> Table | None:
 
 def cost(study: StudyData, prompt: str) -> Table | None:
     """Systems by the FLOPs of their prefill, with the size of their KV cache."""
-    systems = [s for s in study.systems() if s in study.costs and s.stage in ("", DISTILLED, RECIPE)]
+    systems = [s for s in study.systems() if s in study.costs and s.stage in ("", DISTILLED, RECIPE, LONG)]
     systems.sort(key=lambda system: (study.costs[system].prefill, system))
     note = (
         "Prefill: FLOPs of connector and LLM up to the first token, as a share of the teacher's. The ViT is left out: "

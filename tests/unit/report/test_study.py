@@ -12,7 +12,7 @@ from fcotvl.core.answers import is_correct
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from fcotvl.report.study import claims as judged
 from fcotvl.report.study import plots, tables
-from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Cost, Pool, Scores, StudyData, System
+from fcotvl.report.study.data import DISTILLED, LONG, RIGHT, TEACHER, Cost, Pool, Scores, StudyData, System
 from fcotvl.report.study.merging import regret, regret_effect, values_by_source
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
@@ -142,7 +142,7 @@ def found(claim, subject):
 @pytest.mark.parametrize(
     ("judge", "skills"),
     [
-        (judged.half_keeps_all, {HALF: 0.6, FULL: 0.6}),
+        (judged.half_keeps_all, {FULL: 0.6}),
         (judged.three_quarters_lose_more, {QUARTER: 0.97}),
         (judged.cnn_beats_qformer, {System("qformer", 0.5, DISTILLED, "less"): 0.97}),
         (judged.cnn_equals_pooling, {System("pool", 0.5, DISTILLED): 0.6}),
@@ -156,9 +156,16 @@ def found(claim, subject):
     ],
 )
 def test_a_claim_holds_where_the_scores_say_so_and_fails_where_they_do_not(judge, skills):
-    kept = {HALF: 0.93, FULL: 0.93} if judge is judged.half_keeps_all else {}
+    kept = {FULL: 0.93} if judge is judged.half_keeps_all else {}
     assert judge(invented(skills=kept), "direct").verdict == HOLDS
     assert judge(invented(skills=skills), "direct").verdict == FAILS
+
+
+def test_what_half_of_the_tokens_keep_is_judged_of_the_student_that_was_trained_longest():
+    longest = System("cnn", 0.5, LONG)
+    claim = judged.half_keeps_all(invented(skills={FULL: 0.6, longest: 0.93}), "direct")
+    assert [item.subject for item in claim.evidence] == [longest.label]
+    assert claim.verdict == HOLDS
 
 
 def test_every_claim_is_untested_without_students():
