@@ -17,7 +17,8 @@ BASELINES = {
 }
 STUDENTS = {0.5: ("student, 50 % removed", 32), 0.75: ("student, 75 % removed", 16)}
 ORDER = ("teacher", 0.5, "fastv-r0.5", "fastv-equal-cost-r0.5", 0.75)
-RATIOS = (0.25, 0.5, 0.75, 0.875)
+STUDY = ((0.25, "distilled"), (0.5, "distilled"), (0.5, "sft-long"), (0.75, "distilled"), (0.875, "distilled"))
+"""Ratio and stage of the students in the study's table."""
 
 
 def headline() -> list[str]:
@@ -37,12 +38,12 @@ def headline() -> list[str]:
 
 
 def retention() -> list[str]:
-    """What distilled students keep of the teacher's score, from the study's ``retention-*.csv``."""
+    """What students keep of the teacher's score, from the study's ``retention-*.csv``."""
     rows = []
     for prompt, title in PROMPTS.items():
         table = pd.read_csv(RESULTS / f"study/tables/retention-{prompt}.csv")
-        table = table[(table.kind == "cnn") & (table.stage == "distilled") & (table.benchmark == "mean")]
-        found = table.set_index("ratio").loc[list(RATIOS)]
+        table = table[(table.kind == "cnn") & (table.benchmark == "mean")]
+        found = table.set_index(["ratio", "stage"]).loc[list(STUDY)]
         cells = [f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in found.itertuples()]
         rows.append(f"| {' | '.join([title, *cells])} |")
     return rows
