@@ -148,8 +148,8 @@ def _series(study: StudyData) -> dict[str, list[System]]:
         ("cnn", DISTILLED),
         ("nested", DISTILLED),
         ("cnn", RECIPE),
-        ("cnn", LONG),
         *((name, "") for name in RIVALS),
+        ("cnn", LONG),  # last, so that all others look as they do without it
     ]
     found = {}
     for kind, stage in kinds:
