@@ -104,9 +104,21 @@ def _declared(stage: Stage) -> set[tuple[str, ...] | None]:
 
 
 def _used(file: Path) -> set[tuple[str, ...]]:
-    """The chains ``params.x.y`` in ``file``, local names for parts of them followed."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    names: dict[str, tuple[str, ...]] = {"params": ()}
+    """The chains ``params.x.y`` in ``file``, or those of a method ``params.x()``."""
+    methods = {
+        node.name: node
+        for node in ast.walk(ast.parse((PACKAGE / "core/config/study.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    chains = _chains(ast.parse(file.read_text(encoding="utf-8")), "params")
+    read = {chain for chain in chains if chain[0] not in methods}
+    read |= {part for chain in chains - read for part in _chains(methods[chain[0]], "self")}
+    return {chain for chain in read if chain[0] not in POINT and chain[:2] != MACHINE}
+
+
+def _chains(tree: ast.AST, params: str) -> set[tuple[str, ...]]:
+    """The chains from the name ``params`` on, local names for parts of them followed."""
+    names: dict[str, tuple[str, ...]] = {params: ()}
     inner: set[int] = set()  # parts of longer chains, and what only gets a name
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
@@ -125,8 +137,7 @@ def _used(file: Path) -> set[tuple[str, ...]]:
     chains = {_chain(node, names) for node in ast.walk(tree) if isinstance(node, CHAIN) and id(node) not in inner}
     used = {chain for chain in chains if chain}
     named = {part for part in names.values() if part}
-    used |= {part for part in named if not any(_within(chain, part) for chain in used)}
-    return {chain for chain in used if chain[0] not in POINT and chain[:2] != MACHINE}
+    return used | {part for part in named if not any(_within(chain, part) for chain in used)}
 
 
 def _chain(node: ast.AST, names: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:
