@@ -68,29 +68,14 @@ def run_distill(study, inputs, out):
 
 
 def run_sft(study, inputs, student, out):
-    sft.run(
-        study,
-        corpus=inputs.corpus,
-        rationales=inputs.rationales,
-        teacher=inputs.teacher,
-        student=student,
-        checkpoints=out / "checkpoints",
-        losses=out / "sft.csv",
-        sampling=out / "sampling.csv",
-    )
+    made = {"checkpoints": out / "checkpoints", "losses": out / "sft.csv", "sampling": out / "sampling.csv"}
+    sft.run(study, corpus=inputs.corpus, rationales=inputs.rationales, teacher=inputs.teacher, student=student, **made)
 
 
 def run_merge(study, inputs, pool, out):
-    merge.run(
-        study,
-        corpus=inputs.corpus,
-        teacher=inputs.teacher,
-        student=pool.student,
-        checkpoints=pool.checkpoints,
-        merged=out / "merged",
-        coalitions=out / "coalitions.csv",
-        weights=out / "weights.json",
-    )
+    made = {"merged": out / "merged", "coalitions": out / "coalitions.csv", "weights": out / "weights.json"}
+    given = {"corpus": inputs.corpus, "teacher": inputs.teacher, "student": pool.student}
+    merge.run(study, **given, checkpoints=pool.checkpoints, **made)
 
 
 def digests(folder):
@@ -222,12 +207,13 @@ def test_sft_goes_on_on_another_machine_and_writes_the_same_bytes(study, inputs,
 
 
 def test_a_recipe_is_trained_for_steps_and_at_a_rate_of_its_own(study, inputs, pool, tmp_path):
-    recipe = study.recipes[study.recipe].model_copy(update={"steps": 4, "lr": 1e-12})
+    assert study.scale_config.sft.steps != 6
+    recipe = study.recipes[study.recipe].model_copy(update={"steps": 6, "lr": 1e-12})
     study = study.model_copy(update={"recipes": study.recipes | {study.recipe: recipe}})
     run_sft(study, inputs, pool.student, tmp_path)
-    assert pd.read_csv(tmp_path / "sft.csv")["step"].max() == 4
+    assert pd.read_csv(tmp_path / "sft.csv")["step"].max() == 6
     before, after = (
-        read_student_tensors(file)[0] for file in (pool.student, tmp_path / "checkpoints/step-00004.safetensors")
+        read_student_tensors(file)[0] for file in (pool.student, tmp_path / "checkpoints/step-00006.safetensors")
     )
     assert all(torch.allclose(tensor, after[name], atol=1e-6) for name, tensor in before.items())
 
