@@ -28,7 +28,7 @@ rule study:
         "fcotvl/stages/study.py",
         f"{CURATED}/benchmarks",
         f"data/{PARAMS.scale}/teacher",
-        grid_files("score_baselines"),
+        grid_files("predict_baselines", "score_baselines"),
         *COST,
         *(compared(name, grid) for name, grid in PARAMS.grids.items()),
     output:

@@ -27,8 +27,9 @@ from fcotvl.inference import pruning
 from fcotvl.internvl.architectures import teacher_config
 from fcotvl.report.files import commit, write_tables
 from fcotvl.report.formatting import percent
-from fcotvl.report.inputs import Measured, read_json, read_scores, read_table
-from fcotvl.report.study.data import DISTILLED, TEACHER, Cost, Pool, Scores, StudyData, System
+from fcotvl.report.inputs import Measured, read_json, read_predictions, read_scores, read_table
+from fcotvl.report.study.chains import slips
+from fcotvl.report.study.data import DISTILLED, RIGHT, TEACHER, Cost, Pool, Scores, StudyData, System
 from fcotvl.report.study.page import render_page
 from fcotvl.report.study.plots import all_plots
 from fcotvl.report.study.tables import all_tables
@@ -41,6 +42,8 @@ QUESTION = ["benchmark", "question_id"]
 ASKED = ["benchmark", "prompt", "kind", "image_id", "question_id", "part"]
 LOOKED = ["layer", "mass", "entropy", "place", "chance"]
 """Columns of the tables of ``fcotvl attention``."""
+SLIPPED = (0.5, 0.75)
+"""Shares of tokens removed at which chains of thought are compared with the teacher's."""
 Rows = dict[tuple[System, str], dict[int, NDArray[np.float64]]]
 """Percent of each question, by system and prompt, and by seed; what is not trained has seed -1."""
 
@@ -88,6 +91,7 @@ def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
         pools=tuple(_pools(params, data)),
         shares=shares,
         removed=_removed(params, data),
+        slips=_slips(params, data, questions["cot"], rows),
         attention=_attention(params, data),
         **(_speed(measured) if measured else {}),
     )
@@ -203,19 +207,53 @@ def _add(
     for (name, prompt), part in scores.groupby(["system", "prompt"], sort=False):
         if (system := systems.get(str(name))) is None:
             continue
-        asked = pd.MultiIndex.from_frame(questions[str(prompt)][QUESTION])
-        found = part.set_index(QUESTION)["score"].reindex(asked)
-        if found.isna().any() or len(part) != len(asked):
-            raise DataError(
-                f"{system.label} was not asked the questions of the teacher ({len(part)} scores, {len(asked)} "
-                "questions); run the study again"
-            )
+        found = _in_order(part, "score", system, questions[str(prompt)])
         rows.setdefault((system, str(prompt)), {})[seed] = 100 * found.to_numpy(dtype=np.float64)
+
+
+def _in_order(table: pd.DataFrame, column: str, system: System, questions: pd.DataFrame) -> pd.Series:
+    """One column of a system's table in the order of ``questions``."""
+    asked = pd.MultiIndex.from_frame(questions[QUESTION])
+    found = table.set_index(QUESTION)[column].reindex(asked)
+    if found.isna().any() or len(table) != len(asked):
+        raise DataError(
+            f"{system.label} was not asked the questions of the teacher ({len(table)} {column}s, {len(asked)} "
+            "questions); run the study again"
+        )
+    return found
 
 
 def _stack(by_seed: Mapping[int, NDArray[np.float64]]) -> Scores:
     seeds = sorted(by_seed)
     return Scores(tuple(seed for seed in seeds if seed >= 0), np.stack([by_seed[seed] for seed in seeds]))
+
+
+def _slips(params: Params, data: Path, questions: pd.DataFrame, rows: Rows) -> dict[System, NDArray[np.object_]]:
+    """Where the chains of thought of distilled and fine-tuned students, and without training, leave the teacher's."""
+    baselines = data / params.scale / "predictions.parquet"
+    replies: dict[Path, tuple[dict[str, System], int]] = {baselines: (_training_free(params), -1)}
+    for file, systems, seed in _students(params):
+        fine_tuned = file.parent.name == "sft-scores"
+        asked = file.parents[1] / file.stem if fine_tuned else file.parent
+        if fine_tuned or DISTILLED in systems:
+            replies[data / asked / "predictions.parquet"] = systems, seed
+    found: dict[System, dict[int, NDArray[np.object_]]] = {}
+    teachers = _chains(read_predictions(baselines), "teacher", TEACHER, questions)
+    right = rows[TEACHER, "cot"][-1] >= RIGHT
+    for file, (systems, seed) in replies.items():
+        table = read_predictions(file)
+        for name, system in systems.items():
+            if system.ratio in SLIPPED and not system.scale and (system, "cot") in rows:
+                wrong = right & (rows[system, "cot"][seed] < RIGHT)
+                own = slips(_chains(table, name, system, questions), teachers, wrong)
+                found.setdefault(system, {})[seed] = own
+    return {system: np.stack([own[seed] for seed in sorted(own)]) for system, own in found.items()}
+
+
+def _chains(predictions: pd.DataFrame, name: str, system: System, questions: pd.DataFrame) -> list[str]:
+    """The chains of thought of the system that is called ``name``, in the order of ``questions``."""
+    own = predictions[(predictions["system"] == name) & (predictions["prompt"] == "cot")]
+    return list(_in_order(own, "prediction", system, questions))
 
 
 def _losses(params: Params, data: Path) -> pd.DataFrame:

@@ -41,6 +41,7 @@ def write_scores(
     path.parent.mkdir(parents=True, exist_ok=True)
     score_predictions(pd.DataFrame(replies)).to_parquet(path)
     if predictions:
+        predictions.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(replies).to_parquet(predictions)
 
 

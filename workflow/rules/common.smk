@@ -160,9 +160,9 @@ def grid_files(*stages, points=None, pipeline=PIPELINE):
 
 
 def compared(name, grid):
-    """The scores that a grid compares, the losses of its distillations, and the utilities of coalitions."""
-    stages = ["score_distilled", "distill"]
-    stages += ["score_sft"] if grid.recipe else []
+    """The replies and scores that a grid compares, the losses of its distillations, and the utilities of coalitions."""
+    stages = ["predict_distilled", "score_distilled", "distill"]
+    stages += ["predict_sft", "score_sft"] if grid.recipe else []
     stages += ["score_merged", "merge"] if grid.merged else []
     files = dict.fromkeys(served(grid) + attended(grid))
     if grid.pool:

@@ -3,8 +3,8 @@
 The stage reads it from files; everything in this package is pure. Scores are in percent, differences in points.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -116,6 +116,9 @@ class StudyData:
     removed: Mapping[tuple[System, str], float] = field(default_factory=dict)
     """Share of the visual tokens of a benchmark's pictures that a system removes, by system and benchmark; of systems
     that do not remove the same share of every tile."""
+    slips: Mapping[System, NDArray[np.object_]] = field(default_factory=dict)
+    """Where chains of thought go wrong that the teacher's answer right, as ``chains.slips`` tells: one row for each
+    seed (one row without), one column for each question; empty where they do not."""
     attention: Mapping[System, pd.DataFrame] = field(default_factory=dict)
     """By system, what ``fcotvl attention`` measured, with a column ``seed``: -1 where nothing is trained."""
 
@@ -153,8 +156,21 @@ class StudyData:
         smaller = System("downsample", ratio)
         if not self.has(TEACHER, smaller):
             return {}
-        whole, found = (self._rows(system, prompt)[1][0] >= RIGHT for system in (TEACHER, smaller))
+        whole, found = (self.right(system, prompt)[0] for system in (TEACHER, smaller))
         return {"easy": whole & found, "hard": whole & ~found}
+
+    def right(self, system: System, prompt: str) -> NDArray[np.bool_]:
+        """Which answers count as right: a row for each seed, a column for each question."""
+        return self._rows(system, prompt)[1] >= RIGHT
+
+    def slipped(self, system: System, kinds: Collection[str]) -> Effect:
+        """Percent of the chains of thought that the teacher's answer right in which ``system`` makes such a slip."""
+
+        def rows(chosen: NDArray[np.bool_], _: list[str]) -> NDArray[np.float64]:
+            return np.where(np.isin(self.slips[system][:, chosen], list(kinds)), 100.0, 0.0)
+
+        found = self._over("cot", None, None, rows, among=self.right(TEACHER, "cot")[0])
+        return replace(found, low=max(found.low, 0.0))  # a share, and most are close to 0
 
     def score(
         self,

@@ -15,7 +15,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("speed", "Speed", (), ("speed",)),
     ("modules", "Compressors", ("modules",), ("modules", "adaptive")),
     ("pictures", "Amount of data", ("pictures", "distillation"), ("pictures",)),
-    ("recipes", "Fine-tuning", ("recipes",), ("recipes", "kinds")),
+    ("recipes", "Fine-tuning", ("recipes",), ("recipes", "kinds", "chains")),
     ("merging", "Merging", ("values",), ("merging", "regret", "values")),
     ("attention", "Attention", ("attention", "lift"), ("attention",)),
 )

@@ -11,6 +11,7 @@ from fcotvl.evaluate.effects import Effect
 from fcotvl.report.formatting import percent
 from fcotvl.report.report_data import METHODS
 from fcotvl.report.study import attention
+from fcotvl.report.study.chains import SLIPS
 from fcotvl.report.study.claims import claims
 from fcotvl.report.study.data import DISTILLED, KINDS, LONG, RECIPE, RIGHT, TEACHER, StudyData, System
 from fcotvl.report.study.merging import regret, regret_effect, values_by_source
@@ -27,7 +28,7 @@ def all_tables(study: StudyData) -> list[Table]:
     """All tables that the study has data for, in order."""
     makers = (knees, scores, retention, modules, adaptive, pictures, cost, hard, recipes, kinds, merging, regrets)
     made = [verdicts(study)] + [make(study, prompt) for make in makers for prompt in study.prompts]
-    made += [values(study), speed(study)]
+    made += [values(study), speed(study), chains(study)]
     made += [attention.table(study, prompt) for prompt in study.prompts]
     return [table for table in made if table is not None]
 
@@ -213,6 +214,23 @@ def kinds(study: StudyData, prompt: str) -> Table | None:
         data += [_tidy(system, prompt, effect) | {"kind": kind} for kind, effect in found.items()]
     note = f"Mean of the benchmarks' scores in percent, with {INTERVALS}."
     return make_table("kinds", "By kind of question", note, rows if known else [], pd.DataFrame(data), prompt=prompt)
+
+
+def chains(study: StudyData) -> Table | None:
+    """Where chains of thought go wrong that the teacher's answer right."""
+    rows, data = [], []
+    for system in study.slips:
+        found = {"lost": study.slipped(system, SLIPS)} | {kind: study.slipped(system, [kind]) for kind in SLIPS}
+        words = {"lost": "Lost"} | SLIPS
+        rows.append(_head(system) | {words[kind]: _cell(effect) for kind, effect in found.items()})
+        data += [_tidy(system, "cot", effect) | {"slip": kind} for kind, effect in found.items()]
+    note = (
+        "Of the questions that the teacher's chain of thought answers right, percent that the system's does not: mean "
+        f"of the benchmarks, with {INTERVALS}. Each is counted where the chain first leaves the teacher's: in an item "
+        "that is read from the picture, in a sum or difference of the same items, or in another conclusion, such as a "
+        f"count or an order. Right is a score from {RIGHT:g} % on."
+    )
+    return make_table("chains", "Where chains of thought go wrong", note, rows, pd.DataFrame(data))
 
 
 def merging(study: StudyData, prompt: str) -> Table | None:

@@ -35,9 +35,10 @@ MERGE = PARAMS.merge.model_copy(update={"singles": True})
 STUDY = PARAMS.model_copy(update={"grids": GRIDS, "baselines": BASELINES, "merge": MERGE})
 
 
-def write_scores(path, *systems, correct, questions=8):
-    kinds = ("extractive", "reason")
-    support.write_scores(path, systems, PARAMS.mix_config.benchmarks, correct=correct, questions=questions, kinds=kinds)
+def write_scores(path, *systems, predictions=None, **asked):
+    kinds, asked = ("extractive", "reason"), {"questions": 8} | asked
+    replies = predictions or path.with_name("predictions.parquet")
+    support.write_scores(path, systems, PARAMS.mix_config.benchmarks, kinds=kinds, predictions=replies, **asked)
 
 
 @pytest.fixture
@@ -57,9 +58,11 @@ def data(tmp_path):
     losses.to_csv(nested / "distill.csv", index=False)
     for seed in (0, 1):
         folder = tmp_path / f"smoke/cnn-r0.5-s{seed}"
-        write_scores(folder / "sft-scores/full.parquet", "sft-full", correct=5)
-        write_scores(folder / "full/merged-scores.parquet", "merged", *MERGED, *STEPS, correct=7)
-        write_scores(folder / "runs/merged-scores.parquet", "merged", *MERGED, *RUNS, correct=6)
+        replies = folder / "full/predictions.parquet"
+        write_scores(folder / "sft-scores/full.parquet", "sft-full", predictions=replies, correct=5)
+        for home, checkpoints, correct in (("full", STEPS, 7), ("runs", RUNS, 6)):
+            file, replies = (folder / home / name for name in ("merged-scores.parquet", "merged.parquet"))
+            write_scores(file, "merged", *MERGED, *checkpoints, correct=correct, predictions=replies)
         support.write_coalitions(folder / "full/coalitions.csv", STEPS)
         support.write_coalitions(folder / "runs/coalitions.csv", RUNS)
     return tmp_path
@@ -92,6 +95,21 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert cost.set_index("kind").loc["teacher", "value"] == 100
     assert (tmp_path / "page/figures/cost.svg").is_file()
     assert 'id="attention"' not in page
+
+
+def test_chains_that_go_wrong_are_counted_among_those_of_the_teacher(data, tmp_path):
+    study.run(STUDY, data=data, output=tmp_path / "page")
+    table = pd.read_csv(tmp_path / "page/tables/chains.csv").fillna({"stage": ""})
+    table = table.set_index(["kind", "ratio", "stage", "slip"])["value"]
+    lost = {"cnn": 1.5, "qformer": 4.5}  # of the eight that the teacher answers; the mean of two seeds
+    found = {kind: table[kind, 0.5, "distilled", "lost"] for kind in lost}
+    assert found == pytest.approx({kind: 100 * count / 8 for kind, count in lost.items()})
+    assert table["cnn", 0.5, "sft-full", "read"] == pytest.approx(100 * 3 / 8)
+    assert table["nested", 0.75, "distilled", "lost"] == pytest.approx(100 * 6 / 8)
+    assert table["fastv", 0.5, "", "lost"] == 0
+    (data / "smoke/cnn-r0.5-s1/full/predictions.parquet").unlink()
+    with pytest.raises(DataError, match=r"full/predictions\.parquet .*run predict again"):
+        study.run(STUDY, data=data, output=tmp_path / "page")
 
 
 def test_a_student_costs_what_its_tokens_do(data):
