@@ -276,18 +276,19 @@ def merging_softens_the_see_saw(study: StudyData, prompt: str) -> Claim:
 
 def reasoning_rises_perception_falls(study: StudyData, prompt: str) -> Claim:
     """Post-training trades perception for reasoning."""
-    before, after = System("cnn", 0.5, DISTILLED), System("cnn", 0.5, RECIPE)
-    evidence: tuple[Evidence, ...] = ()
-    if study.has(before, after):
-        up = study.difference(after, before, prompt, kind="reason")
-        down = study.difference(before, after, prompt, kind="extractive")
-        evidence = (gain("gain on what must be worked out", up), gain("loss on what is written in the picture", down))
+    before, evidence = System("cnn", 0.5, DISTILLED), list[Evidence]()
+    for after in _asked(study, [System("cnn", 0.5, RECIPE), System("cnn", 0.5, LONG)]):
+        if study.has(before):
+            up = study.difference(after, before, prompt, kind="reason")
+            down = study.difference(before, after, prompt, kind="extractive")
+            evidence.append(gain(f"{after.label}: gain on what must be worked out", up))
+            evidence.append(gain(f"{after.label}: loss on what is written in the picture", down))
     return Claim(
         "Post-training lifts reasoning and costs perception",
         "After post-training, reasoning benchmarks rise while perception falls.",
-        "The fine-tuned student answers more questions that must be worked out than the distilled one, and fewer whose "
-        "answer is written in the picture.",
-        evidence,
+        "Fine-tuned students, as in the paper and longest, answer more questions that must be worked out than the "
+        "distilled one, and fewer whose answer is written in the picture.",
+        tuple(evidence),
         _RUN,
         prompt,
         "kinds",

@@ -168,6 +168,13 @@ def test_what_half_of_the_tokens_keep_is_judged_of_the_student_that_was_trained_
     assert claim.verdict == HOLDS
 
 
+def test_post_training_is_judged_of_the_papers_recipe_and_of_the_longest():
+    skills = {FULL: {"reason": 0.93, "extractive": 0.83}, System("cnn", 0.5, LONG): 0.96}
+    claim = judged.reasoning_rises_perception_falls(invented(skills=skills), "direct")
+    assert [item.verdict for item in claim.evidence] == [HOLDS, HOLDS, HOLDS, FAILS]
+    assert claim.evidence[3].subject == "cnn, recipe long: loss on what is written in the picture"
+
+
 def test_every_claim_is_untested_without_students():
     scores = {key: found for key, found in invented().scores.items() if key[0] == TEACHER}
     assert {c.verdict for c in judged.claims(invented(scores=scores, speed=pd.DataFrame()), "cot")} == {UNTESTED}
