@@ -237,16 +237,16 @@ def _slips(params: Params, data: Path, questions: pd.DataFrame, rows: Rows) -> d
         asked = file.parents[1] / file.stem if fine_tuned else file.parent
         if fine_tuned or DISTILLED in systems:
             replies[data / asked / "predictions.parquet"] = systems, seed
-    found: dict[System, dict[int, NDArray[np.object_]]] = {}
     teachers = _chains(read_predictions(baselines), "teacher", TEACHER, questions)
     right = rows[TEACHER, "cot"][-1] >= RIGHT
+    found: dict[System, dict[int, NDArray[np.object_]]] = {}
     for file, (systems, seed) in replies.items():
-        table = read_predictions(file)
-        for name, system in systems.items():
-            if system.ratio in SLIPPED and not system.scale and (system, "cot") in rows:
-                wrong = right & (rows[system, "cot"][seed] < RIGHT)
-                own = slips(_chains(table, name, system, questions), teachers, wrong)
-                found.setdefault(system, {})[seed] = own
+        shown = {name: s for name, s in systems.items() if s.ratio in SLIPPED and not s.scale and (s, "cot") in rows}
+        table = read_predictions(file) if shown else pd.DataFrame()
+        for name, system in shown.items():
+            wrong = right & (rows[system, "cot"][seed] < RIGHT)
+            own = slips(_chains(table, name, system, questions), teachers, wrong)
+            found.setdefault(system, {})[seed] = own
     return {system: np.stack([own[seed] for seed in sorted(own)]) for system, own in found.items()}
 
 
