@@ -183,7 +183,7 @@ def peak_bytes(name: str, args: argparse.Namespace) -> int:
     peak = Peak() if args.device == "cpu" else None
     side = SIDES[name](load(args), args)
     side.seconds(noise(side, args))
-    return peak.most - peak.before if peak else torch.accelerator.max_memory_allocated()
+    return peak.end() if peak else torch.accelerator.max_memory_allocated()
 
 
 def spread(values: list[float]) -> str:

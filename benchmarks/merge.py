@@ -10,6 +10,8 @@ above what it has before it merges; pages of the files, which the system can dro
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import statistics
 import subprocess
@@ -56,11 +58,14 @@ def soup(paths: Sequence[Path], weights: Sequence[float], output: Path) -> None:
 
 
 class Peak(threading.Thread):
-    """Watches how much memory this process has allocated."""
+    """Watches how much memory this process has allocated; what it has freed goes back to the system first."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         self.before = self.most = self.read()
+        self._ended = threading.Event()
         self.start()
 
     def read(self) -> int:
@@ -70,9 +75,14 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         """Look every millisecond."""
-        while True:
+        while not self._ended.wait(0.001):
             self.most = max(self.most, self.read())
-            time.sleep(0.001)
+
+    def end(self) -> int:
+        """Stop looking; the most bytes above what the process had at the start."""
+        self._ended.set()
+        self.join()
+        return self.most - self.before
 
 
 def measure(side: str, paths: Sequence[Path], output: Path) -> dict[str, float]:
@@ -80,7 +90,7 @@ def measure(side: str, paths: Sequence[Path], output: Path) -> dict[str, float]:
     weights = [1 / len(paths)] * len(paths)
     peak, start = Peak(), time.perf_counter()
     {"fcotvl": average_files, "soup": soup}[side](paths, weights, output)
-    return {"seconds": time.perf_counter() - start, "bytes": peak.most - peak.before}
+    return {"seconds": time.perf_counter() - start, "bytes": peak.end()}
 
 
 def main() -> None:

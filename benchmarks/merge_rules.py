@@ -44,7 +44,7 @@ def measure(
         peak, start = Peak(), time.perf_counter()
         shares = methods.get(method)(utility, params)
         average_files(list(pool.values()), [shares[player] for player in pool], folder / "merged.safetensors")
-        seconds, most, averages = time.perf_counter() - start, peak.most - peak.before, len(scored)
+        seconds, most, averages = time.perf_counter() - start, peak.end(), len(scored)
         return averages, seconds, most / 2**20, utility.average(shares)
 
 

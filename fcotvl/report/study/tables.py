@@ -155,7 +155,7 @@ def cost(study: StudyData, prompt: str) -> Table | None:
     systems.sort(key=lambda system: (study.costs[system].prefill, system))
     note = (
         "Prefill: FLOPs of connector and LLM up to the first token, as a share of the teacher's. The ViT is left out: "
-        f"it costs the same in each system but smaller tiles. KV cache: bytes after prefill, as a share too. Scores in "
+        "it costs the same in each system but smaller tiles. KV cache: bytes after prefill, as a share too. Scores in "
         f"percent with {INTERVALS}."
     )
     shares = [
