@@ -40,6 +40,12 @@ METHODS = {
 """Merge methods in words; one without an entry goes by its name."""
 
 
+def method(name: str) -> str:
+    """A merge method within a sentence."""
+    words = METHODS.get(name, name)
+    return words if words.startswith(("CMA-ES", "Shapley")) else words[0].lower() + words[1:]
+
+
 def system(name: str, role: str, *, ratio: float, tokens: int, detail: str = "") -> dict[str, Any]:
     """One row of ``ReportData.systems``.
 

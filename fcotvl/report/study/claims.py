@@ -10,7 +10,7 @@ import pandas as pd
 
 from fcotvl.report.claims import SPEED_UP, Claim, Evidence, verdict
 from fcotvl.report.formatting import percent
-from fcotvl.report.report_data import METHODS
+from fcotvl.report.report_data import method
 from fcotvl.report.study.data import DISTILLED, LONG, RECIPE, TEACHER, StudyData, System
 from fcotvl.report.study.evidence import ALIKE, alike, gain, kept
 from fcotvl.report.study.merging import regret, regret_effect
@@ -232,7 +232,7 @@ def resampling_beats_static(study: StudyData, prompt: str) -> Claim:
 def merging_helps(study: StudyData, prompt: str) -> Claim:
     """A Shapley merge beats its rivals on the mean."""
     evidence = [
-        gain(f"{pool.title}: against {METHODS[name].lower()}", study.difference(pool.methods["shapley"], rival, prompt))
+        gain(f"{pool.title}: against {method(name)}", study.difference(pool.methods["shapley"], rival, prompt))
         for pool in study.pools
         for name, rival in pool.methods.items()
         if name != "shapley" and study.has(pool.methods["shapley"], rival)
@@ -261,7 +261,7 @@ def merging_softens_the_see_saw(study: StudyData, prompt: str) -> Claim:
             if name != "shapley":
                 other = regret(study, rival, pool.members, prompt)
                 less = regret_effect(study, own, prompt, other)
-                evidence.append(gain(f"{pool.title}: less regret than {METHODS[name].lower()}", less))
+                evidence.append(gain(f"{pool.title}: less regret than {method(name)}", less))
     return Claim(
         "Merging by Shapley values softens the see-saw between benchmarks",
         "Merging balances abilities that single checkpoints have in different measure.",

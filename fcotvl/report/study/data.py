@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fcotvl.evaluate.effects import KNEE_POINTS, Effect, Knee, effect, knee, retained
-from fcotvl.report.report_data import LABELS, METHODS
+from fcotvl.report.report_data import LABELS, method
 
 DISTILLED = "distilled"
 RECIPE = "sft-full"
@@ -48,10 +48,10 @@ class System(NamedTuple):
             return LABELS.get(self.kind, self.kind)
         pool, _, merged = self.stage.rpartition("/")
         if pool:
-            return f"{self.kind}, {METHODS.get(merged, merged).lower()} of {pool}"
+            return f"{self.kind}, {method(merged)} of {pool}"
         if self.stage.startswith("sft-"):
             return f"{self.kind}, recipe {self.stage.removeprefix('sft-')}"
-        return f"{self.kind}, {METHODS.get(self.stage, self.stage).lower()}"
+        return f"{self.kind}, {method(self.stage)}"
 
 
 TEACHER = System("teacher")

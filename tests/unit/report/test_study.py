@@ -383,3 +383,18 @@ def test_open_questions_are_shown_but_not_counted():
     counts = [int(n) for n in re.findall(r'<span class="badge [a-z-]+">[a-z ]+: (\d+)</span>', page)]
     assert sum(counts) == len(PROMPTS) * len(judged.CLAIMS)
     assert tables.adaptive(study, "direct").shown["Really removed"].tolist() == ["50 %", "50 %", "60 %", "40 %"]
+
+
+@pytest.mark.parametrize(
+    ("system", "label"),
+    [
+        (System("cnn", 0.5, "runs/search"), "cnn, CMA-ES-weighted merge of runs"),
+        (System("cnn", 0.5, "shapley"), "cnn, Shapley-weighted merge"),
+        (System("cnn", 0.5, "best"), "cnn, best single checkpoint"),
+        (System("cnn", 0.5, "runs/constant-step-00240"), "cnn, constant-step-00240 of runs"),
+        (System("cnn", 0.5, DISTILLED), "cnn, distilled"),
+        (System("cnn", 0.5, "sft-full"), "cnn, recipe full"),
+    ],
+)
+def test_systems_are_named_as_in_a_sentence(system, label):
+    assert system.label == label
