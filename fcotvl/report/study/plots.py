@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from textwrap import fill
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -32,6 +33,8 @@ from fcotvl.report.table import PROMPTS
 
 NOTE = "Bars are 95 % intervals over questions and seeds"
 SCORE = "mean score of the benchmarks, %"
+PANEL_TITLE = 32
+"""Characters of a line above a panel."""
 
 
 @mpl.rc_context(STYLE)
@@ -241,7 +244,7 @@ def _panels(
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(title=panel, xlabel=axis)
+        axes.set(title=fill(panel, PANEL_TITLE), xlabel=axis)
 
     keys = [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
     most = max(len({name for _, name, _ in points}) for points in panels.values())
