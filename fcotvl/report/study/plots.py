@@ -244,7 +244,7 @@ def _panels(
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(title=fill(panel, PANEL_TITLE), xlabel=axis)
+        axes.set(title=fill(panel.replace(" %", "\N{NO-BREAK SPACE}%"), PANEL_TITLE), xlabel=axis)
 
     keys = [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
     most = max(len({name for _, name, _ in points}) for points in panels.values())
