@@ -215,13 +215,17 @@ def served_at(name, folder="data", suffix=".parquet"):
 
 
 def served(grid):
-    """The scores of a grid's students at further ratios."""
+    """The replies and scores of a grid's students at further ratios."""
     points = [
         point | {"served": ratio}
         for point in grid.points(PARAMS.scale)
         for ratio in grid.serve
     ]
-    return [served_at("scores").format(**point) for point in points]
+    return [
+        served_at(name).format(**point)
+        for point in points
+        for name in ("predictions", "scores")
+    ]
 
 
 def served_command(step):
