@@ -3,12 +3,13 @@
     python benchmarks/cost.py --architecture internvl2-1b --tiles 4 --output cost.json
 
 Random weights at true shapes. Every figure is a ratio to the teacher, the median over rounds in which all systems take
-their turn. All systems share the teacher's ViT, so each picture passes through it once. On a CPU, time is CPU time of
-this process, so that a busy machine does not change the ratio. ``kv`` is the cache after prefill, ``peak`` the most
-memory that one picture with its reply takes beside the weights; on a CPU it is left out where it does not rise above
-what the process already holds. ``--extrapolate`` is for models that are too large or too slow: models of one and of two
-layers are measured, and each further layer is taken to add what the second did (after FastV's cut, what a layer with
-the kept tokens adds). The prediction is still that of the whole model.
+their turn. All systems share the teacher's ViT, so each picture passes through it once. ``--pictures`` are answered
+together, as in a batch. On a CPU, time is CPU time of this process, so that a busy machine does not change the ratio.
+``kv`` is the cache after prefill, ``peak`` the most memory that the pictures with their replies take beside the
+weights; on a CPU it is left out where it does not rise above what the process already holds. ``--extrapolate`` is for
+models that are too large or too slow: models of one and of two layers are measured, and each further layer is taken to
+add what the second did (after FastV's cut, what a layer with the kept tokens adds). The prediction is still that of the
+whole model.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def memory(device: str, what: str) -> int:
 
 @torch.inference_mode()
 def encode(teacher: System, tiles: int, device: str) -> tuple[torch.Tensor, float]:
-    """Run the ViT on one picture of noise; return its output and the seconds it took."""
+    """Run the ViT on tiles of noise; return its output and the seconds it took."""
     model = teacher.model
     size = model.config.vision_config.image_size[0]
     pixels = torch.rand(tiles, 3, size, size, device=device, dtype=model.dtype)
@@ -115,14 +116,14 @@ def encode(teacher: System, tiles: int, device: str) -> tuple[torch.Tensor, floa
 
 
 @torch.inference_mode()
-def measure(system: System, tokens: torch.Tensor, text: int, device: str) -> dict[str, float]:
+def measure(system: System, tokens: torch.Tensor, args: argparse.Namespace) -> dict[str, float]:
     """Measure seconds of each part, bytes of the cache after prefill, and peak memory in bytes."""
-    config = system.model.config
-    visual = len(tokens) * visual_tokens(config)
-    ids = torch.full((1, visual + text), config.image_token_id, device=device)
-    ids[0, :4] = ids[0, visual + 4 :] = 0
+    config, device = system.model.config, args.device
+    visual = args.tiles * visual_tokens(config)
+    ids = torch.full((args.pictures, visual + args.text), config.image_token_id, device=device)
+    ids[:, :4] = ids[:, visual + 4 :] = 0
     mask = torch.ones_like(ids)
-    decoder = system.decoder(["one"])
+    decoder = system.decoder([str(number) for number in range(args.pictures)])
     idle = memory(device, "now")
     times = [now(device)]
     features = project_visual_tokens(system.model.model, tokens)
@@ -142,14 +143,12 @@ Round = dict[str, dict[str, float]]
 """Figures of ``measure`` by system."""
 
 
-def measure_rounds(
-    systems: dict[str, System], tiles: int, text: int, pairs: int, device: str
-) -> tuple[list[Round], list[float]]:
-    """Measure all systems in turn, ``pairs`` times, with the seconds of the ViT each time."""
+def measure_rounds(systems: dict[str, System], args: argparse.Namespace) -> tuple[list[Round], list[float]]:
+    """Measure all systems in turn, ``--pairs`` times, with the seconds of the ViT each time."""
     rounds, vit_seconds = [], []
-    for _ in tqdm(range(pairs + 1), desc="rounds", disable=None):
-        tokens, seconds = encode(systems["teacher"], tiles, device)
-        rounds.append({name: measure(system, tokens, text, device) for name, system in systems.items()})
+    for _ in tqdm(range(args.pairs + 1), desc="rounds", disable=None):
+        tokens, seconds = encode(systems["teacher"], args.pictures * args.tiles, args.device)
+        rounds.append({name: measure(system, tokens, args) for name, system in systems.items()})
         vit_seconds.append(seconds)
     return rounds[1:], vit_seconds[1:]
 
@@ -210,8 +209,8 @@ def absolute(row: dict[str, Any]) -> str:
     if row["part"] in ("kv", "peak"):
         return f"{row['teacher'] / 2**20:.0f} MiB"
     if row["part"] == "decode":
-        return f"{row['teacher'] / NEW_TOKENS * 1000:.0f} ms a token"
-    return f"{row['teacher']:.2f} s"
+        return f"{row['teacher'] / NEW_TOKENS * 1000:.3g} ms a token"
+    return f"{row['teacher']:.3g} s"
 
 
 def main() -> None:
@@ -220,6 +219,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="internvl2-1b")
     parser.add_argument("--extrapolate", action="store_true", help="from one and two layers")
     parser.add_argument("--tiles", type=int, default=4)
+    parser.add_argument("--pictures", type=int, default=1, help="answered together, one question each")
     parser.add_argument("--text", type=int, default=48)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--dtype", default="float32")
@@ -228,17 +228,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     dtype, layers = (getattr(torch, args.dtype), teacher_config(args.architecture).text_config.num_hidden_layers)
-    run = (args.tiles, args.text, args.pairs, args.device)
     if args.extrapolate:
-        one = measure_rounds(build_systems(args.architecture, dtype, args.device, layers=1, cut=1), *run)[0]
+        one = measure_rounds(build_systems(args.architecture, dtype, args.device, layers=1, cut=1), args)[0]
         systems = build_systems(args.architecture, dtype, args.device, layers=2, cut=1)
-        two = measure_rounds(systems, *run)[0]
+        two = measure_rounds(systems, args)[0]
         rounds = [extrapolate(*pair, layers) for pair in zip(one, two, strict=True)]
         print(f"Extrapolated to {layers} layers from measured models of one and of two.\n")
         rows: list[dict[str, Any]] = []
     else:
         systems = build_systems(args.architecture, dtype, args.device)
-        rounds, vit_seconds = measure_rounds(systems, *run)
+        rounds, vit_seconds = measure_rounds(systems, args)
         same = {"measured": 1.0, "low": 1.0, "high": 1.0, "predicted": 1.0}
         rows = [{"system": "all", "part": "vit", **same, "teacher": statistics.median(vit_seconds)}]
     rows += table(systems, rounds, args.tiles, args.text, layers)

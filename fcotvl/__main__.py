@@ -181,7 +181,7 @@ def execute(stage: str, flags: Sequence[click.Parameter], values: dict[str, Any]
         number = launcher.wanted(stage, params.scale_config.launch.processes)
         is_launcher = number > 1 and processes.count() == 1
         if number and launcher.CLAIM in os.environ and processes.count() == 1:
-            launcher.claim(number)
+            launcher.claim(number, 1 if stage in launcher.TIMED else params.scale_config.launch.jobs_per_accelerator)
         if not is_launcher:
             if number and params.scale_config.launch.deterministic:
                 launcher.use_deterministic_algorithms()

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain, product
 from pathlib import Path
 from typing import TextIO
 
@@ -22,6 +23,8 @@ SHARED = {"distill", "merge", "predict", "rscot", "sft"}
 """Commands whose work the processes of a launch share."""
 ALONE = {"attention", "harness", "speed"}
 """Commands that run a model in one process."""
+TIMED = {"speed"}
+"""Commands that share no accelerator: they measure how long something takes."""
 USERS_MISTAKE = 2
 """Exit code of what the user can correct."""
 RUN = "fcotvl-"
@@ -29,7 +32,7 @@ RUN = "fcotvl-"
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 """Names the file in which a process leaves what went wrong for its launcher."""
 CLAIM = "FCOTVL_CLAIM_ACCELERATORS"
-"""Set by the Snakefile, whose jobs run side by side: each takes accelerators that no other has."""
+"""Set by the Snakefile, whose jobs run side by side: each takes accelerators that others leave free."""
 VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
 """The variable that says which accelerators of a kind a process sees."""
 DETERMINISTIC = {
@@ -133,10 +136,14 @@ def _explain(rank: int, number: int, code: int, message: object) -> tuple[int, s
     return 128 - code, f"{who} was ended by {name}, as for lack of memory; run it again, and it goes on where it was"
 
 
-def claim(number: int) -> None:
-    """Take ``number`` accelerators that no other job of this user on this machine has, and see no others.
+def claim(number: int, jobs: int = 1) -> None:
+    """Take ``number`` accelerators that other jobs of this user on this machine leave free, and see no others.
 
     Waits until so many are free. They are free again when this process ends, however it ends.
+
+    Args:
+        number: of accelerators.
+        jobs: how many jobs may have an accelerator, this one counted; with 1 it is this one's alone.
 
     Raises:
         ParamsError: there are accelerators, but fewer than ``number``.
@@ -146,32 +153,45 @@ def claim(number: int) -> None:
         return
     home = Path(tempfile.gettempdir()) / f"fcotvl-accelerators-{os.getuid()}"
     said = False
-    while len(taken := dict(_take(home, devices, number))) < number:
-        for file in taken.values():
-            file.close()
+    while len(taken := _take(home, devices, number, jobs)) < number:
+        for lock in chain.from_iterable(taken.values()):
+            lock.close()
         if not said:
             log.info("waiting for %d free accelerators of %d", number, len(devices))
             said = True
         time.sleep(1)
-    _claimed.extend(taken.values())
+    _claimed.extend(chain.from_iterable(taken.values()))
     if variable := VISIBLE.get(_kind()):
         os.environ[variable] = ",".join(taken)
 
 
-def _take(home: Path, devices: Sequence[str], number: int) -> Iterator[tuple[str, TextIO]]:
-    """The first ``number`` of ``devices`` that can be locked, with their locks."""
-    for device in devices:
-        folder = home / device
-        folder.mkdir(parents=True, exist_ok=True)
+def _take(home: Path, devices: Sequence[str], number: int, jobs: int) -> dict[str, list[TextIO]]:
+    """Up to ``number`` of ``devices`` that can be locked, those with the fewest jobs first, with their locks."""
+    taken: dict[str, list[TextIO]] = {}
+    for place, device in product(range(jobs), devices):
+        if len(taken) < number and device not in taken and (locks := _lock(home / device, place, jobs)):
+            taken[device] = locks
+    return taken
+
+
+def _lock(folder: Path, place: int, jobs: int) -> list[TextIO]:
+    """Lock one of the places that ``jobs`` have at an accelerator, or all of it for a single job; empty if taken."""
+    wanted = [(folder, fcntl.LOCK_EX if jobs == 1 else fcntl.LOCK_SH)]
+    if jobs > 1:
+        wanted.append((folder / str(place), fcntl.LOCK_EX))
+    locks: list[TextIO] = []
+    for path, how in wanted:
+        path.mkdir(parents=True, exist_ok=True)
         try:
-            file = hold(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = hold(path, how | fcntl.LOCK_NB)
         except BlockingIOError:
-            continue
-        if file:
-            yield device, file
-            number -= 1
-        if not number:
-            return
+            file = None
+        if file is None:
+            for lock in locks:
+                lock.close()
+            return []
+        locks.append(file)
+    return locks
 
 
 def _accelerators(number: int) -> list[str]:

@@ -46,3 +46,10 @@ def check_joined(found: int) -> None:
             f"{found} processes work together, but WORLD_SIZE is {count()}; start with torchrun --nproc-per-node N "
             "-m fcotvl ..., or set launch.processes in the scale file"
         )
+
+
+def use_full_float32() -> None:
+    """Let float32 be float32 in convolutions too: by default cuDNN rounds what they multiply to 10 bits (TF32)."""
+    import torch  # noqa: PLC0415 - slow
+
+    torch.backends.cudnn.allow_tf32 = False

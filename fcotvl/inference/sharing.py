@@ -14,7 +14,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from fcotvl.core.io import write_json
-from fcotvl.core.processes import check_joined
+from fcotvl.core.processes import check_joined, use_full_float32
 
 PATIENCE = timedelta(days=2)
 """How long a process waits for the slowest one. One that dies is noticed at once, by the launcher."""
@@ -29,6 +29,7 @@ def join() -> torch.device:
     # Without cpu=True, processes on a machine without accelerator would each work alone.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
     check_joined(state.num_processes)
+    use_full_float32()
     return state.device
 
 

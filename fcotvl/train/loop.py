@@ -25,7 +25,7 @@ from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
-from fcotvl.core.processes import check_joined
+from fcotvl.core.processes import check_joined, use_full_float32
 from fcotvl.train.feeding import reader
 from fcotvl.train.layers import prepare_layers, shard_layers
 from fcotvl.train.live import live_curve
@@ -186,6 +186,7 @@ def make_accelerator(dtype: str) -> Accelerator:
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
     # cuDNN's attention can give NaN gradients on H100 and H200 (https://github.com/pytorch/pytorch/issues/196678).
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+    use_full_float32()
     check_joined(accelerator.num_processes)
     return accelerator
 

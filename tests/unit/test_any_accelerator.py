@@ -12,6 +12,7 @@ from tests.support.imports import ROOT
 ALLOWED = {
     # Without effect on other devices.
     ("fcotvl/train/loop.py", "torch.backends.cuda.enable_cudnn_sdp"),
+    ("fcotvl/core/processes.py", "torch.backends.cudnn.allow_tf32"),
     # Stands beside what other kinds of accelerators have in its place.
     ("fcotvl/launcher.py", "cuda"),
     ("fcotvl/train/loop.py", "cuda"),

@@ -27,13 +27,13 @@ def machine(monkeypatch, tmp_path):
         file.close()
 
 
-def claimed(monkeypatch, number, kind="cuda"):
-    """What a job of ``number`` accelerators then sees."""
+def claimed(monkeypatch, number, jobs=1, kind="cuda"):
+    """What a job of ``number`` accelerators then sees, which it shares with others that ``jobs`` counts with it."""
     with monkeypatch.context() as job:
         variable = launcher.VISIBLE[kind]
         job.setenv(variable, "")
         job.delenv(variable)
-        launcher.claim(number)
+        launcher.claim(number, jobs)
         return launcher.os.environ.get(variable)
 
 
@@ -53,6 +53,27 @@ def test_a_job_waits_until_enough_are_free_and_holds_none_meanwhile(machine, mon
 
     monkeypatch.setattr(launcher.time, "sleep", end_the_first_job)
     assert claimed(monkeypatch, 2) == "0,1"
+
+
+def test_jobs_that_may_share_accelerators_spread_over_them_and_then_wait(machine, monkeypatch):
+    machine(2)
+    assert [claimed(monkeypatch, number, jobs=3) for number in (1, 1, 2, 1)] == ["0", "1", "0,1", "0"]
+
+    def end_the_second_job(_seconds):
+        first, *rest = launcher._claimed[2:4], *launcher._claimed[:2], *launcher._claimed[4:]
+        for lock in first:
+            lock.close()
+        launcher._claimed[:] = rest
+
+    assert claimed(monkeypatch, 1, jobs=3) == "1"  # all six places are taken
+    monkeypatch.setattr(launcher.time, "sleep", end_the_second_job)
+    assert claimed(monkeypatch, 1, jobs=3) == "1"
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 1), (1, 3)])
+def test_a_job_that_shares_none_has_an_accelerator_to_itself(machine, monkeypatch, first, second):
+    machine(2)
+    assert [claimed(monkeypatch, 1, jobs=jobs) for jobs in (first, second)] == ["0", "1"]
 
 
 def test_a_job_keeps_to_the_accelerators_that_it_was_given(machine, monkeypatch):

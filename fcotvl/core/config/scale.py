@@ -126,6 +126,9 @@ class LaunchParams(Section):
     processes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes of one machine that share the work of distill, rscot, sft, merge and predict, each on an accelerator of
     its own."""
+    jobs_per_accelerator: Annotated[int, Field(ge=1, le=64)] = 1
+    """Jobs of Snakemake that may share an accelerator: one of the tiny model leaves it idle for most of the time, and
+    takes 1 GB of it. ``speed`` shares none, since it measures time."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """What each process of distill and sft holds: the whole model (``ddp``), or its share of weights, gradients and
     optimizer, and whole only the layer that computes (``fsdp``). One process holds all in either case."""

@@ -105,7 +105,6 @@ def test_in_deterministic_mode_a_step_has_the_same_bytes_again(tmp_path, stage):
     finally:
         torch.use_deterministic_algorithms(False)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    torch.testing.assert_close(run(x.to(device)).cpu(), run(x), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
