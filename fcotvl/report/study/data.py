@@ -132,9 +132,11 @@ class StudyData:
         return all((system, prompt) in self.scores for system in systems for prompt in self.prompts)
 
     def systems(self, *, stage: str | None = None, scale: str = "") -> list[System]:
-        """Those of a stage and scale, in the order in which they were read."""
+        """Those of a stage and scale, in the order in which they were read, the ratios of each together."""
         found = dict.fromkeys(system for system, _ in self.scores)
-        return [s for s in found if s.scale == scale and stage in (None, s.stage)]
+        read = list(dict.fromkeys((s.kind, s.stage) for s in found))
+        chosen = [s for s in found if s.scale == scale and stage in (None, s.stage)]
+        return sorted(chosen, key=lambda s: (read.index((s.kind, s.stage)), s.ratio))
 
     @property
     def scales(self) -> list[str]:

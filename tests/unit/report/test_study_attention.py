@@ -2,12 +2,13 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from fcotvl.report.study import attention
 from fcotvl.report.study.attention import Look
-from fcotvl.report.study.data import DISTILLED, TEACHER, StudyData, System
+from fcotvl.report.study.data import DISTILLED, TEACHER, Scores, StudyData, System
 
 QUARTER, HALF, TUNED = System("cnn", 0.75, DISTILLED), System("cnn", 0.5, DISTILLED), System("cnn", 0.5, "sft-full")
 MASS = {
@@ -123,3 +124,12 @@ def test_a_model_whose_pictures_cannot_be_drawn_again_still_has_mass_and_entropy
     assert len(attention.findings(found, "direct")) == 2
     assert "Place" not in shown
     assert "Layer" not in attention.by_layer(found).note
+
+
+def test_systems_come_as_read_with_the_ratios_of_each_together():
+    pool, less = System("pool", 0.5, DISTILLED), System("cnn", 0.5, DISTILLED, "less")
+    read = [TEACHER, HALF, TUNED, pool, QUARTER, less]
+    tables = {(system, "cot"): Scores((), np.zeros((1, 1))) for system in read}
+    found = StudyData(facts={}, grids=(), benchmarks={}, questions={"cot": pd.DataFrame()}, scores=tables)
+    assert found.systems() == [TEACHER, HALF, QUARTER, TUNED, pool]
+    assert found.systems(scale="less") == [less]
