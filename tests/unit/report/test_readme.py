@@ -17,7 +17,7 @@ BASELINES = {
 }
 STUDENTS = {0.5: ("student, 50 % removed", 32), 0.75: ("student, 75 % removed", 16)}
 ORDER = ("teacher", 0.5, "fastv-r0.5", "fastv-equal-cost-r0.5", 0.75)
-STUDY = ((0.25, "distilled"), (0.5, "distilled"), (0.5, "sft-long"), (0.75, "distilled"), (0.875, "distilled"))
+STUDY = ((0.5, "distilled"), (0.5, "sft-long"), (0.75, "distilled"), (0.75, "sft-long"), (0.875, "distilled"))
 """Ratio and stage of the students in the study's table."""
 
 
