@@ -33,8 +33,8 @@ from fcotvl.report.table import PROMPTS
 
 NOTE = "Bars are 95 % intervals over questions and seeds"
 SCORE = "mean score of the benchmarks, %"
-PANEL_TITLE = 32
-"""Characters of a line above a panel."""
+WIDE, NARROW = (4.6, 32), (3.4, 24)
+"""Inches of a panel and characters of a line above it: of a panel for each prompt, and where there are more."""
 
 
 @mpl.rc_context(STYLE)
@@ -231,6 +231,7 @@ def _panels(
     if not panels:
         return None
     labels = list(dict.fromkeys(label for points in panels.values() for label, *_ in points))
+    width, line = WIDE if len(panels) <= len(PROMPTS) else NARROW
 
     def draw(panel: str, axes: Axes) -> None:
         names = list(dict.fromkeys(name for _, name, _ in panels[panel]))
@@ -244,11 +245,12 @@ def _panels(
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(title=fill(panel.replace(" %", "\N{NO-BREAK SPACE}%"), PANEL_TITLE), xlabel=axis)
+        # The font of a label is smaller than that of a title.
+        axes.set(title=fill(panel.replace(" %", "\N{NO-BREAK SPACE}%"), line), xlabel=fill(axis, line + 12))
 
     keys = [(label, swatch(cycle(SERIES, i), marker=cycle(MARKERS, i))) for i, label in enumerate(labels)]
     most = max(len({name for _, name, _ in points}) for points in panels.values())
-    size = (4.6, 1.2 + 0.42 * most)
+    size = (width, 1.2 + 0.42 * most)
     return make_plot(title, [partial(draw, panel) for panel in panels], note=f"{NOTE}.", keys=keys, size=size)
 
 

@@ -219,7 +219,7 @@ def kinds(study: StudyData, prompt: str) -> Table | None:
 def chains(study: StudyData) -> Table | None:
     """Where chains of thought go wrong that the teacher's answer right."""
     rows, data = [], []
-    for system in study.slips:
+    for system in filter(study.slips.__contains__, study.systems()):
         found = {"lost": study.slipped(system, SLIPS)} | {kind: study.slipped(system, [kind]) for kind in SLIPS}
         words = {"lost": "Lost"} | SLIPS
         rows.append(_head(system) | {words[kind]: _cell(effect) for kind, effect in found.items()})
