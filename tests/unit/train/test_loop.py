@@ -15,6 +15,7 @@ from torch import nn
 
 from fcotvl.core.config import OptimParams
 from fcotvl.core.errors import ParamsError
+from fcotvl.inference.sharing import join
 from fcotvl.train import loop
 from fcotvl.train.loop import train
 
@@ -284,3 +285,10 @@ def test_one_kernel_learns_what_many_operations_do(tmp_path, monkeypatch):
         assert len(calls) >= len(log)
         if optimizer == "adamw":
             assert [row["loss"] for row in log] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("start", [lambda: loop.make_accelerator("float32"), join])
+def test_convolutions_keep_all_of_float32(start, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    start()
+    assert not torch.backends.cudnn.allow_tf32
