@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from fcotvl import launcher
 from fcotvl.__main__ import main
@@ -35,8 +36,9 @@ def project(tmp_path, monkeypatch):
 
 def run_distill(name, deterministic):
     """Exit code of the command, and the bytes that it wrote."""
-    scale = (ROOT / "workflow/scales/smoke.yaml").read_text()
-    Path("workflow/scales/own.yaml").write_text(f"{scale}launch: {{deterministic: {str(deterministic).lower()}}}\n")
+    scale = yaml.safe_load((ROOT / "workflow/scales/smoke.yaml").read_text())
+    scale["launch"]["deterministic"] = deterministic
+    Path("workflow/scales/own.yaml").write_text(yaml.safe_dump(scale))
     out = Path(name)
     files = {"corpus": "corpus", "teacher": "teacher", "student": out / "student.safetensors", "losses": out / "l.csv"}
     options = [part for flag, path in files.items() for part in (f"--{flag}", str(path))]
