@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from PIL import Image
 
 from fcotvl.compress.checkpoints import load_model, load_processor, load_student, load_teacher, processor_for
@@ -19,6 +18,7 @@ from fcotvl.data.images import normalise_image
 from fcotvl.inference import pruning
 from fcotvl.inference.generate import Query, generate
 from fcotvl.inference.pruned_decoding import System
+from fcotvl.inference.sharing import join
 
 MAX_PIXELS = 50_000_000
 Asked = tuple[System, FcotvlProcessor]
@@ -97,7 +97,7 @@ def _in_folders(params: Params, folders: tuple[Path, ...]) -> dict[str, Asked]:
     systems: dict[str, Asked] = {}
     for folder in folders:
         processor, model = load_processor(folder), load_model(folder, dtype=_dtype(params))
-        systems[str(folder)] = (System(model.to(PartialState().device)), processor)
+        systems[str(folder)] = (System(model.to(join())), processor)
     return systems
 
 
@@ -108,7 +108,7 @@ def _trained(params: Params, *, compare: bool) -> dict[str, Asked]:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; run make repro first, or name a folder with --model")
     processor = load_processor(home / "teacher")
-    teacher = load_teacher(home / "teacher", dtype=_dtype(params)).to(PartialState().device)
+    teacher = load_teacher(home / "teacher", dtype=_dtype(params)).to(join())
     systems = {"student": System(load_student(teacher, [file]))}
     if compare:
         fastv = pruning.build("fastv", teacher, ratio=params.ratio, layer=params.baselines.fastv_layer)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
@@ -21,6 +20,7 @@ from fcotvl.core.errors import ParamsError
 from fcotvl.inference import pruning as methods
 from fcotvl.inference.generate import Query, generate
 from fcotvl.inference.pruned_decoding import System
+from fcotvl.inference.sharing import join
 
 IMAGE = "<image>"
 """What a task puts before the question, without a newline."""
@@ -80,7 +80,8 @@ class FcotvlLM(LM):
         if dtype not in {"auto", "float32", "bfloat16", "float16"}:
             raise ParamsError(f"dtype is {dtype!r}, expected auto, float32, bfloat16 or float16")
         self.batch_size, self.batch_tokens = int(batch_size), batch_tokens
-        self._device = PartialState().device if device in {None, "cuda", "cuda:0"} else torch.device(device)
+        own = join()
+        self._device = own if device in {None, "cuda", "cuda:0"} else torch.device(device)
         weights = None if dtype == "auto" else getattr(torch, dtype)
         processor = load_processor(Path(teacher or pretrained))
         model = load_teacher(Path(teacher), dtype=weights) if teacher else load_model(Path(pretrained), dtype=weights)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, processor_for
@@ -17,6 +16,7 @@ from fcotvl.core.records import balanced
 from fcotvl.core.shards import read_records
 from fcotvl.evaluate.attention import Reading, read
 from fcotvl.evaluate.scoring import read_predictions
+from fcotvl.inference.sharing import join
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def run(
     """
     table = read_predictions(predictions).query("system == 'teacher'")
     replies = table.set_index(["benchmark", "prompt", "question_id"])["prediction"]
-    model = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(PartialState().device)
+    model = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(join())
     if student:
         model = load_student(model, [_last(student)], ratio=ratio)
     model.eval()

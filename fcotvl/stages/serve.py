@@ -13,6 +13,7 @@ from fcotvl.compress.config import FcotvlConfig
 from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, FcotvlError
+from fcotvl.core.processes import use_full_float32
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def run(params: Params, folder: Path, *, host: str = "localhost", port: int = 80
     from transformers.cli.serving.model_manager import ModelManager  # noqa: PLC0415 - an extra
 
     load_processor(folder)
+    use_full_float32()
     try:
         socket.create_server((host, port)).close()
     except OSError as error:

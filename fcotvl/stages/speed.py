@@ -4,7 +4,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher
 from fcotvl.core.config import Params
@@ -13,6 +12,7 @@ from fcotvl.core.shards import read_records
 from fcotvl.evaluate.speed import measure_speed
 from fcotvl.inference import pruning
 from fcotvl.inference.pruned_decoding import System
+from fcotvl.inference.sharing import join
 
 
 def run(
@@ -29,8 +29,7 @@ def run(
         ratio: share of visual tokens removed, for a student that serves several (default: the one it was trained as).
     """
     scale = params.scale_config
-    full = load_teacher(teacher, dtype=getattr(torch, scale.model.dtype))
-    full = full.to(PartialState().device)
+    full = load_teacher(teacher, dtype=getattr(torch, scale.model.dtype)).to(join())
     distilled = load_student(full, [student], ratio=ratio, share_frozen=True)
     ratio, layer = distilled.config.ratio, params.baselines.fastv_layer
     systems = {"teacher": System(full), "distilled": System(distilled)}
