@@ -99,6 +99,13 @@ def test_no_code_needs_a_cuda_device():
     assert found == ALLOWED
 
 
+def test_who_finds_a_device_keeps_all_of_float32():
+    sources = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "fcotvl").rglob("*.py")}
+    finders = {name for name, source in sources.items() if re.search(r"\bPartialState\b|\bAccelerator\b", source)}
+    assert finders == {"fcotvl/inference/sharing.py", "fcotvl/train/loop.py"}  # tests/unit/train/test_loop.py
+    assert "use_full_float32()" in sources["fcotvl/stages/serve.py"]  # whose server finds the device itself
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [
