@@ -9,6 +9,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 """How many: enough for a web-scale corpus, and no typing error away from a run without end."""
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 """A learning rate."""
 Ratio = Annotated[float, Field(strict=True)]

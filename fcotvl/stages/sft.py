@@ -91,13 +91,14 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     if scale_config.launch.strategy == "fsdp":
         teacher_model.cpu()  # from where both models are sharded: whole, they do not fit an accelerator
     # Its weights are not copied where no loss asks the teacher again.
-    student_model = load_student(teacher_model, [student], share_frozen=recipe.ce_weight == 1)
+    asks_teacher = recipe.ce_weight < 1 or recipe.hidden_weight > 0
+    student_model = load_student(teacher_model, [student], share_frozen=not asks_teacher)
     inner = student_model.model
     for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):
         module.float()
     student_model.lm_head.float()
     return SftTask(
-        objective=SftObjective(student_model, teacher_model, recipe.ce_weight),
+        objective=SftObjective(student_model, teacher_model, recipe.ce_weight, recipe.hidden_weight),
         builder=builder.for_student(student_model.config),
         datasets=datasets,
         reference=reference,

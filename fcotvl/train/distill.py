@@ -20,7 +20,7 @@ from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
 from fcotvl.train.dataset import RowRef, ShuffledEpochs
 from fcotvl.train.losses import cross_entropy, distillation_kl, in_chunks, item_sums, turn_weights
-from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, answer_states
+from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, add_hidden, answer_states
 from fcotvl.train.state import Log
 
 AHEAD = 100
@@ -28,7 +28,10 @@ AHEAD = 100
 
 
 class DistillObjective(nn.Module):
-    """(1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy, summed per item."""
+    """(1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy, summed per item.
+
+    With ``hidden_weight``, the distance of hidden states is added, ``hidden_weight`` times.
+    """
 
     def __init__(
         self, teacher: InternVLForConditionalGeneration, student: FcotvlForConditionalGeneration, params: DistillParams
@@ -41,18 +44,21 @@ class DistillObjective(nn.Module):
         student.model.multi_modal_projector.requires_grad_(True).train()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss``, ``kl``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
+        """``loss``, ``kl``, ``ce``, ``weight`` and maybe ``hidden`` of each item, summed over its tokens."""
+        hidden = self.params.hidden_weight > 0
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
-            teacher = answer_states(self.teacher, batch, project_visual_tokens(self.teacher.model, tokens))
+            visual = project_visual_tokens(self.teacher.model, tokens)
+            teacher = answer_states(self.teacher, batch, visual, hidden=hidden)
         compressed = project_visual_tokens(self.student.model, tokens, batch.tile_tokens)
-        student = answer_states(self.student, batch, compressed)
+        student = answer_states(self.student, batch, compressed, hidden=hidden)
         weight, share = turn_weights(student.turns), self.params.ce_weight
         vocabulary = self.student.lm_head.out_features
         losses = in_chunks(self._losses, student.states, teacher.states, student.targets, vocabulary=vocabulary)
         kl, ce = (weight * loss for loss in losses)
         terms = {"loss": (1 - share) * kl + share * ce, "kl": kl, "ce": ce, "weight": weight}
-        return item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
+        sums = item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
+        return add_hidden(sums, student, teacher, self.params.hidden_weight)
 
     def _losses(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """KL and cross-entropy of each answer token, from hidden states."""
@@ -98,7 +104,7 @@ class DistillTask:
         """One row: the losses per answer token of this step."""
         _ = items
         total = sum(sums["weight"])
-        means = {key: round(sum(sums[key]) / total, 6) for key in ("loss", "kl", "ce")}
+        means = {key: round(sum(sums[key]) / total, 6) for key in ("loss", "kl", "ce", "hidden") if key in sums}
         return [{"step": step, **means, "lr": float(f"{lr:.6g}")}]
 
     def on_step_end(self, step: int) -> None:

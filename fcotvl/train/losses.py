@@ -1,6 +1,6 @@
 """Losses on answer tokens, in nats."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +77,32 @@ def cross_entropy(logits: Float[Tensor, "answer vocab"], targets: Int[Tensor, " 
     if not len(targets):
         raise ValueError("no answer token to predict; pick logits at answer_positions")
     return F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def hidden_distance(
+    student: Sequence[Float[Tensor, "text hidden"]], teacher: Sequence[Float[Tensor, "text hidden"]]
+) -> Float[Tensor, " text"]:
+    """Squared distance of each token's hidden states in units of the teacher's squared length; the mean over layers.
+
+    Zero where they are equal, 1 where the student's are 0. After PKD (arXiv 1908.09355, section 3.2) and TinyBERT
+    (arXiv 1909.10351, section 3.1). Student and teacher have the same layers here, so that no projection is learned.
+
+    Raises:
+        ValueError: the two differ in their number of layers, or there is none.
+    """
+    distances = [
+        (ours.float() - theirs.float()).square().sum(-1) / theirs.float().square().sum(-1)
+        for ours, theirs in zip(student, teacher, strict=True)
+    ]
+    if not distances:
+        raise ValueError("no hidden states to compare; ask answer_states for layers")
+    return torch.stack(distances).mean(0)
+
+
+def text_weights(text_turns: Int[Tensor, " text"], turns: Int[Tensor, " answer"]) -> Float[Tensor, " text"]:
+    """Weight of each token of a turn, all of the same: together those of its answer tokens by ``turn_weights``."""
+    tokens = text_turns.bincount()
+    return (turns.bincount(minlength=len(tokens)).float().sqrt() / tokens)[text_turns]
 
 
 def turn_weights(turns: Int[Tensor, " answer"]) -> Float[Tensor, " answer"]:

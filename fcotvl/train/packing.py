@@ -27,7 +27,7 @@ from fcotvl.compress.tile_complexity import tile_complexity
 from fcotvl.core.geometry import tokens_per_tile
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus, RowRef, ShuffledEpochs
-from fcotvl.train.losses import IGNORE, answer_positions
+from fcotvl.train.losses import IGNORE, answer_positions, hidden_distance, item_sums, text_weights
 from fcotvl.train.turn_mask import PICTURE, turn_mask
 
 MAX_TURNS = 3
@@ -145,6 +145,16 @@ class PackedBatch:
 
 
 @dataclass(frozen=True)
+class HiddenStates:
+    """Hidden states of every token of the turns of a batch, questions included, with the picture and turn of each."""
+
+    layers: Sequence[Float[Tensor, "text hidden"]]
+    """After each layer of the LLM; the last ones are normalised, as ``Answers.states`` are."""
+    items: Int[Tensor, " text"]
+    turns: Int[Tensor, " text"]
+
+
+@dataclass(frozen=True)
 class Answers:
     """What a model's head reads at the answer tokens of a batch, with the picture and turn of each."""
 
@@ -155,6 +165,8 @@ class Answers:
     """Row of the batch."""
     turns: Int[Tensor, " answer"]
     """Number of the turn, unique within the batch."""
+    hidden: HiddenStates | None = None
+    """If they were asked for."""
 
 
 def collate(
@@ -288,21 +300,54 @@ def _row(turns: Sequence[TurnTokens], visual_ids: list[int]) -> tuple[list[int],
     return ids, labels, positions, numbers
 
 
-def answer_states(model: InternVLForConditionalGeneration, batch: Batch, visual: Visual) -> Answers:
+def answer_states(
+    model: InternVLForConditionalGeneration, batch: Batch, visual: Visual, *, hidden: bool = False
+) -> Answers:
     """Hidden states of ``model`` at the answer tokens, given its own projected visual tokens.
 
     Logits are computed of these alone: most positions are visual tokens and prompts.
+
+    Args:
+        model: teacher or student.
+        batch: pictures and turns.
+        visual: what ``model`` reads of each tile.
+        hidden: whether hidden states of all layers are wanted. The tokens of the turns are the same for every model,
+            in the same order.
     """
     packed = pack(batch, visual)
-    hidden = model.model(
+    output = model.model(
         input_ids=packed.input_ids,
         attention_mask=turn_mask(packed.turn),
         shared_prefix=int((packed.turn != PICTURE).int().argmax(dim=1).min()),
         position_ids=packed.position_ids,
         mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=torch.cat(list(visual)))},
         use_cache=False,
-    ).last_hidden_state
+        output_hidden_states=hidden,
+    )
+    numbers = torch.arange(len(batch), device=packed.turn.device)[:, None] * (int(packed.turn.max()) + 1) + packed.turn
     row, column = answer_positions(packed.labels).unbind(1)
-    turns = row * (int(packed.turn.max()) + 1) + packed.turn[row, column + 1]
-    targets = packed.labels[row, column + 1]
-    return Answers(hidden[row, column], targets, row, turns)
+    answers = Answers(
+        output.last_hidden_state[row, column], packed.labels[row, column + 1], row, numbers[row, column + 1]
+    )
+    if not hidden:
+        return answers
+    row, column = (packed.turn > PICTURE).nonzero().unbind(1)
+    layers = [states[row, column] for states in output.hidden_states[1:]]
+    return replace(answers, hidden=HiddenStates(layers, row, numbers[row, column]))
+
+
+def add_hidden(sums: dict[str, Tensor], student: Answers, teacher: Answers, weight: float) -> dict[str, Tensor]:
+    """``sums`` of each item with the weighed ``hidden_distance`` of its tokens, and that in the loss.
+
+    Args:
+        sums: an objective's, with ``loss``; they are returned as they are where hidden states were not asked for.
+        student: what the student reads.
+        teacher: what the teacher reads of the same turns.
+        weight: of ``hidden`` in the loss.
+    """
+    if student.hidden is None or teacher.hidden is None:
+        return sums
+    distance = hidden_distance(student.hidden.layers, teacher.hidden.layers)
+    weighed = {"hidden": text_weights(student.hidden.turns, student.turns) * distance}
+    hidden = item_sums(weighed, student.hidden.items, len(sums["loss"]))
+    return sums | hidden | {"loss": sums["loss"] + weight * hidden["hidden"]}

@@ -15,7 +15,7 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.compress.student import FcotvlForConditionalGeneration, Features, encode_tiles, project_visual_tokens
 from fcotvl.core.config import ResamplingParams
 from fcotvl.train.losses import cross_entropy, distillation_kl, in_chunks, item_sums, turn_weights
-from fcotvl.train.packing import Answers, Batch, BatchBuilder, answer_states
+from fcotvl.train.packing import Answers, Batch, BatchBuilder, add_hidden, answer_states
 from fcotvl.train.resampling import LossRow, Rule, Weights, windows
 from fcotvl.train.sft_datasets import SftDatasets, SftItem, systematic_sample
 from fcotvl.train.state import Log
@@ -27,33 +27,41 @@ REFERENCE_ITEMS = 16
 class SftObjective(nn.Module):
     """ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student), summed per item.
 
-    The paper fine-tunes by cross-entropy alone, which is ``ce_weight`` 1. The KL to the teacher, which reads all visual
-    tokens of the same chats, is an extension of ours.
+    The distance of hidden states is added ``hidden_weight`` times. The paper fine-tunes by cross-entropy alone, which
+    is ``ce_weight`` 1 and ``hidden_weight`` 0. What asks the teacher, which reads all visual tokens of the same chats,
+    is an extension of ours.
     """
 
     def __init__(
-        self, student: FcotvlForConditionalGeneration, teacher: InternVLForConditionalGeneration, ce_weight: float = 1.0
+        self,
+        student: FcotvlForConditionalGeneration,
+        teacher: InternVLForConditionalGeneration,
+        ce_weight: float = 1.0,
+        hidden_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.student = student.train()
-        self.teacher = teacher.eval().requires_grad_(False) if ce_weight < 1 else None
-        self.ce_weight = ce_weight
+        self.teacher = teacher.eval().requires_grad_(False) if ce_weight < 1 or hidden_weight > 0 else None
+        self.ce_weight, self.hidden_weight = ce_weight, hidden_weight
         student.requires_grad_(True)
         student.model.vision_tower.eval().requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss``, ``ce`` and ``weight`` of each item, summed over its answer tokens."""
+        """``loss``, ``ce``, ``weight`` and maybe ``hidden`` of each item, summed over its tokens."""
+        hidden, teacher = self.hidden_weight > 0, None
         with torch.no_grad():
             tokens = encode_tiles(self.student.model, batch.pixel_values)
-        student = _read(self.student, batch, tokens)
+        student = _read(self.student, batch, tokens, hidden=hidden)
         states = [student.targets, student.states]
         if self.teacher is not None:
             with torch.no_grad():
-                states.append(_read(self.teacher, batch, tokens).states)
+                teacher = _read(self.teacher, batch, tokens, hidden=hidden)
+            states.append(teacher.states)
         loss, ce = in_chunks(self._losses, *states, vocabulary=self.student.lm_head.out_features)
         weight = turn_weights(student.turns)
         terms = {"loss": weight * loss, "ce": weight * ce, "weight": weight}
-        return item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
+        sums = item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
+        return add_hidden(sums, student, teacher, self.hidden_weight) if teacher else sums
 
     def _losses(self, targets: Tensor, student: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The loss and its cross-entropy of each answer token, from hidden states."""
@@ -65,9 +73,9 @@ class SftObjective(nn.Module):
         return loss, ce
 
 
-def _read(model: InternVLForConditionalGeneration, batch: Batch, tokens: Features) -> Answers:
+def _read(model: InternVLForConditionalGeneration, batch: Batch, tokens: Features, *, hidden: bool = False) -> Answers:
     """What ``model`` reads at the answer tokens, given the ViT's visual tokens."""
-    return answer_states(model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens))
+    return answer_states(model, batch, project_visual_tokens(model.model, tokens, batch.tile_tokens), hidden=hidden)
 
 
 @dataclass

@@ -97,7 +97,11 @@ class SftBudget(TrainingBudget):
     steps: Count = 35156
     """4.5 M pictures, each with up to three questions. The paper has one epoch of 4.5 M samples: where a sample is one
     question, as in mix ``public`` (1.5 M pictures), this is three epochs, and 11719 steps are one."""
+    steps_by_recipe: dict[str, Count] = {}
+    """Steps of the recipes that are trained for another number than ``steps``."""
     lr: Rate = 4e-5
+    lr_by_recipe: dict[str, Rate] = {}
+    """Peak rates of the recipes that learn best at another than ``lr``."""
     checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
     """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions; more by
     ``merge.permutations``."""

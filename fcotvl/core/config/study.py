@@ -12,7 +12,7 @@ from fcotvl.core.config.architecture import Architecture
 from fcotvl.core.config.mix import Mix
 from fcotvl.core.config.scale import Scale, SftBudget
 from fcotvl.core.geometry import RATIOS
-from fcotvl.core.section import Count, Name, Option, Positive, Rate, Ratio, Section, Seed, Share
+from fcotvl.core.section import Count, Name, Option, Positive, Rate, Ratio, Section, Seed, Share, Weight
 
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 MAX_GRID = 10_000
@@ -46,6 +46,8 @@ class RecipeParams(Section):
     """Of the learning rate after the warm-up. Checkpoints of a constant rate are points of one trajectory."""
     ce_weight: Share = 1.0
     """Loss = ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student). The paper: cross-entropy alone."""
+    hidden_weight: Weight = 0.0
+    """Weight of the distance from the teacher's hidden states, added to the loss. The paper has none."""
     resampling: Name
     """A rule of ``fcotvl.train.resampling``."""
     steps: Count | None = None
@@ -60,6 +62,8 @@ class DistillParams(Section):
     temperature: Temperature
     ce_weight: Share
     """Loss = (1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy."""
+    hidden_weight: Weight = 0.0
+    """Weight of the distance from the teacher's hidden states, added to the loss. The paper has none."""
 
 
 class RscotParams(Section):
@@ -232,15 +236,20 @@ class Params(Study):
         return tuple(dict.fromkeys([self.scale, *(scale for grid in self.grids.values() for scale in grid.scale)]))
 
     def sft_budget(self, recipe: str) -> SftBudget:
-        """The scale's budget of fine-tuning, with the recipe's own steps and rate."""
-        own = self.recipes[recipe].model_dump(include={"steps", "lr"}, exclude_none=True)
-        return self.scale_config.sft.model_copy(update=own)
+        """The scale's budget of fine-tuning, with its steps and rate for the recipe, or the recipe's own."""
+        budget, own = self.scale_config.sft, self.recipes[recipe]
+        steps = own.steps or budget.steps_by_recipe.get(recipe, budget.steps)
+        lr = own.lr or budget.lr_by_recipe.get(recipe, budget.lr)
+        return budget.model_copy(update={"steps": steps, "lr": lr})
 
     @model_validator(mode="after")
-    def _each_checkpoint_has_a_step(self) -> Params:
+    def _recipes_have_budgets(self) -> Params:
+        for key in ("steps_by_recipe", "lr_by_recipe"):
+            if unknown := sorted(getattr(self.scale_config.sft, key).keys() - self.recipes.keys()):
+                raise ValueError(f"sft.{key} of scale {self.scale} names {unknown[0]!r}, which is not under recipes")
         for recipe in self.recipes:
             if (budget := self.sft_budget(recipe)).steps < budget.checkpoints:
                 raise ValueError(
-                    f"recipes.{recipe}.steps is {budget.steps}, too few for {budget.checkpoints} checkpoints"
+                    f"recipe {recipe!r} has {budget.steps} steps, too few for {budget.checkpoints} checkpoints"
                 )
         return self

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcotvl.train.losses import cross_entropy, distillation_kl
+from fcotvl.train.losses import cross_entropy, distillation_kl, hidden_distance
 
 seeds = st.integers(0, 2**31)
 temperatures = st.floats(0.25, 8)
@@ -39,3 +39,12 @@ def test_cross_entropy_is_kl_from_a_sure_teacher(seed):
     teacher = torch.full((5, 17), -1e4)
     teacher[torch.arange(5), targets] = 0.0
     torch.testing.assert_close(distillation_kl(student, teacher), cross_entropy(student, targets))
+
+
+@given(seeds, st.floats(0.01, 100))
+def test_hidden_distance_does_not_see_how_long_the_states_of_both_are(seed, scale):
+    one, other = logits(seed), logits(seed + 1)
+    distance = hidden_distance([one], [other])
+    torch.testing.assert_close(hidden_distance([scale * one], [scale * other]), distance, rtol=1e-4, atol=1e-6)
+    assert (distance > 0).all()
+    assert hidden_distance([other.clone(), one], [other, one]).eq(0).all()

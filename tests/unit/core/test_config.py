@@ -217,8 +217,22 @@ def test_a_recipe_may_have_steps_and_a_rate_of_its_own(study, tmp_path):
     assert (long.steps, long.lr, list(long.checkpoint_steps.values())) == (40, 0.5, [10, 20, 30, 40])
     assert (long.warmup, found.sft_budget("full")) == (scale.warmup, scale)
     overlay.write_text("recipes: {full: {steps: 3}}\n")
-    with pytest.raises(ParamsError, match=r"recipes\.full\.steps is 3, too few for 4 checkpoints"):
+    with pytest.raises(ParamsError, match=r"recipe 'full' has 3 steps, too few for 4 checkpoints"):
         study(overlay=overlay)
+
+
+def test_a_scale_may_have_steps_and_a_rate_for_a_recipe(study, edit):
+    own = {"steps": 8, "lr": 0.1, "steps_by_recipe": {"full": 40}, "lr_by_recipe": {"cot": 0.5}}
+    edit("scales/tiny.yaml", sft=own)
+    found = study()
+    assert [(found.sft_budget(name).steps, found.sft_budget(name).lr) for name in ("direct", "cot", "full")] == [
+        (8, 0.1),
+        (8, 0.5),
+        (40, 0.1),
+    ]
+    edit("scales/tiny.yaml", sft=own | {"lr_by_recipe": {"foo": 0.5}})
+    with pytest.raises(ParamsError, match=r"sft\.lr_by_recipe of scale tiny names 'foo', which is not under recipes"):
+        study()
 
 
 @pytest.mark.parametrize("lr", [".inf", ".nan", "1e30", "-1.0", "0"])

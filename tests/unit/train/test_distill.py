@@ -28,10 +28,10 @@ def builder(tmp_path):
     return BatchBuilder(corpus, models.processor(), PROMPTS, max_tiles=4)
 
 
-def make_task(teacher, builder, name, ratio, *, ce_weight=0.0, seed=0):
+def make_task(teacher, builder, name, ratio, *, seed=0, **weights):
     options = models.OPTIONS if name == "adaptive" else {}
     student = make_student(teacher, compressor=name, ratio=ratio, options=options.get(name), share_frozen=True)
-    objective = DistillObjective(teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight))
+    objective = DistillObjective(teacher, student, DistillParams(temperature=1.0, **{"ce_weight": 0.0} | weights))
     return DistillTask(objective=objective, builder=builder.for_student(student.config), batch_size=4, seed=seed)
 
 
@@ -53,6 +53,20 @@ def test_the_loss_mixes_both_terms(teacher, builder, share):
     task = make_task(teacher, builder, "cnn", 0.5, ce_weight=share)
     sums = task.objective(task.collate(*task.sample_items(range(1, 2), [])))
     torch.testing.assert_close(sums["loss"], (1 - share) * sums["kl"] + share * sums["ce"])
+
+
+@pytest.mark.parametrize("name", ["cnn", "adaptive", "nested"])
+def test_the_distance_of_hidden_states_is_added_and_logged(teacher, builder, name):
+    task = make_task(teacher, builder, name, 0.5, hidden_weight=3.0)
+    (items,) = task.sample_items(range(1, 2), [])
+    sums = task.objective(task.collate(items))
+    torch.testing.assert_close(sums["loss"], sums["kl"] + 3 * sums["hidden"])
+    assert (sums["hidden"] > 0).all()
+    (row,) = task.record(1, items, {key: values.tolist() for key, values in sums.items()}, lr=0.1)
+    hidden = float((sums["hidden"].sum() / sums["weight"].sum()).detach())
+    assert row["hidden"] == pytest.approx(hidden, abs=1e-6)
+    sums["loss"].sum().backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
 @pytest.mark.parametrize("name", ["cnn", "qformer", "pool", "adaptive", "nested"])

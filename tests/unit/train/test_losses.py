@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from fcotvl.train.losses import answer_positions, cross_entropy, distillation_kl, item_sums, turn_weights
+from fcotvl.train.losses import (
+    answer_positions,
+    cross_entropy,
+    distillation_kl,
+    hidden_distance,
+    item_sums,
+    text_weights,
+    turn_weights,
+)
 
 
 def test_an_answer_token_is_predicted_one_position_before_it():
@@ -50,6 +58,34 @@ def test_bfloat16_logits_are_compared_in_float32():
 def test_each_token_of_a_long_turn_counts_less():
     weights = turn_weights(torch.tensor([0, 7, 7, 7, 7]))
     assert weights.tolist() == [1.0, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_hidden_states_are_compared_in_the_teachers_lengths():
+    """By hand: of the first token 4 / 16 and 0 / 1, of the second 1 / 4 and 25 / 25."""
+    teacher = [torch.tensor([[4.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 0.0], [3.0, 4.0]])]
+    student = [torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])]
+    assert hidden_distance(student, teacher).tolist() == [0.125, 0.625]
+
+
+def test_hidden_states_are_compared_layer_by_layer():
+    states = [torch.ones(2, 3)] * 2
+    with pytest.raises(ValueError, match="shorter"):
+        hidden_distance(states, states[:1])
+    with pytest.raises(ValueError, match="no hidden states"):
+        hidden_distance([], [])
+
+
+def test_hidden_states_in_bfloat16_are_compared_in_float32():
+    states = torch.randn(3, 50).bfloat16()
+    assert hidden_distance([states + 1], [states]).dtype == torch.float32
+
+
+def test_the_tokens_of_a_turn_weigh_what_its_answer_tokens_do():
+    """Two turns: nine tokens of which four are answered, and one of one."""
+    turns = torch.tensor([2] * 4 + [5])
+    weights = text_weights(torch.tensor([2] * 9 + [5]), turns)
+    assert weights[:9].sum().item() == pytest.approx(turn_weights(turns)[:4].sum().item())
+    assert weights[9] == 1
 
 
 def test_items_keep_their_own_sums():

@@ -33,10 +33,10 @@ def make_task(folder, stage, *, compressor="cnn"):
     student = make_student(teacher, compressor=compressor, ratio=0.5, options=options, share_frozen=stage == "distill")
     builder = BatchBuilder(corpus, models.processor(), Prompts(), max_tiles=4).for_student(student.config)
     if stage == "distill":
-        params = DistillParams(temperature=1.0, ce_weight=0.0)
+        params = DistillParams(temperature=1.0, ce_weight=0.0, hidden_weight=2.0)
         objective = DistillObjective(teacher, student, params)
         return DistillTask(objective, builder, batch_size=4, seed=0)
-    return SameBatches(SftObjective(student, teacher, 0.5), builder, batch_size=4, seed=0)
+    return SameBatches(SftObjective(student, teacher, ce_weight=0.5, hidden_weight=2.0), builder, batch_size=4, seed=0)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,31 @@ def test_answer_states_name_their_picture_and_turn(teacher):
     assert [n for n in output.turns.bincount().tolist() if n] == sizes
 
 
+def test_hidden_states_of_all_layers_are_those_of_the_turns(teacher):
+    """Student and teacher read different numbers of visual tokens, and the same turns in the same order."""
+    processor, pictures = models.processor(), [models.picture(*size) for size in PICTURES]
+    batch = collate(pictures, CHATS, processor, max_tiles=4)
+    tokens = encode_tiles(teacher.model, batch.pixel_values)
+    sizes = [len(turn.suffix) for own in batch.turns for turn in own]
+    found = []
+    for visual in (tokens, tokens[:, ::2]):
+        projected = teacher.model.multi_modal_projector(visual)
+        answers = answer_states(teacher, batch, projected, hidden=True)
+        hidden = answers.hidden
+        assert len(hidden.layers) == teacher.config.text_config.num_hidden_layers
+        assert all(len(states) == sum(sizes) for states in hidden.layers)
+        assert [n for n in hidden.turns.bincount().tolist() if n] == sizes
+        assert hidden.items.bincount().tolist() == [sum(sizes[:3]), sizes[3]]
+        # The state that predicts an answer token is the last layer's at the token before it.
+        predicting = torch.tensor([x for own in batch.turns for turn in own for x in (*turn.labels[1:], -100)]) != -100
+        torch.testing.assert_close(hidden.layers[-1][predicting], answers.states, rtol=0, atol=0)
+        found.append(answers)
+    torch.testing.assert_close(found[0].hidden.turns, found[1].hidden.turns)
+    plain = answer_states(teacher, batch, teacher.model.multi_modal_projector(tokens))
+    torch.testing.assert_close(plain.states, found[0].states, rtol=0, atol=0)
+    assert plain.hidden is None
+
+
 def test_nothing_leaks_from_one_turn_to_the_next(teacher):
     processor = models.processor()
     picture = [models.picture()]

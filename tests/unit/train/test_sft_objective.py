@@ -14,7 +14,7 @@ from fcotvl.train.sft_datasets import SftDatasets
 from tests.support import corpora, models
 
 
-def losses(tmp_path, ce_weight, ratio=0.5):
+def losses(tmp_path, ce_weight, ratio=0.5, hidden_weight=0.0):
     """Sums of one batch, and the objective that gave them."""
     teacher = models.teacher()
     corpus = Corpus(corpora.write(tmp_path) / "instruct")
@@ -23,7 +23,7 @@ def losses(tmp_path, ce_weight, ratio=0.5):
     builder = replace(builder, processor=processor_for(builder.processor, student.config))
     datasets = SftDatasets.from_corpus(corpus, {}, cot=0.0, seed=0)
     name = next(iter(datasets.initial_weights))
-    objective = SftObjective(student, teacher, ce_weight)
+    objective = SftObjective(student, teacher, ce_weight, hidden_weight)
     return objective(datasets.batch([datasets.item(name, i) for i in range(3)], builder)), objective
 
 
@@ -31,6 +31,7 @@ def test_alone_it_is_cross_entropy(tmp_path):
     sums, objective = losses(tmp_path, 1.0)
     assert torch.equal(sums["loss"], sums["ce"])
     assert objective.teacher is None
+    assert "hidden" not in sums
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
@@ -48,3 +49,20 @@ def test_with_a_teacher_it_is_a_mix_that_leaves_the_teacher_alone(tmp_path, shar
 def test_a_student_that_compresses_nothing_has_no_kl(tmp_path):
     sums, _ = losses(tmp_path, 0.0, ratio=0.0)
     assert (sums["loss"] / sums["weight"]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_distance_of_hidden_states_is_added(tmp_path, share):
+    plain, _ = losses(tmp_path, share)
+    sums, objective = losses(tmp_path, share, hidden_weight=3.0)
+    torch.testing.assert_close(sums["loss"], plain["loss"] + 3 * sums["hidden"])
+    torch.testing.assert_close(sums["ce"], plain["ce"])
+    assert (sums["hidden"] > 0).all()
+    sums["loss"].sum().backward()
+    trained = {name for name, parameter in objective.named_parameters() if parameter.grad is not None}
+    assert not any(name.startswith("teacher.") or "vision_tower" in name for name in trained)
+
+
+def test_a_student_that_compresses_nothing_has_the_teachers_hidden_states(tmp_path):
+    sums, _ = losses(tmp_path, 1.0, ratio=0.0, hidden_weight=1.0)
+    assert (sums["hidden"] / sums["weight"]).abs().max() < 1e-9
