@@ -2,10 +2,11 @@
 
     python benchmarks/train.py --architecture internvl2-2b --case distill --case sft,recompute --device cuda
 
-A case is a stage and options of it: ``recompute`` (activation checkpointing), ``compile`` (``torch.compile``), and a
-number of tokens in a micro-batch. Steps run through the project's own loop, on pictures of noise, each with
-``--questions``. ``TFLOP/s`` counts what the step has to compute, without what is computed again, so MFU (its share of
-``--peak`` TFLOP/s) is comparable between cases. ``peak`` is all that PyTorch had in use at a time.
+A case is a stage and options of it: ``recompute`` (activation checkpointing), ``compile`` (``torch.compile``), a
+number of tokens in a micro-batch, and of ``sft`` ``matched``, with the teacher's replies and hidden states as targets;
+what the teacher computes for them is not counted. Steps run through the project's own loop, on pictures of noise, each
+with ``--questions``. ``TFLOP/s`` counts what the step has to compute, without what is computed again, so MFU (its share
+of ``--peak`` TFLOP/s) is comparable between cases. ``peak`` is all that PyTorch had in use at a time.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Noise:
         self.ends.append(time.perf_counter())
 
 
-def build(stage: str, args: argparse.Namespace) -> nn.Module:
+def build(stage: str, options: Sequence[str], args: argparse.Namespace) -> nn.Module:
     """Teacher and student with random weights, and what trains the student."""
     torch.manual_seed(0)
     dtype = getattr(torch, args.dtype)
@@ -113,6 +114,8 @@ def build(stage: str, args: argparse.Namespace) -> nn.Module:
     if stage == "distill":
         params = DistillParams(temperature=1.0, ce_weight=0.0)
         return DistillObjective(teacher, student, params)
+    if "matched" in options:
+        return SftObjective(student, teacher, ce_weight=0.0, hidden_weight=50.0)
     return SftObjective(student, teacher)
 
 
@@ -120,7 +123,7 @@ def measure(case: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train some steps and return their figures."""
     stage, *options = case.split(",")
     tokens = next((int(option) for option in options if option.isdigit()), args.micro_batch_tokens)
-    objective = build(stage, args)
+    objective = build(stage, options, args)
     optim = OptimParams(
         steps=args.steps,
         batch_size=args.pictures,
@@ -165,7 +168,7 @@ def main() -> None:
     """Measure the cases in turn and print a Markdown table; a case that runs out of memory says so."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="internvl2-1b")
-    parser.add_argument("--case", action="append", help="distill or sft, and options: recompute, compile, 16384")
+    parser.add_argument("--case", action="append", help="a stage and its options, as above")
     parser.add_argument("--ratio", type=float, default=0.5)
     parser.add_argument("--tiles", type=int, default=7, help="of each picture, thumbnail included")
     parser.add_argument("--answer", type=int, default=150, help="answer tokens of each picture")

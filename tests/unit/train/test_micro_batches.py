@@ -150,7 +150,7 @@ def test_a_batch_that_processes_cannot_share_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on a CPU")
 def test_compiled_layers_learn_what_others_do(tmp_path):
     """In a process of its own, without the checks of types that tests have; by the benchmark, which is tried so too."""
-    cases = ["sft", "sft,compile", "sft,recompute,compile,100"]
+    cases = ["sft,matched", "sft,matched,compile", "sft,matched,recompute,compile,100"]
     command = [sys.executable, ROOT / "benchmarks/train.py", "--architecture", "tiny", "--dtype", "float32"]
     command += ["--tiles", "1", "--pictures", "3", "--answer", "20", "--steps", "6", "--output", tmp_path / "rows.json"]
     command += [word for case in cases for word in ("--case", case)]
