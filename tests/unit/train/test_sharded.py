@@ -101,7 +101,7 @@ def test_each_process_holds_the_share_that_is_estimated(runs):
 
 def test_mixed_precision_has_the_losses_of_float32_but_for_rounding(runs, tmp_path):
     task = make_task(tmp_path / "corpus", "sft")
-    task.objective.ce_weight = 1.0
+    task.objective.ce_weight, task.objective.hidden_weight = 1.0, 0.0
     expected, _ = trained(task, tmp_path / "state")
     assert result(runs, "mixed")["losses"] == pytest.approx(expected, rel=0.02)
 
