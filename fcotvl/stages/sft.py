@@ -17,7 +17,7 @@ from fcotvl.train.dataset import Corpus
 from fcotvl.train.loop import make_accelerator, train
 from fcotvl.train.packing import BatchBuilder
 from fcotvl.train.rscot import read_rationales
-from fcotvl.train.sft import SftObjective, SftTask, teacher_reference
+from fcotvl.train.sft import SftObjective, SftTask, asks_teacher, teacher_reference
 from fcotvl.train.sft_datasets import SftDatasets
 
 
@@ -91,8 +91,8 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     if scale_config.launch.strategy == "fsdp":
         teacher_model.cpu()  # from where both models are sharded: whole, they do not fit an accelerator
     # Its weights are not copied where no loss asks the teacher again.
-    asks_teacher = recipe.ce_weight < 1 or recipe.hidden_weight > 0
-    student_model = load_student(teacher_model, [student], share_frozen=not asks_teacher)
+    shared = not asks_teacher(recipe.ce_weight, recipe.hidden_weight)
+    student_model = load_student(teacher_model, [student], share_frozen=shared)
     inner = student_model.model
     for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):
         module.float()

@@ -95,7 +95,7 @@ def hidden_distance(
         for ours, theirs in zip(student, teacher, strict=True)
     ]
     if not distances:
-        raise ValueError("no hidden states to compare; ask answer_states for layers")
+        raise ValueError("no hidden states to compare; ask answer_states for hidden ones")
     return torch.stack(distances).mean(0)
 
 

@@ -24,6 +24,11 @@ REFERENCE_ITEMS = 16
 """Pictures of a data set behind the teacher's loss on it."""
 
 
+def asks_teacher(ce_weight: float, hidden_weight: float) -> bool:
+    """Does a loss of these weights depend on the teacher?"""
+    return ce_weight < 1 or hidden_weight > 0
+
+
 class SftObjective(nn.Module):
     """ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student), summed per item.
 
@@ -41,7 +46,7 @@ class SftObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student.train()
-        self.teacher = teacher.eval().requires_grad_(False) if ce_weight < 1 or hidden_weight > 0 else None
+        self.teacher = teacher.eval().requires_grad_(False) if asks_teacher(ce_weight, hidden_weight) else None
         self.ce_weight, self.hidden_weight = ce_weight, hidden_weight
         student.requires_grad_(True)
         student.model.vision_tower.eval().requires_grad_(False)
