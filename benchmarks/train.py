@@ -29,7 +29,7 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import make_student
 from fcotvl.compress.processor import IMAGE_MEAN, IMAGE_STD
-from fcotvl.core.config import DistillParams, OptimParams
+from fcotvl.core.config import DistillParams, LossParams, OptimParams
 from fcotvl.evaluate.cost import training_flops
 from fcotvl.internvl.architectures import teacher_config
 from fcotvl.train.distill import DistillObjective
@@ -115,7 +115,7 @@ def build(stage: str, options: Sequence[str], args: argparse.Namespace) -> nn.Mo
         params = DistillParams(temperature=1.0, ce_weight=0.0)
         return DistillObjective(teacher, student, params)
     if "matched" in options:
-        return SftObjective(student, teacher, ce_weight=0.0, hidden_weight=50.0)
+        return SftObjective(student, teacher, LossParams(ce_weight=0.0, hidden_weight=50.0))
     return SftObjective(student, teacher)
 
 
@@ -142,8 +142,9 @@ def measure(case: str, args: argparse.Namespace) -> dict[str, Any]:
     seconds = [after - before for before, after in zip(task.ends[WARM_UP:], task.ends[WARM_UP + 1 :], strict=False)]
     text = PREFIX + args.questions * QUESTION + args.answer
     flops = args.pictures * training_flops(
-        teacher_config(args.architecture) if stage == "distill" else None,
         objective.student.config,
+        objective.teacher and objective.teacher.config,
+        trains_llm=stage == "sft",
         tiles=args.tiles,
         text_tokens=text,
         answer_tokens=args.answer,

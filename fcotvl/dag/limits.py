@@ -51,9 +51,9 @@ def hours(stage: str, params: Params) -> float:
     if stage == "curate":
         return (mix.corpus.align + mix.corpus.instruct) / PICTURES / 3600
     if stage in ("distill", "sft"):
-        budgets = [params.sft_budget(recipe) for recipe in params.recipes] if stage == "sft" else [scale.distill]
-        pictures = max(budget.steps * budget.batch_size for budget in budgets)
-        return picture_flops(stage, params) * pictures / SPEED / 3600 / scale.launch.processes
+        budgets = {name: params.sft_budget(name) for name in params.recipes} if stage == "sft" else {"": scale.distill}
+        flops = max(picture_flops(stage, params, name) * b.steps * b.batch_size for name, b in budgets.items())
+        return flops / SPEED / 3600 / scale.launch.processes
     direct = scale.prompts.direct_tokens
     both = direct + scale.prompts.cot_tokens
     batch, questions = scale.evaluate.batch_size, sum(benchmark.count for benchmark in mix.benchmarks.values())
@@ -72,8 +72,8 @@ def hours(stage: str, params: Params) -> float:
     return replies * tokens * DECODING / 3600 / scale.launch.processes
 
 
-def picture_flops(stage: str, params: Params) -> float:
-    """Floating-point operations of one picture in a step of ``distill`` or ``sft``."""
+def picture_flops(stage: str, params: Params, recipe: str = "") -> float:
+    """Floating-point operations of one picture in a step of ``distill``, or of ``sft`` with ``recipe``."""
     model, ratio = params.scale_config.model, float(params.ratio)
     size, tiles = SIZES[model.architecture], model.max_tiles + 1
     patches, visual = 4 * model.tokens, tiles * model.tokens
@@ -81,7 +81,9 @@ def picture_flops(stage: str, params: Params) -> float:
     teacher = 2 * size.layers * (visual + TEXT)
     student = 2 * size.layers * (visual * (1 - ratio) + TEXT)
     # A backward pass takes as much as the forward pass for the inputs, and again for the weights.
-    return vit + teacher + 2 * student if stage == "distill" else vit + 3 * student
+    if stage == "distill":
+        return vit + teacher + 2 * student
+    return vit + 3 * student + (teacher if params.recipes[recipe].asks_teacher else 0)
 
 
 def gigabytes(stage: str, params: Params) -> float:

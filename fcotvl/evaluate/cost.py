@@ -88,17 +88,24 @@ def cost(
 
 
 def training_flops(
-    teacher: InternVLConfig | None, student: InternVLConfig, *, tiles: int, text_tokens: int, answer_tokens: int
+    student: InternVLConfig,
+    teacher: InternVLConfig | None = None,
+    *,
+    trains_llm: bool,
+    tiles: int,
+    text_tokens: int,
+    answer_tokens: int,
 ) -> int:
     """Count the FLOPs of one picture in a training step, forward and backward, nothing computed twice.
 
     A backward pass costs one forward pass for the gradients of a layer's input and one for those of its weights. The
-    ViT is frozen and has neither; in distillation the LLM is frozen and has the former only. Attention itself has two
-    inputs for each product, and so both in any case.
+    ViT is frozen and has neither; a frozen LLM has the former only. Attention itself has two inputs for each product,
+    and so both in any case.
 
     Args:
-        teacher: the teacher of distillation; without one, the LLM is trained too.
         student: the student.
+        teacher: the teacher, if the loss depends on it.
+        trains_llm: whether the student's LLM is trained, as in fine-tuning, or frozen, as in distillation.
         tiles: number of tiles, thumbnail included.
         text_tokens: all tokens except visual ones.
         answer_tokens: those of them that are predicted.
@@ -115,9 +122,8 @@ def training_flops(
 
     shared = seen.vit + 3 * seen.connector
     forward, attention = llm(student)
-    if teacher is None:
-        return shared + 3 * forward
-    return shared + cost(teacher, tiles=tiles, text_tokens=0).connector + llm(teacher)[0] + 2 * forward + attention
+    asked = cost(teacher, tiles=tiles, text_tokens=0).connector + llm(teacher)[0] if teacher else 0
+    return shared + asked + (3 * forward if trains_llm else 2 * forward + attention)
 
 
 def parameters(config: InternVLConfig) -> dict[str, int]:

@@ -48,7 +48,13 @@ class Memory:
 
 
 def training_memory(
-    stage: str, student: FcotvlConfig, optim: OptimParams, *, processes: int = 1, strategy: str = "ddp"
+    stage: str,
+    student: FcotvlConfig,
+    optim: OptimParams,
+    *,
+    asks_teacher: bool = False,
+    processes: int = 1,
+    strategy: str = "ddp",
 ) -> Memory:
     """Estimate the most that a process of ``distill`` or ``sft`` holds on its device, frozen weights in bfloat16.
 
@@ -59,11 +65,15 @@ def training_memory(
         stage: ``distill``, where compressor and projector learn, or ``sft``, where the LLM learns too.
         student: its config.
         optim: the stage's budget.
+        asks_teacher: whether fine-tuning keeps the teacher's weights, as recipes do whose loss depends on it; those of
+            distillation are the student's in any case, and hidden states that are matched are not counted.
         processes: those that share a step.
         strategy: what each of them holds, as in ``LaunchParams``.
     """
     trained, whole = trained_parameters(stage, student), stage == "sft"
     frozen = parameters(student)["total"] - trained
+    if asks_teacher and whole:
+        frozen += trained - parameters(student)["compressor"]
     moments = 1 if optim.optimizer == "muon" else 2
     sharded = strategy == "fsdp" and processes > 1
     share = processes if sharded else 1

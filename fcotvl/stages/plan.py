@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from statistics import mean
 
 import torch
@@ -86,14 +87,14 @@ def _print_training(params: Params) -> None:
         ("sft", params.sft_budget(params.recipe).on(scale.launch.sft)),
     )
     for stage, optim in budgets:
-        counted = teacher if stage == "distill" else None
-        one = mean(
-            training_flops(counted, student, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER)
-            for student in students
-        )
+        asks = stage == "distill" or params.recipes[params.recipe].asks_teacher
+        flops = partial(training_flops, tiles=tiles, text_tokens=TEXT, answer_tokens=ANSWER, trains_llm=stage == "sft")
+        one = mean(flops(student, teacher if asks else None) for student in students)
         total = one * optim.steps * optim.batch_size
         launch = scale.launch
-        memory = training_memory(stage, students[0], optim, processes=launch.processes, strategy=launch.strategy)
+        memory = training_memory(
+            stage, students[0], optim, asks_teacher=asks, processes=launch.processes, strategy=launch.strategy
+        )
         kept = scale.sft.checkpoints if stage == "sft" else 1
         disk = kept * trained_parameters(stage, students[0]) * getattr(torch, scale.model.dtype).itemsize
         parts = [f"{name} {size / 1e9:.0f}" for name, size in asdict(memory).items() if size]

@@ -17,7 +17,7 @@ from fcotvl.train.dataset import Corpus
 from fcotvl.train.loop import make_accelerator, train
 from fcotvl.train.packing import BatchBuilder
 from fcotvl.train.rscot import read_rationales
-from fcotvl.train.sft import SftObjective, SftTask, asks_teacher, teacher_reference
+from fcotvl.train.sft import SftObjective, SftTask, teacher_reference
 from fcotvl.train.sft_datasets import SftDatasets
 
 
@@ -91,14 +91,13 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     if scale_config.launch.strategy == "fsdp":
         teacher_model.cpu()  # from where both models are sharded: whole, they do not fit an accelerator
     # Its weights are not copied where no loss asks the teacher again.
-    shared = not asks_teacher(recipe.ce_weight, recipe.hidden_weight)
-    student_model = load_student(teacher_model, [student], share_frozen=shared)
+    student_model = load_student(teacher_model, [student], share_frozen=not recipe.asks_teacher)
     inner = student_model.model
     for module in (inner.compressor, inner.multi_modal_projector, inner.language_model):
         module.float()
     student_model.lm_head.float()
     return SftTask(
-        objective=SftObjective(student_model, teacher_model, recipe.ce_weight, recipe.hidden_weight),
+        objective=SftObjective(student_model, teacher_model, recipe),
         builder=builder.for_student(student_model.config),
         datasets=datasets,
         reference=reference,

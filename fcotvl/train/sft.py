@@ -13,47 +13,41 @@ from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.student import FcotvlForConditionalGeneration, Features, encode_tiles, project_visual_tokens
-from fcotvl.core.config import ResamplingParams
+from fcotvl.core.config import LossParams, ResamplingParams
 from fcotvl.train.losses import cross_entropy, distillation_kl, in_chunks, item_sums, turn_weights
 from fcotvl.train.packing import Answers, Batch, BatchBuilder, add_hidden, answer_states
 from fcotvl.train.resampling import LossRow, Rule, Weights, windows
 from fcotvl.train.sft_datasets import SftDatasets, SftItem, systematic_sample
 from fcotvl.train.state import Log
 
+CROSS_ENTROPY = LossParams()
+"""The paper's loss."""
 REFERENCE_ITEMS = 16
 """Pictures of a data set behind the teacher's loss on it."""
-
-
-def asks_teacher(ce_weight: float, hidden_weight: float) -> bool:
-    """Does a loss of these weights depend on the teacher?"""
-    return ce_weight < 1 or hidden_weight > 0
 
 
 class SftObjective(nn.Module):
     """ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student), summed per item.
 
-    The distance of hidden states is added ``hidden_weight`` times. The paper fine-tunes by cross-entropy alone, which
-    is ``ce_weight`` 1 and ``hidden_weight`` 0. What asks the teacher, which reads all visual tokens of the same chats,
-    is an extension of ours.
+    The distance of hidden states is added ``hidden_weight`` times. The paper fine-tunes by cross-entropy alone. A loss
+    that asks the teacher, which reads all visual tokens of the same chats, is an extension of ours.
     """
 
     def __init__(
         self,
         student: FcotvlForConditionalGeneration,
         teacher: InternVLForConditionalGeneration,
-        ce_weight: float = 1.0,
-        hidden_weight: float = 0.0,
+        params: LossParams = CROSS_ENTROPY,
     ) -> None:
         super().__init__()
-        self.student = student.train()
-        self.teacher = teacher.eval().requires_grad_(False) if asks_teacher(ce_weight, hidden_weight) else None
-        self.ce_weight, self.hidden_weight = ce_weight, hidden_weight
+        self.student, self.params = student.train(), params
+        self.teacher = teacher.eval().requires_grad_(False) if params.asks_teacher else None
         student.requires_grad_(True)
         student.model.vision_tower.eval().requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, ``ce``, ``weight`` and maybe ``hidden`` of each item, summed over its tokens."""
-        hidden, teacher = self.hidden_weight > 0, None
+        hidden, teacher = self.params.hidden_weight > 0, None
         with torch.no_grad():
             tokens = encode_tiles(self.student.model, batch.pixel_values)
         student = _read(self.student, batch, tokens, hidden=hidden)
@@ -66,7 +60,7 @@ class SftObjective(nn.Module):
         weight = turn_weights(student.turns)
         terms = {"loss": weight * loss, "ce": weight * ce, "weight": weight}
         sums = item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
-        return add_hidden(sums, student, teacher, self.hidden_weight) if teacher else sums
+        return add_hidden(sums, student, teacher, self.params.hidden_weight) if teacher else sums
 
     def _losses(self, targets: Tensor, student: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The loss and its cross-entropy of each answer token, from hidden states."""
@@ -74,7 +68,7 @@ class SftObjective(nn.Module):
         loss = ce = cross_entropy(logits, targets)
         if self.teacher is not None:
             kl = distillation_kl(logits, self.teacher.lm_head(teacher))
-            loss = self.ce_weight * ce + (1 - self.ce_weight) * kl
+            loss = self.params.ce_weight * ce + (1 - self.params.ce_weight) * kl
         return loss, ce
 
 

@@ -13,7 +13,17 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from fcotvl.core.config.mix import BenchmarkParams, CorpusParams, Mix, SourceParams
 from fcotvl.core.config.scale import OptimParams, Scale, TeacherBudget
-from fcotvl.core.config.study import DistillParams, Grid, MergeParams, Params, ResamplingParams, RscotParams, Study
+from fcotvl.core.config.study import (
+    DistillParams,
+    Grid,
+    LossParams,
+    MergeParams,
+    Params,
+    RecipeParams,
+    ResamplingParams,
+    RscotParams,
+    Study,
+)
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.io import read_yaml
 
@@ -22,10 +32,12 @@ __all__ = [
     "CorpusParams",
     "DistillParams",
     "Grid",
+    "LossParams",
     "MergeParams",
     "Mix",
     "OptimParams",
     "Params",
+    "RecipeParams",
     "ResamplingParams",
     "RscotParams",
     "Scale",

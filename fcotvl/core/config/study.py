@@ -33,7 +33,21 @@ class TeacherParams(Section):
     """``pretrained``: bundled or the scale's hub id; ``train``: from nothing (tiny only)."""
 
 
-class RecipeParams(Section):
+class LossParams(Section):
+    """Loss = ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student) + hidden_weight * distance."""
+
+    ce_weight: Share = 1.0
+    """The paper fine-tunes by cross-entropy alone; it gives no weights of distillation."""
+    hidden_weight: Weight = 0.0
+    """Of the distance from the teacher's hidden states, which the paper does not have."""
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Does the loss depend on the teacher?"""
+        return self.ce_weight < 1 or self.hidden_weight > 0
+
+
+class RecipeParams(LossParams):
     """A named post-training recipe: one row of the module ablation."""
 
     cot: Share
@@ -44,10 +58,6 @@ class RecipeParams(Section):
     """Sources of the corpus that are fine-tuned on; none: all."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Of the learning rate after the warm-up. Checkpoints of a constant rate are points of one trajectory."""
-    ce_weight: Share = 1.0
-    """Loss = ce_weight * cross-entropy + (1 - ce_weight) * KL(teacher || student). The paper: cross-entropy alone."""
-    hidden_weight: Weight = 0.0
-    """Weight of the distance from the teacher's hidden states, added to the loss. The paper has none."""
     resampling: Name
     """A rule of ``fcotvl.train.resampling``."""
     steps: Count | None = None
@@ -56,14 +66,11 @@ class RecipeParams(Section):
     """Peak learning rate, in place of the scale's."""
 
 
-class DistillParams(Section):
-    """Re-alignment by self-distillation (section 3.1). The paper gives no weights: our choice."""
+class DistillParams(LossParams):
+    """Re-alignment by self-distillation (section 3.1)."""
 
     temperature: Temperature
     ce_weight: Share
-    """Loss = (1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy."""
-    hidden_weight: Weight = 0.0
-    """Weight of the distance from the teacher's hidden states, added to the loss. The paper has none."""
 
 
 class RscotParams(Section):
@@ -247,9 +254,8 @@ class Params(Study):
         for key in ("steps_by_recipe", "lr_by_recipe"):
             if unknown := sorted(getattr(self.scale_config.sft, key).keys() - self.recipes.keys()):
                 raise ValueError(f"sft.{key} of scale {self.scale} names {unknown[0]!r}, which is not under recipes")
-        for recipe in self.recipes:
-            if (budget := self.sft_budget(recipe)).steps < budget.checkpoints:
-                raise ValueError(
-                    f"recipe {recipe!r} has {budget.steps} steps, too few for {budget.checkpoints} checkpoints"
-                )
+        for name, recipe in self.recipes.items():
+            if (budget := self.sft_budget(name)).steps < budget.checkpoints:
+                key = f"recipes.{name}.steps" if recipe.steps else f"sft.steps_by_recipe.{name} of scale {self.scale}"
+                raise ValueError(f"{key} is {budget.steps}, too few for {budget.checkpoints} checkpoints")
         return self

@@ -217,7 +217,7 @@ def test_a_recipe_may_have_steps_and_a_rate_of_its_own(study, tmp_path):
     assert (long.steps, long.lr, list(long.checkpoint_steps.values())) == (40, 0.5, [10, 20, 30, 40])
     assert (long.warmup, found.sft_budget("full")) == (scale.warmup, scale)
     overlay.write_text("recipes: {full: {steps: 3}}\n")
-    with pytest.raises(ParamsError, match=r"recipe 'full' has 3 steps, too few for 4 checkpoints"):
+    with pytest.raises(ParamsError, match=r"recipes\.full\.steps is 3, too few for 4 checkpoints"):
         study(overlay=overlay)
 
 
@@ -230,6 +230,9 @@ def test_a_scale_may_have_steps_and_a_rate_for_a_recipe(study, edit):
         (8, 0.5),
         (40, 0.1),
     ]
+    edit("scales/tiny.yaml", sft=own | {"steps_by_recipe": {"full": 3}})
+    with pytest.raises(ParamsError, match=r"sft\.steps_by_recipe\.full of scale tiny is 3, too few for 4 checkpoints"):
+        study()
     edit("scales/tiny.yaml", sft=own | {"lr_by_recipe": {"foo": 0.5}})
     with pytest.raises(ParamsError, match=r"sft\.lr_by_recipe of scale tiny names 'foo', which is not under recipes"):
         study()

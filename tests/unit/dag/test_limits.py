@@ -40,15 +40,15 @@ def test_sizes_are_those_of_the_models(architecture):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("stage", ["distill", "sft"])
-def test_training_takes_what_the_cost_model_says_within_the_margin(scale, stage):
+@pytest.mark.parametrize(("stage", "recipe"), [("distill", ""), ("sft", "full"), ("sft", "matched")])
+def test_training_takes_what_the_cost_model_says_within_the_margin(scale, stage, recipe):
     params, teacher = study(scale), teacher_config(scale)
     student = FcotvlConfig.from_teacher(teacher, compressor="cnn", ratio=params.ratio)
     tiles = params.scale_config.model.max_tiles + 1
-    whole = training_flops(
-        teacher if stage == "distill" else None, student, tiles=tiles, text_tokens=limits.TEXT, answer_tokens=150
-    )
-    assert 0.7 < limits.picture_flops(stage, params) / whole <= 1
+    asked = None if recipe == "full" else teacher
+    shape = {"tiles": tiles, "text_tokens": limits.TEXT, "answer_tokens": 150}
+    whole = training_flops(student, asked, trains_llm=stage == "sft", **shape)
+    assert 0.7 < limits.picture_flops(stage, params, recipe) / whole <= 1
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -66,7 +66,7 @@ def test_the_attempts_of_a_job_are_long_enough_together_however_short_one_is(sca
 def test_fine_tuning_asks_for_the_time_of_the_longest_recipe():
     params = study("internvl2-2b")
     steps = 3 * params.scale_config.sft.steps
-    recipes = params.recipes | {"long": params.recipes["full"].model_copy(update={"steps": steps})}
+    recipes = params.recipes | {"long": params.recipes["matched"].model_copy(update={"steps": steps})}
     longer = params.model_copy(update={"recipes": recipes})
     assert limits.hours("sft", longer) == pytest.approx(3 * limits.hours("sft", params))
 

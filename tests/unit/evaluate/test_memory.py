@@ -9,7 +9,7 @@ from transformers import AutoModel
 from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.compress.config import FcotvlConfig
 from fcotvl.core import config
-from fcotvl.core.config import DistillParams, OptimParams
+from fcotvl.core.config import DistillParams, LossParams, OptimParams
 from fcotvl.evaluate.cost import cost, parameters, training_flops
 from fcotvl.evaluate.memory import LOGIT_COPIES, ROW, kv_bytes, training_memory
 from fcotvl.internvl.architectures import teacher_config
@@ -25,20 +25,23 @@ GB = 1e9
 LOSSES = LOGIT_COPIES * 4 * MAX_LOGITS
 
 
-@pytest.mark.parametrize("stage", ["distill", "sft"])
-def test_training_flops_are_those_that_torch_counts(stage):
+@pytest.mark.parametrize(("stage", "ce_weight"), [("distill", 0.0), ("sft", 1.0), ("sft", 0.2)])
+def test_training_flops_are_those_that_torch_counts(stage, ce_weight):
     teacher = models.teacher(tied=False)
     student = make_student(teacher, compressor="cnn", ratio=0.5, share_frozen=stage == "distill")
-    params = DistillParams(temperature=1.0, ce_weight=0.0)
-    objective = DistillObjective(teacher, student, params) if stage == "distill" else SftObjective(student, teacher)
+    if stage == "distill":
+        objective = DistillObjective(teacher, student, DistillParams(temperature=1.0, ce_weight=ce_weight))
+    else:
+        objective = SftObjective(student, teacher, LossParams(ce_weight=ce_weight))
     chat = Chat("What is it?", "a" * 40)
     batch = collate([models.picture(112, 56)], [[chat]], processor_for(models.processor(), student.config), max_tiles=4)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         objective(batch)["loss"].sum().backward()
     turn = batch.turns[0][0]
     expected = training_flops(
-        teacher.config if stage == "distill" else None,
         student.config,
+        teacher.config if ce_weight < 1 else None,
+        trains_llm=stage == "sft",
         tiles=batch.num_tiles[0],
         text_tokens=len(turn.prefix) + len(turn.suffix),
         answer_tokens=41,  # with the end of the turn
@@ -85,6 +88,21 @@ def test_what_is_kept_is_what_a_real_pass_keeps(stage, recompute):
         assert found == pytest.approx(real, rel=0.02)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_loss_that_asks_the_teacher_keeps_the_weights_that_the_student_has_changed(strategy):
+    teacher = teacher_config("internvl2-1b")
+    student = FcotvlConfig.from_teacher(teacher, compressor="cnn", ratio=0.5)
+    optim = OptimParams(steps=1, lr=0.1)
+    alone, beside = (
+        training_memory("sft", student, optim, processes=2, strategy=strategy, asks_teacher=asks)
+        for asks in (False, True)
+    )
+    counts = parameters(teacher)
+    shares = 2 if strategy == "fsdp" else 1
+    assert beside.weights - alone.weights == pytest.approx(2 * (counts["total"] - counts["vit"]) / shares, abs=2)
+    assert beside.total - alone.total == beside.weights - alone.weights
+
+
 def test_sharding_divides_what_grows_with_the_model():
     """The 8B's 124 GB of weights, gradients and optimizer in float32; what is gathered is the same on any number."""
     student = FcotvlConfig.from_teacher(teacher_config("internvl2-8b"), compressor="cnn", ratio=0.5)
@@ -110,8 +128,10 @@ def test_every_scale_fits_its_accelerators():
         student = FcotvlConfig.from_teacher(teacher, compressor=params.compressor, ratio=params.ratio)
         launch = {"processes": budget.launch.processes, "strategy": budget.launch.strategy}
         distill = training_memory("distill", student, budget.distill.on(budget.launch.distill), **launch).total / GB
-        sft = training_memory("sft", student, budget.sft.on(budget.launch.sft), **launch).total / GB
+        optim = budget.sft.on(budget.launch.sft)
+        sft = training_memory("sft", student, optim, **launch).total / GB
         assert max(distill, sft) < 80, scale
+        assert training_memory("sft", student, optim, asks_teacher=True, **launch).total < 80 * GB, scale
         if budget.model.hub:
             large += 1
             assert f"| `{scale}` | {distill:.0f} | {sft:.0f} |" in documented

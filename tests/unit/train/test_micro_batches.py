@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student
-from fcotvl.core.config import DistillParams, OptimParams
+from fcotvl.core.config import DistillParams, LossParams, OptimParams
 from fcotvl.core.errors import ParamsError
 from fcotvl.core.prompts import Prompts
 from fcotvl.train import loop, losses
@@ -36,7 +36,8 @@ def make_task(folder, stage, *, compressor="cnn"):
         params = DistillParams(temperature=1.0, ce_weight=0.0, hidden_weight=2.0)
         objective = DistillObjective(teacher, student, params)
         return DistillTask(objective, builder, batch_size=4, seed=0)
-    return SameBatches(SftObjective(student, teacher, ce_weight=0.5, hidden_weight=2.0), builder, batch_size=4, seed=0)
+    objective = SftObjective(student, teacher, LossParams(ce_weight=0.5, hidden_weight=2.0))
+    return SameBatches(objective, builder, batch_size=4, seed=0)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.core.config import LossParams
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.packing import BatchBuilder
@@ -23,7 +24,7 @@ def losses(tmp_path, ce_weight, ratio=0.5, hidden_weight=0.0):
     builder = replace(builder, processor=processor_for(builder.processor, student.config))
     datasets = SftDatasets.from_corpus(corpus, {}, cot=0.0, seed=0)
     name = next(iter(datasets.initial_weights))
-    objective = SftObjective(student, teacher, ce_weight, hidden_weight)
+    objective = SftObjective(student, teacher, LossParams(ce_weight=ce_weight, hidden_weight=hidden_weight))
     return objective(datasets.batch([datasets.item(name, i) for i in range(3)], builder)), objective
 
 
