@@ -61,7 +61,7 @@ def hours(stage: str, params: Params) -> float:
     coalitions = 2**pool if pool <= EXACT_PLAYERS else 2 * pool * params.merge.permutations
     scored = coalitions * (2 if "search" in params.merge.methods else 1)
     replies, tokens = {
-        "rscot": (scale.rscot.questions * params.rscot.samples / scale.rscot.batch_size, scale.prompts.cot_tokens),
+        "rscot": (scale.rscot.questions * scale.rscot.samples / scale.rscot.batch_size, scale.prompts.cot_tokens),
         "merge": (scored * scale.merge.questions / batch, both if "cot" in params.merge.prompts else direct),
         "predict_baselines": ((1 + methods * len(params.baselines.ratios)) * questions / batch, both),
         "predict_distilled": (questions / batch, both),

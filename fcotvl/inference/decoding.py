@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicLayer, InternVLForConditionalGeneration
 
 from fcotvl.compress.student import Visual
@@ -42,6 +43,13 @@ def embed(model: InternVLForConditionalGeneration, input_ids: Ids, features: Vis
 def positions(attention_mask: Mask) -> Ids:
     """Position of each token in its own row, left padding not counted."""
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+
+
+def left_padded(rows: Sequence[Int[Tensor, " _"]], padding: int = 0) -> tuple[Ids, Mask]:
+    """Stack rows of unequal length, padded on the left, with their mask."""
+    rows, masks = list(rows), [torch.ones_like(row) for row in rows]
+    stacked = pad_sequence(rows, batch_first=True, padding_value=padding, padding_side="left")
+    return stacked, pad_sequence(masks, batch_first=True, padding_side="left")
 
 
 def seeded(*parts: object) -> torch.Generator:
@@ -115,7 +123,7 @@ class PreallocatedCache(Cache):
 
 
 class KeyMask:
-    """Which cached tokens a batch attends to: all but the padding on the left of its prompts.
+    """Which cached tokens a batch attends to: all but padding.
 
     Args:
         attention_mask: of the prompts.
@@ -130,10 +138,18 @@ class KeyMask:
 
         Padding attends to itself, since kernels differ in what they make of a token that attends to nothing.
         """
-        if not self._has_padding:
-            return None
+        return self._causal(self._tokens.shape[1]) if self._has_padding else None
+
+    def extend(self, keys: int, attention_mask: Mask) -> Visible:
+        """What each token attends to that follows ``keys`` cached ones, where ``attention_mask`` has padding too."""
+        self._tokens = torch.cat([self._tokens[:, :keys], attention_mask.bool()], dim=1)
+        self._has_padding = not bool(self._tokens.all())
+        return self._causal(attention_mask.shape[1])
+
+    def _causal(self, queries: int) -> Visible:
+        """What each of the last tokens attends to."""
         key = torch.arange(self._tokens.shape[1], device=self._tokens.device)
-        query = key[:, None]
+        query = key[-queries:, None]
         return (self._tokens[:, None, None] & (key <= query)) | (key == query)
 
     def step(self, keys: int) -> Visible | None:
@@ -176,6 +192,13 @@ class Decoder:
         self.mask, position_ids = KeyMask(attention_mask), positions(attention_mask)
         self.position_ids = position_ids[:, -1:]
         return self._run(embed(self.model, input_ids, features), position_ids, self.mask.prompt())
+
+    def extend(self, input_ids: Ids, attention_mask: Mask) -> Logits:
+        """Append tokens, padded on the left, to each row of the prefill, and return the logits of the next."""
+        position_ids = self.position_ids + attention_mask.cumsum(dim=-1)
+        self.position_ids = position_ids[:, -1:]
+        mask = self.mask.extend(self.cache.get_seq_length(), attention_mask)
+        return self._run(self.model.get_input_embeddings()(input_ids), position_ids, mask)
 
     def step(self, tokens: Int[Tensor, " row"]) -> Logits:
         """Append one token to each row and return the logits of the next."""

@@ -1,6 +1,6 @@
 """Answers to questions about pictures, in batches, greedy or sampled."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,9 +12,9 @@ from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.processor import FcotvlProcessor
-from fcotvl.compress.student import Visual, project_visual_tokens
+from fcotvl.compress.student import project_visual_tokens
 from fcotvl.core.prompts import TURN_END
-from fcotvl.inference.decoding import Decoder, Ids, Logits, Mask, seeded
+from fcotvl.inference.decoding import Decoder, Logits, left_padded, seeded
 from fcotvl.inference.early_pruning import EarlyPruning
 from fcotvl.inference.pictures import TILE_BATCH, Encoded, PictureEncoder
 from fcotvl.inference.pruned_decoding import Pruning, System
@@ -34,6 +34,16 @@ class Query:
     picture_id: str
     """Queries with the same id share the picture and its features."""
     prompt: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The token ids of a prompt."""
+
+    picture: Int[Tensor, " head"]
+    """Up to the last visual token: the same for all prompts about a picture."""
+    words: Int[Tensor, " tail"]
+    """What follows."""
 
 
 @dataclass(frozen=True)
@@ -177,22 +187,27 @@ class _Run:
         return replies
 
     def _window(self, queries: Sequence[Query]) -> Iterator[tuple[int, list[str]]]:
-        """Yield index and replies of each query, shortest prompts first."""
+        """Yield index and replies of each query, smallest pictures first, those of a picture together."""
         features = self._features(queries)
         tiles = [list(map(len, features[query.picture_id])) for query in queries]
         chats = self.processor.expand([self.processor.render(q.prompt) for q in queries], tiles)
-        order = sorted(range(len(queries)), key=lambda i: (len(chats[i]), i))
-        inputs = self.processor.tokenize([chats[i] for i in order]).to(self.model.device)
+        inputs = self.processor.tokenize(chats).to(self.model.device)
         lengths = inputs["attention_mask"].sum(dim=-1).tolist()
+        is_visual = inputs["input_ids"] == self.model.config.image_token_id
+        words = is_visual.flip(1).int().argmax(dim=1).tolist()
+        rows = inputs["input_ids"].unbind()
+        prompts = [Prompt(row[-n:-w], row[-w:]) for row, n, w in zip(rows, lengths, words, strict=True)]
+        places = {name: place for place, name in enumerate(features)}
+        order = sorted(
+            range(len(queries)),
+            key=lambda i: (len(prompts[i].picture), places[queries[i].picture_id], len(prompts[i].words), i),
+        )
         samples, new = self.decoding.samples, self.decoding.max_new_tokens
         size, tokens = max(1, self.batch_size // samples), self.batch_tokens and self.batch_tokens // samples
-        for batch in cut([length + new for length in lengths], size, tokens):
+        for batch in cut([lengths[i] + new for i in order], size, tokens):
             indices = order[batch]
             selected = [queries[i] for i in indices]
-            visual = [tile for query in selected for tile in features[query.picture_id]]
-            longest = max(lengths[batch])
-            ids, mask = (inputs[name][batch, -longest:] for name in ("input_ids", "attention_mask"))
-            yield from zip(indices, self._decode(selected, ids, mask, visual), strict=True)
+            yield from zip(indices, self._decode(selected, [prompts[i] for i in indices], features), strict=True)
 
     def _features(self, queries: Sequence[Query]) -> dict[str, list[Tensor]]:
         """Projected visual tokens of each tile, by picture id."""
@@ -224,12 +239,12 @@ class _Run:
             yield from project_visual_tokens(self.model.model, tokens[part], chosen[part] or None)
 
     def _decode(
-        self, queries: Sequence[Query], input_ids: Ids, attention_mask: Mask, features: Visual
+        self, queries: Sequence[Query], prompts: Sequence[Prompt], features: Mapping[str, Sequence[Tensor]]
     ) -> list[list[str]]:
         """Return the replies to a batch of queries."""
         names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
         decoder = System(self.model, self.pruning).decoder(names)
-        logits = decoder.prefill(input_ids, attention_mask, features)
+        logits = self._prefill(decoder, [query.picture_id for query in queries], prompts, features)
         count = self.decoding.samples
         if count > 1:
             copies = torch.arange(len(queries), device=logits.device).repeat_interleave(count)
@@ -239,6 +254,25 @@ class _Run:
         replies = self._extend(decoder, logits, torch.stack(uniforms))
         texts = self.processor.tokenizer.batch_decode(replies, skip_special_tokens=True)
         return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
+
+    def _prefill(
+        self,
+        decoder: Decoder,
+        pictures: Sequence[str],
+        prompts: Sequence[Prompt],
+        features: Mapping[str, Sequence[Tensor]],
+    ) -> Logits:
+        """Read a batch of prompts, each picture once: unless the words decide which of its tokens stay."""
+        padding = self.processor.tokenizer.pad_token_id
+        read = {name: prompt.picture for name, prompt in zip(pictures, prompts, strict=True)}
+        if len(read) == len(pictures) or isinstance(self.pruning, Pruning):
+            visual = [tile for name in pictures for tile in features[name]]
+            whole = [torch.cat([prompt.picture, prompt.words]) for prompt in prompts]
+            return decoder.prefill(*left_padded(whole, padding), visual)
+        decoder.prefill(*left_padded(list(read.values()), padding), [tile for name in read for tile in features[name]])
+        places = {name: place for place, name in enumerate(read)}
+        decoder.select(torch.tensor([places[name] for name in pictures], device=self.model.device))
+        return decoder.extend(*left_padded([prompt.words for prompt in prompts], padding))
 
     def _extend(self, decoder: Decoder, logits: Logits, uniforms: Float[Tensor, "row step"]) -> list[list[int]]:
         """Return each row's tokens up to its end of turn; rows that have ended leave the batch."""

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import Cache, InternVLConfig, InternVLForConditionalGeneration
 
 from fcotvl.compress.config import visual_tokens
 from fcotvl.compress.student import Visual
-from fcotvl.inference.decoding import Decoder, Ids, KeyMask, Logits, Mask, Visible, embed, positions
+from fcotvl.inference.decoding import Decoder, Ids, KeyMask, Logits, Mask, Visible, embed, left_padded, positions
 from fcotvl.inference.early_pruning import EarlyPruning
 
 States = Float[Tensor, "row seq hidden"]
@@ -117,7 +115,7 @@ class PrunedDecoder(Decoder):
         scores = self.pruning.score(Prefill(self.llm, self.cache, entering, position_ids, attention_mask, self.names))
         is_visual = input_ids == self.model.config.image_token_id
         self.kept = self._choose(scores, is_visual, attention_mask)
-        columns, short = _left_padded(self.kept)
+        columns, short = left_padded(self.kept)
         self.short_mask = KeyMask(short)
         states = states.gather(1, columns[..., None].expand(-1, -1, states.shape[-1]))
         return self._finish(states, position_ids.gather(1, columns), self.short_mask.prompt())
@@ -162,11 +160,3 @@ class PrunedDecoder(Decoder):
             stays[visual[best]] = True
             kept.append(stays.nonzero()[:, 0])
         return kept
-
-
-def _left_padded(rows: Sequence[Columns]) -> tuple[Ids, Mask]:
-    """Stack rows of unequal length, padded on the left with 0, with their mask."""
-    longest = max(map(len, rows))
-    columns = torch.stack([pad(row, (longest - len(row), 0)) for row in rows])
-    mask = torch.stack([pad(torch.ones_like(row), (longest - len(row), 0)) for row in rows])
-    return columns, mask

@@ -122,7 +122,7 @@ def _print_generation(params: Params) -> None:
     weights = 2 * parameters(teacher)["total"] / 1e9
     tiles, new = scale.model.max_tiles + 1, scale.prompts.cot_tokens
     longest = tiles * full_tokens(teacher) + PROMPT + new
-    for stage, budget, samples in (("rscot", scale.rscot, params.rscot.samples), ("predict, merge", scale.evaluate, 1)):
+    for stage, budget, samples in (("rscot", scale.rscot, scale.rscot.samples), ("predict, merge", scale.evaluate, 1)):
         together = samples * max(1, min(budget.batch_size, budget.batch_tokens // longest) // samples)
         cache = kv_bytes(teacher, budget.batch_tokens) / 1e9
         rows.append([stage, f"{budget.batch_tokens:,}", together, f"{weights:.0f}", f"{cache:.1f}"])

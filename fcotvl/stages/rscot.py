@@ -47,7 +47,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, rationales: Path, accept
         if not questions:
             raise DataError(f"{corpus} has no question to reason about; add a source that has some")
         sample_teacher = _sampler(params, teacher)
-        size = window_size(scale_config.rscot.batch_size, params.rscot.samples)
+        size = window_size(scale_config.rscot.batch_size, scale_config.rscot.samples)
         windows = [questions[start : start + size] for start in range(0, len(questions), size)]
 
         def kept(number: int) -> list[dict[str, object]]:
@@ -84,7 +84,7 @@ def _sampler(params: Params, teacher: Path) -> Callable[[Sequence[Query]], list[
         sample,
         model,
         load_processor(teacher),
-        samples=params.rscot.samples,
+        samples=scale_config.rscot.samples,
         temperature=params.rscot.temperature,
         top_k=params.rscot.top_k,
         max_new_tokens=scale_config.prompts.cot_tokens,

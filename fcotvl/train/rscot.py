@@ -61,14 +61,15 @@ class SamplingResult:
 
 
 def choose_questions(corpus: Corpus, count: int, seed: int) -> list[Question]:
-    """Up to ``count`` questions in random order, equally many of each source where it has them."""
+    """Up to ``count`` questions at random, as many of each source if it has them, in the order of their pictures."""
     questions = (
         Question(header.ref, header.id, header.source, turn)
         for header in corpus.headers()
         for turn in header.turns
         if turn.kind in KINDS and turn.answers
     )
-    return balanced(questions, count, seed, lambda question: (question.source, question.turn.id))
+    chosen = balanced(questions, count, seed, lambda question: (question.source, question.turn.id))
+    return sorted(chosen, key=lambda question: question.ref)
 
 
 def keep_correct(question: Question, replies: Sequence[str], params: RscotParams) -> SamplingResult:

@@ -28,9 +28,9 @@ MEASURED = "speed"
 STUDY = {
     "scale": "smoke",
     "mix": "smoke",
-    "ablation_recipes": ["full"],
+    "ablation_recipes": ["matched"],
     "baselines": {"methods": ["fastv"], "ratios": [0.5], "fastv_layer": 2},
-    "ablation": {"compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["full"]},
+    "ablation": {"compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["matched"]},
 }
 
 

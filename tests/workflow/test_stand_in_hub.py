@@ -43,7 +43,7 @@ BUDGETS: dict[str, dict[str, object]] = {
 CORPUS = {"align": 16, "instruct": 64, "val": 4, "epochs": 2}
 QUESTIONS = 2
 """Of each benchmark; the answer to one of them is among the models' replies."""
-SYSTEMS = {"Teacher", "Distilled student", "Fine-tuned, recipe full", "Merged, shapley", "FastV, 50 % removed"}
+SYSTEMS = {"Teacher", "Distilled student", "Fine-tuned, recipe matched", "Merged, shapley", "FastV, 50 % removed"}
 BFLOAT16 = 2**-8
 """Precision of the numbers that these models compute in."""
 IN_TURN = """
@@ -131,7 +131,7 @@ def test_every_source_is_read_and_what_has_two_pictures_is_set_aside(clone: Work
 def test_rationales_are_kept_and_trained_on(clone: Workspace):
     rationales = pd.read_parquet(clone.folder / SHARED / "rationales.parquet")
     assert set(rationales["rationale"]) == {REPLIES[1]}
-    trained = pd.read_csv(clone.folder / VARIANT / "full/sft.csv")["dataset"]
+    trained = pd.read_csv(clone.folder / VARIANT / "matched/sft.csv")["dataset"]
     assert set(trained.str.rpartition("/")[2]) == {"direct", "cot"}
 
 
@@ -146,7 +146,7 @@ def test_the_report_names_the_model_and_has_every_system(clone: Workspace):
         assert all(cell.startswith("50.0") for cell in scores["Teacher"][1:])
     metrics = json.loads((clone.folder / "reports/metrics.json").read_text())
     assert {"docvqa_cot", "chartqa_cot", "infovqa_cot"} <= set(metrics)
-    agreement = json.loads((clone.folder / VARIANT / "full/harness.json").read_text())
+    agreement = json.loads((clone.folder / VARIANT / "matched/harness.json").read_text())
     assert all(part["equal"] == part["total"] > 0 for one in agreement.values() for part in one.values())
 
 
@@ -154,7 +154,7 @@ def test_two_processes_do_what_one_does(clone: Workspace):
     """They start once for four commands; how a command starts its own is in ``tests/unit/stages/test_processes.py``."""
     stages = yaml.safe_load((clone.folder / "dvc.lock").read_text())["stages"]
     commands = []
-    for name in ("distill", "rscot", "sft@full", "predict_baselines"):
+    for name in ("distill", "rscot", "sft@matched", "predict_baselines"):
         outs = {out["path"] for out in stages[name]["outs"]}
         words = shlex.split(stages[name]["cmd"])[3:]
         commands.append(shlex.join(f"two/{word}" if word in outs else word for word in words))
@@ -165,7 +165,7 @@ def test_two_processes_do_what_one_does(clone: Workspace):
     two = clone.folder / "two"
     for name in ("rationales.parquet", "acceptance.csv", "predictions.parquet"):
         assert (two / SHARED / name).read_bytes() == (clone.folder / SHARED / name).read_bytes()
-    for name in ("distill.csv", "full/sft.csv"):
+    for name in ("distill.csv", "matched/sft.csv"):
         alone, shared = (pd.read_csv(home / VARIANT / name) for home in (clone.folder, two))
         assert shared["loss"].to_list() == pytest.approx(alone["loss"].to_list(), rel=BFLOAT16)
 

@@ -170,9 +170,10 @@ class RscotBudget(Section):
     """Budget of rejection sampling."""
 
     questions: Count = 200_000
+    samples: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Replies that are drawn to each question. InternVL's sampler (MMPR) draws 32."""
     batch_size: Batch = 128
-    """Most replies that are decoded together: those to ``batch_size`` / ``rscot.samples`` questions, 16 with 8
-    samples."""
+    """Most replies that are decoded together: those to ``batch_size`` / ``samples`` questions, 16 with 8 samples."""
     batch_tokens: BatchTokens = 262_144
     """Most tokens that these replies and their prompts may have, visual tokens and padding counted. Their keys and
     values take 12 KiB a token at InternVL2-1B, 96 at 2B and 128 at 8B: 3.2, 26 and 34 GB."""

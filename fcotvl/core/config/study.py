@@ -76,8 +76,6 @@ class DistillParams(LossParams):
 class RscotParams(Section):
     """Rejection sampling of rationales (section 3.2; values of InternVL's sampler, MMPR)."""
 
-    samples: Annotated[int, Field(ge=1, le=10_000)]
-    """Drawn per question."""
     temperature: Temperature
     top_k: Count
     max_per_question: Count

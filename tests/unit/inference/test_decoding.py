@@ -120,6 +120,35 @@ def test_what_padding_holds_does_not_matter(teacher, inputs, pruned):
         assert torch.equal(decoders[0].step(tokens), decoders[1].step(tokens))
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 1, 0], [2, 2, 2]])
+def test_a_picture_that_is_read_once_gives_the_logits_of_whole_prompts(teacher, inputs, order):
+    """Rows of unequal length before and after the last visual token, so that padding stands in both places."""
+    ids, last = inputs["input_ids"], inputs["input_ids"] == teacher.config.image_token_id
+    rows = [ids[row][inputs["attention_mask"][row].bool()] for row in range(3)]
+    ends = [int((row == teacher.config.image_token_id).nonzero()[-1]) + 1 for row in rows]
+    assert last.any(dim=1).all()
+    prompts = [torch.cat([rows[row], torch.arange(3, 3 + 2 * place)]) for place, row in enumerate(order)]
+    whole, shared = Decoder(teacher), Decoder(teacher)
+    with torch.inference_mode():
+        features = teacher.get_image_features(inputs["pixel_values"]).pooler_output
+        tiles = list(torch.tensor_split(torch.arange(len(features)), [1, len(features) - 1]))
+        visual = [features[tile] for row in order for tile in tiles[row]]
+        expected = whole.prefill(*decoding.left_padded(prompts, 1), visual)
+        pictures = sorted(set(order))
+        heads = [rows[row][: ends[row]] for row in pictures]
+        shared.prefill(*decoding.left_padded(heads, 1), [features[tile] for row in pictures for tile in tiles[row]])
+        shared.select(torch.tensor([pictures.index(row) for row in order]))
+        tails = [prompt[ends[row] :] for prompt, row in zip(prompts, order, strict=True)]
+        logits = shared.extend(*decoding.left_padded(tails, 1))
+        for keep in (range(len(order)), [1, 0]):
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+            chosen = torch.tensor(list(keep))
+            shared.select(chosen)
+            whole.select(chosen)
+            tokens = expected[chosen].argmax(dim=-1)
+            logits, expected = shared.step(tokens), whole.step(tokens)
+
+
 def test_attention_that_takes_other_masks_is_refused():
     model = models.teacher()
     model.set_attn_implementation("eager")

@@ -369,7 +369,7 @@ def test_rscot_warns_if_the_teacher_is_never_right(study, inputs, tmp_path, capl
     assert pq.read_table(tmp_path / "out/rationales.parquet").num_rows == 0
     table = pd.read_csv(tmp_path / "out/acceptance.csv")
     assert table["questions"].sum() == study.scale_config.rscot.questions
-    assert table["samples"].sum() == study.scale_config.rscot.questions * study.rscot.samples
+    assert table["samples"].sum() == study.scale_config.rscot.questions * study.scale_config.rscot.samples
     assert (table["all_wrong"] == table["questions"]).all()
 
 
