@@ -20,6 +20,8 @@ from fcotvl.core.bootstrap import (
 )
 from fcotvl.evaluate import benchmarks
 
+MEAN = "mean"
+"""In place of a benchmark and its metric: the mean of all benchmarks' headlines."""
 _TASK = ["benchmark", "prompt", "metric"]
 
 
@@ -49,9 +51,19 @@ def compare(
 
 
 def retention(scores: pd.DataFrame, teacher: str, *, bootstrap: Bootstrap = BOOTSTRAP) -> pd.DataFrame:
-    """Each system's score in percent of the teacher's: system, baseline, ..., n, retention, ..."""
+    """Each system's score in percent of the teacher's: system, baseline, ..., n, retention, ...
+
+    Where there are several benchmarks, rows of a benchmark ``MEAN`` follow: the system's mean score in percent of the
+    teacher's. Each benchmark counts the same, halves or not, and its images are resampled with those of the others.
+    """
     pairs = [(name, teacher) for name in scores["system"].unique() if name != teacher]
-    return _paired(scores, pairs, "retention", retention_interval, bootstrap)
+    headline = [benchmarks.get(b).headline == m for b, m in zip(scores["benchmark"], scores["metric"], strict=True)]
+    whole = scores[headline]
+    names = {key: whole["benchmark"] + "/" + whole[key].astype(str) for key in ("image_id", "question_id")}
+    whole = whole.assign(source=whole["benchmark"], benchmark=MEAN, metric=MEAN, **names)
+    several = scores["benchmark"].nunique() > 1
+    tables = [_paired(table, pairs, "retention", retention_interval, bootstrap) for table in (scores, whole)]
+    return pd.concat(tables if several else tables[:1], ignore_index=True)
 
 
 def _paired(
@@ -78,18 +90,18 @@ def _paired(
 def _groups(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, str], pd.DataFrame, Questions]]:
     """Label, rows and questions of each group.
 
-    The questions' strata are the benchmark's halves where exactly those are present.
+    The questions' strata are the benchmark's halves where exactly those are present, or the benchmarks of a mean.
     """
     for names, group in table.groupby(keys, sort=False):
         label = dict(zip(keys, map(str, names), strict=True))
-        sources = group["source"].tolist()
-        halves = set(benchmarks.get(label["benchmark"]).halves)
-        strata = sources if halves == set(sources) else None
+        sources, name = group["source"].tolist(), label["benchmark"]
+        strata = sources if name == MEAN or set(sources) == set(benchmarks.get(name).halves) else None
         yield label, group, Questions(group["image_id"].tolist(), strata)
 
 
 def _row(label: dict[str, str], column: str, interval: Interval) -> dict[str, Any]:
-    headline = benchmarks.get(label["benchmark"]).headline == label["metric"]
+    name = label["benchmark"]
+    headline = label["metric"] == (MEAN if name == MEAN else benchmarks.get(name).headline)
     values = {column: interval.value, "low": interval.low, "high": interval.high}
     percent = {name: 100 * value for name, value in values.items()}
     return label | {"headline": headline, "n": interval.n} | percent

@@ -103,6 +103,7 @@ def loss_is_small(report: ReportData, prompt: str = DIRECT) -> Claim:
         tuple(
             Evidence(report.benchmarks[row["benchmark"]], _retained(row), verdict(row["low"], row["high"], RETAINED))
             for row in _of(headline(report.retention, prompt), report.student)
+            if row["benchmark"] in report.benchmarks
         ),
         _RUN_THE_CHAIN,
         prompt,

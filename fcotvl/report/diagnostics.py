@@ -19,7 +19,7 @@ def methods(report: ReportData, prompt: str) -> Table | None:
         scored = scores[scores["system"] == method["system"]]
         utility = number(method["utility"])
         row = {"Method": METHODS.get(method["method"], method["method"]), "Validation utility": utility}
-        rows.append(row | cells(report, scored, "score"))
+        rows.append(row | cells(report.benchmarks, scored, "score"))
         data.append(scored.assign(method=method["method"], utility=method["utility"]))
     note = (
         "The same checkpoints weighted by Shapley values, uniformly or by a greedy soup, and the "

@@ -1,5 +1,6 @@
 """Rows, cells and phrases that several tables share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -21,12 +22,12 @@ def ordered(report: ReportData, table: pd.DataFrame) -> list[str]:
     return [name for name in report.role(*ROLES) if name in present]
 
 
-def cells(report: ReportData, rows: pd.DataFrame, value: str, sign: str = "") -> dict[str, str]:
-    """One cell per benchmark: value and interval, or a dash."""
+def cells(benchmarks: Mapping[str, str], rows: pd.DataFrame, value: str, sign: str = "") -> dict[str, str]:
+    """One cell per benchmark, under its title: value and interval, or a dash."""
     texts = {
         row["benchmark"]: interval(row[value], row["low"], row["high"], sign=sign) for row in rows.to_dict("records")
     }
-    return {title: texts.get(name, MISSING) for name, title in report.benchmarks.items()}
+    return {title: texts.get(name, MISSING) for name, title in benchmarks.items()}
 
 
 def questions(report: ReportData, table: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from fcotvl.evaluate.summary import MEAN
 from fcotvl.report.formatting import headline
 from fcotvl.report.report_data import LABELS, TRAINING_FREE, ReportData
 
@@ -11,8 +12,9 @@ Scores = dict[str, dict[str, dict[str, dict[str, float]]]]
 def metrics(report: ReportData) -> dict[str, float]:
     """The headline student on one level, so that each is one column of ``dvc exp show``.
 
-    ``docvqa_cot`` is a score in percent, ``docvqa_cot_retention`` its share of the teacher's in percent, ``speedup``
-    how many times as fast as the teacher a whole answer is.
+    ``docvqa_cot`` is a score in percent, ``docvqa_cot_retention`` its share of the teacher's in percent,
+    ``mean_cot_retention`` that of the mean over all benchmarks, ``speedup`` how many times as fast as the teacher a
+    whole answer is.
     """
     found = {
         f"{benchmark}_{prompt}{suffix}": values[key]
@@ -21,6 +23,9 @@ def metrics(report: ReportData) -> dict[str, float]:
         for key, suffix in (("score", ""), ("retention", "_retention"))
         if key in values
     }
+    kept = report.retention[(report.retention["system"] == report.student) & (report.retention["benchmark"] == MEAN)]
+    kept = kept.dropna(subset="retention")  # undefined where the teacher scores 0
+    found |= {f"mean_{row['prompt']}_retention": round(row["retention"], 2) for row in kept.to_dict("records")}
     if report.speed is not None:
         students = report.speed["system"].isin(report.role("distilled", "merged"))
         times = report.speed.loc[students & (report.speed["part"] == "total"), "time"]

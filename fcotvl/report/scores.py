@@ -6,6 +6,7 @@ there is nothing to show.
 
 import pandas as pd
 
+from fcotvl.evaluate.summary import MEAN
 from fcotvl.report.formatting import INTERVALS, cells, headline, metric_words, ordered, percent, questions
 from fcotvl.report.report_data import ReportData
 from fcotvl.report.table import MISSING, Table, interval, make_table
@@ -24,9 +25,11 @@ def results(report: ReportData, prompt: str) -> Table | None:
 def retained(report: ReportData, prompt: str) -> Table | None:
     """What each system keeps of the teacher's score."""
     data = headline(report.retention, prompt)
-    note = f"Score in percent of the teacher's on the same questions, with {INTERVALS}."
-    rows = _by_system(report, data, "retention")
-    note += f" {questions(report, data)}"
+    note = (
+        f"Score in percent of the teacher's on the same questions, with {INTERVALS}; Mean: of the benchmarks' mean, "
+        f"each counting the same. {questions(report, data)}"
+    )
+    rows = _by_system(report, data, "retention", mean="Mean")
     return make_table("retention", "Retention", note, rows, data, prompt=prompt)
 
 
@@ -42,11 +45,14 @@ def modules(report: ReportData, prompt: str) -> Table | None:
     return make_table("modules", "Module ablation", note, rows, data, prompt=prompt)
 
 
-def _by_system(report: ReportData, data: pd.DataFrame, value: str) -> list[dict[str, str]]:
-    tokens = report.systems.set_index("system")["tokens"]
+def _by_system(report: ReportData, data: pd.DataFrame, value: str, *, mean: str = "") -> list[dict[str, str]]:
+    """A row for each system; ``mean`` is the title of a column about all benchmarks, if ``data`` has that."""
+    tokens, shown = report.systems.set_index("system")["tokens"], dict(report.benchmarks)
+    if mean and MEAN in set(data["benchmark"]):
+        shown[MEAN] = mean
     return [
         {"System": report.label(system), "Tokens / tile": str(tokens[system])}
-        | cells(report, data[data["system"] == system], value)
+        | cells(shown, data[data["system"] == system], value)
         for system in ordered(report, data)
     ]
 
@@ -56,7 +62,7 @@ def differences(report: ReportData, prompt: str) -> Table | None:
     data = headline(report.differences, prompt)
     rows = [
         {"Difference": " vs ".join(report.label(str(name)) for name in pair)}
-        | cells(report, part, "difference", sign="+")
+        | cells(report.benchmarks, part, "difference", sign="+")
         for pair, part in data.groupby(["system", "baseline"], sort=False)
     ]
     note = (
@@ -73,7 +79,7 @@ def grid(report: ReportData, prompt: str) -> Table | None:
     data = report.grid[report.grid["prompt"] == prompt]
     rows = [
         {"Compressor": str(name), "Removed": percent(ratio), "Stage": str(stage), "Seed": str(seed)}
-        | cells(report, part, "score")
+        | cells(report.benchmarks, part, "score")
         for (stage, ratio, name, seed), part in data.groupby(["stage", "ratio", "compressor", "seed"], sort=True)
     ]
     note = (
@@ -109,7 +115,7 @@ def kinds(report: ReportData, prompt: str) -> Table | None:
         return None
     data = headline(report.kinds, prompt)
     rows = [
-        {"System": report.label(system), "Question": str(kind)} | cells(report, part, "score")
+        {"System": report.label(system), "Question": str(kind)} | cells(report.benchmarks, part, "score")
         for system in ordered(report, data)
         for kind, part in data[data["system"] == system].groupby("kind", sort=True)
     ]

@@ -1,10 +1,13 @@
 """Means, differences and retentions of tables of scores."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
+from fcotvl.core.bootstrap import BOOTSTRAP
 from fcotvl.evaluate.scoring import score_predictions
-from fcotvl.evaluate.summary import compare, retention, summarise
+from fcotvl.evaluate.summary import MEAN, compare, retention, summarise
 
 
 def reply(question, prediction, references, **other):
@@ -72,3 +75,27 @@ def test_retention_is_in_percent_of_the_teacher():
     row = retention(two_systems(), "teacher").set_index("metric").loc["anls"]
     assert (row["system"], row["baseline"], row["retention"]) == ("student", "teacher", pytest.approx(75))
     assert row["low"] < 75 < row["high"] <= 100
+    assert MEAN not in set(retention(two_systems(), "teacher")["benchmark"])
+
+
+def test_retention_of_the_mean_is_that_of_the_macro_means():
+    """DocVQA 6 of 8 against 8 of 8, ChartQA 1 of 2 against 1 of 2: (0.75 + 0.5) / (1 + 0.5)."""
+    replies = [
+        reply(f"{benchmark}-{i}", "a" if i < right else "b", ["a"], benchmark=benchmark, system=system)
+        for benchmark, system, right, count in (
+            ("docvqa", "teacher", 8, 8),
+            ("docvqa", "student", 6, 8),
+            ("chartqa", "teacher", 1, 2),
+            ("chartqa", "student", 1, 2),
+        )
+        for i in range(count)
+    ]
+    table = retention(scored(*replies), "teacher")
+    mean = table[table["benchmark"] == MEAN]
+    assert len(mean) == 1
+    row = mean.iloc[0]
+    assert (row["prompt"], row["n"], row["headline"]) == ("direct", 10, True)
+    assert row["retention"] == pytest.approx(100 * 1.25 / 1.5)
+    assert row["low"] < row["retention"] < row["high"] <= 100
+    again = retention(scored(*reversed(replies)), "teacher", bootstrap=replace(BOOTSTRAP, seed=1))
+    assert again.loc[again["benchmark"] == MEAN, "retention"].iloc[0] == pytest.approx(row["retention"])
