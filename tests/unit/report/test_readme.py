@@ -56,6 +56,14 @@ def test_each_table_is_that_of_the_committed_files(name, rows):
     assert table.splitlines()[2:] == rows()
 
 
+def test_what_the_student_keeps_is_that_of_the_committed_files():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for prompt in PROMPTS:
+        table = pd.read_csv(RESULTS / f"tables/retention-{prompt}.csv")
+        row = table[(table.system == "merged") & (table.benchmark == "mean")].iloc[0]
+        assert f"{row.retention:.1f} [{row.low:.1f}, {row.high:.1f}] %" in text
+
+
 def test_verdicts_are_counted_as_the_study_has_them():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     page = (RESULTS / "study/tables/claims.md").read_text(encoding="utf-8")

@@ -51,7 +51,8 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study():
-    return config.load(STUDY, scale="smoke")
+    """Recipe full, whose sampling weights move."""
+    return config.load(STUDY, scale="smoke", recipe="full")
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ def test_distill_writes_what_was_trained_and_its_losses(study, student):
     assert (trained.stage, trained.compressor, trained.ratio) == ("distill", "cnn", 0.5)
     assert all("compressor" in name or "multi_modal_projector" in name for name in tensors)
     table = pd.read_csv(student.parent / "distill.csv")
-    assert list(table) == ["step", "loss", "kl", "ce", "lr"]
+    assert list(table) == ["step", "loss", "kl", "ce", "hidden", "lr"]
     assert list(table["step"]) == list(range(1, study.scale_config.distill.steps + 1))
 
 

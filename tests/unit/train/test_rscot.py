@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 
 from fcotvl.core.config import RscotParams
@@ -19,7 +21,7 @@ QUESTION = Question((0, 0), "r1", "noise/a", Turn("q1", "How many?", ("12",), "r
 
 
 def result_of(*replies, max_per_question=2):
-    params = RscotParams(samples=2, temperature=1, top_k=50, max_per_question=max_per_question, min_similarity=0.9)
+    params = RscotParams(temperature=1, top_k=50, max_per_question=max_per_question, min_similarity=0.9)
     return keep_correct(QUESTION, replies, params)
 
 
@@ -59,11 +61,14 @@ def test_samples_that_were_not_checked_are_the_first_that_reason():
 def test_questions_are_balanced_over_sources_and_the_same_each_time(tmp_path):
     corpus = Corpus(corpora.write(tmp_path) / "instruct")
     chosen = choose_questions(corpus, 10, seed=0)
-    assert [question.source for question in chosen] == ["noise/a", "noise/b"] * 5
+    assert Counter(question.source for question in chosen) == {"noise/a": 5, "noise/b": 5}
+    assert [question.ref for question in chosen] == sorted(question.ref for question in chosen)
     assert {question.turn.kind for question in chosen} <= {"extractive", "reason"}
     assert choose_questions(corpus, 10, seed=0) == chosen
     assert choose_questions(corpus, 10, seed=1) != chosen
-    assert choose_questions(corpus, 4, seed=0) == chosen[:4]
+    fewer = choose_questions(corpus, 4, seed=0)
+    assert len(fewer) == 4
+    assert [question for question in chosen if question in fewer] == fewer
     assert len(choose_questions(corpus, 999, seed=0)) == 24
 
 
