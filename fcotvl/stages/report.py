@@ -119,7 +119,11 @@ def _gallery(params: Params, scores: pd.DataFrame, shared: Path, curated: Path, 
 
 
 def _facts(params: Params, scores: pd.DataFrame) -> dict[str, Any]:
-    """What was run, for the top of the page."""
+    """What was run, for the top of the page, and what of it the paper does not do."""
+    own = {
+        "hidden states are matched in distillation": params.distill.hidden_weight > 0,
+        "fine-tuned towards the teacher": params.recipes[params.recipe].asks_teacher,
+    }
     asked = scores.drop_duplicates(["benchmark", "question_id"]).groupby("benchmark").size()
     return {
         "scale": f"{params.scale} ({params.scale_config.title})",
@@ -131,7 +135,7 @@ def _facts(params: Params, scores: pd.DataFrame) -> dict[str, Any]:
         "data seed": params.data_seed,
         "questions": ", ".join(f"{name} {n}" for name, n in asked.items()),
         "commit": commit(),
-    }
+    } | ({"beyond the paper": ", ".join(words for words, so in own.items() if so)} if any(own.values()) else {})
 
 
 def _extent(grid: pd.DataFrame | None) -> dict[str, str]:

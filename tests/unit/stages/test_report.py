@@ -78,9 +78,9 @@ def data(tmp_path):
     return tmp_path
 
 
-def run(data, **other):
+def run(data, study=STUDY, **other):
     flags = {"shared": data / "scale", "curated": data / "mix", "output": data / "reports"}
-    report.run(STUDY, variant=data / "scale/cnn-r0.5-s0", **flags, **other)
+    report.run(study, variant=data / "scale/cnn-r0.5-s0", **flags, **other)
     return data / "reports"
 
 
@@ -88,6 +88,8 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     output = run(data)
     page = (output / "index.html").read_text(encoding="utf-8")
     assert "<dt>mix</dt><dd>smoke (a handful of renders)</dd>" in page
+    beyond = "hidden states are matched in distillation, fine-tuned towards the teacher"
+    assert f"<dt>beyond the paper</dt><dd>{beyond}</dd>" in page
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["docvqa_direct"] == 75
     assert metrics["docvqa_direct_retention"] == pytest.approx(100 * 6 / 7, abs=0.01)
@@ -120,6 +122,13 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     assert methods[["method", "utility"]].drop_duplicates().values.tolist() == [["uniform", 50]]
     assert pd.read_csv(output / "tables/audit.csv")["kept"].tolist() == [5]
     assert not (output / "tables/ablation-direct.csv").exists()
+
+
+def test_training_as_in_the_paper_is_not_said_to_be_beyond_it(data):
+    distill = STUDY.distill.model_copy(update={"hidden_weight": 0.0})
+    recipes = STUDY.recipes | {STUDY.recipe: STUDY.recipes["full"]}
+    page = run(data, STUDY.model_copy(update={"distill": distill, "recipes": recipes})) / "index.html"
+    assert "beyond the paper" not in page.read_text(encoding="utf-8")
 
 
 def test_a_baseline_stands_with_its_true_number_of_tokens(data, monkeypatch):
