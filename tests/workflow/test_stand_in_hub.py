@@ -43,7 +43,7 @@ BUDGETS: dict[str, dict[str, object]] = {
 CORPUS = {"align": 16, "instruct": 64, "val": 4, "epochs": 2}
 QUESTIONS = 2
 """Of each benchmark; the answer to one of them is among the models' replies."""
-SYSTEMS = {"Teacher", "Distilled student", "Fine-tuned, recipe matched", "Merged, shapley", "FastV, 50 % removed"}
+SYSTEMS = {"Teacher", "Distilled student", "Fine-tuned, recipe full", "Merged, shapley", "FastV, 50 % removed"}
 BFLOAT16 = 2**-8
 """Precision of the numbers that these models compute in."""
 IN_TURN = """
@@ -64,7 +64,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture(scope="module")
 def clone(hub: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A clone with the real scale and mix, cut in length; it knows no other hub."""
+    """A clone with the real scale and mix, cut in length, and the paper's fine-tuning; it knows no other hub."""
     home, address = hub
     folder = tmp_path_factory.mktemp("real") / "clone"
     folder.mkdir()
@@ -75,6 +75,8 @@ def clone(hub: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Wo
     workspace.fill()
     workspace.edit("params.yaml", "^scale: smoke", "scale: internvl2-2b")
     workspace.edit("params.yaml", "^mix: smoke", "mix: public")
+    workspace.edit("params.yaml", "^recipe: matched", "recipe: full")
+    workspace.edit("params.yaml", "^- matched$", "- full")
     workspace.edit("params.yaml", r"^baselines:\n  methods:\n(  - .*\n)+", "baselines:\n  methods:\n  - fastv\n")
     change(folder / SCALES / "internvl2-2b.yaml", BUDGETS)
     folder_of_1b = {"hub": str(home / "models/OpenGVLab/InternVL2-1B")}
@@ -131,7 +133,7 @@ def test_every_source_is_read_and_what_has_two_pictures_is_set_aside(clone: Work
 def test_rationales_are_kept_and_trained_on(clone: Workspace):
     rationales = pd.read_parquet(clone.folder / SHARED / "rationales.parquet")
     assert set(rationales["rationale"]) == {REPLIES[1]}
-    trained = pd.read_csv(clone.folder / VARIANT / "matched/sft.csv")["dataset"]
+    trained = pd.read_csv(clone.folder / VARIANT / "full/sft.csv")["dataset"]
     assert set(trained.str.rpartition("/")[2]) == {"direct", "cot"}
 
 
@@ -146,7 +148,7 @@ def test_the_report_names_the_model_and_has_every_system(clone: Workspace):
         assert all(cell.startswith("50.0") for cell in scores["Teacher"][1:])
     metrics = json.loads((clone.folder / "reports/metrics.json").read_text())
     assert {"docvqa_cot", "chartqa_cot", "infovqa_cot"} <= set(metrics)
-    agreement = json.loads((clone.folder / VARIANT / "matched/harness.json").read_text())
+    agreement = json.loads((clone.folder / VARIANT / "full/harness.json").read_text())
     assert all(part["equal"] == part["total"] > 0 for one in agreement.values() for part in one.values())
 
 
@@ -154,7 +156,7 @@ def test_two_processes_do_what_one_does(clone: Workspace):
     """They start once for four commands; how a command starts its own is in ``tests/unit/stages/test_processes.py``."""
     stages = yaml.safe_load((clone.folder / "dvc.lock").read_text())["stages"]
     commands = []
-    for name in ("distill", "rscot", "sft@matched", "predict_baselines"):
+    for name in ("distill", "rscot", "sft@full", "predict_baselines"):
         outs = {out["path"] for out in stages[name]["outs"]}
         words = shlex.split(stages[name]["cmd"])[3:]
         commands.append(shlex.join(f"two/{word}" if word in outs else word for word in words))
@@ -165,7 +167,7 @@ def test_two_processes_do_what_one_does(clone: Workspace):
     two = clone.folder / "two"
     for name in ("rationales.parquet", "acceptance.csv", "predictions.parquet"):
         assert (two / SHARED / name).read_bytes() == (clone.folder / SHARED / name).read_bytes()
-    for name in ("distill.csv", "matched/sft.csv"):
+    for name in ("distill.csv", "full/sft.csv"):
         alone, shared = (pd.read_csv(home / VARIANT / name) for home in (clone.folder, two))
         assert shared["loss"].to_list() == pytest.approx(alone["loss"].to_list(), rel=BFLOAT16)
 

@@ -131,13 +131,13 @@ def test_training_as_in_the_paper_is_not_said_to_be_beyond_it(data):
     assert "beyond the paper" not in page.read_text(encoding="utf-8")
 
 
-def test_a_baseline_stands_with_its_true_number_of_tokens(data, monkeypatch):
+def test_a_baseline_stands_with_its_true_number_of_tokens(data):
     """The tiny teacher has 64 a tile; 50 % removed is a grid of 5 x 6, and 75 % is a student's cost nowhere."""
     baselines = STUDY.baselines.model_copy(update={"methods": ("downsample", "fastv-equal-cost")})
-    monkeypatch.setattr(f"{__name__}.STUDY", STUDY.model_copy(update={"baselines": baselines}))
     names = [f"{name}-r{ratio}" for name in baselines.methods for ratio in baselines.ratios]
     write_scores(data / "scale/scores.parquet", "teacher", *names, predictions=data / "scale/predictions.parquet")
-    points = pd.read_csv(run(data) / "plots/results.csv")
+    output = run(data, STUDY.model_copy(update={"baselines": baselines}))
+    points = pd.read_csv(output / "plots/results.csv")
     points = points[(points["benchmark"] == "DocVQA") & (points["prompt"] == "cot")]
     tokens = points.groupby("series")["tokens"].agg(list)
     assert tokens["Smaller tiles"] == [30, 16]

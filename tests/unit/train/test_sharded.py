@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from fcotvl.compress.checkpoints import read_student_tensors
-from fcotvl.core.config import OptimParams
+from fcotvl.core.config import LossParams, OptimParams
 from fcotvl.evaluate.memory import training_memory
 from fcotvl.train import loop
 from tests.support.imports import ROOT
@@ -101,7 +101,7 @@ def test_each_process_holds_the_share_that_is_estimated(runs):
 
 def test_mixed_precision_has_the_losses_of_float32_but_for_rounding(runs, tmp_path):
     task = make_task(tmp_path / "corpus", "sft")
-    task.objective.ce_weight, task.objective.hidden_weight = 1.0, 0.0
+    task.objective.params = LossParams()
     expected, _ = trained(task, tmp_path / "state")
     assert result(runs, "mixed")["losses"] == pytest.approx(expected, rel=0.02)
 
