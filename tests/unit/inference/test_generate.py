@@ -11,8 +11,10 @@ import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.compress.student import encode_tiles
+from fcotvl.inference.decoding import Decoder
 from fcotvl.inference.generate import Decoding, Query, choose, generate, sample
 from fcotvl.inference.pictures import PictureEncoder
+from fcotvl.inference.pruned_decoding import PrunedDecoder
 from fcotvl.inference.pruning.fastv import FastV
 from tests.support import models
 from tests.support.imports import ROOT
@@ -206,6 +208,23 @@ def test_each_picture_is_opened_once(teacher):
     asked = [Query(opener, "same", prompt) for prompt in PROMPTS]
     generate(teacher, models.processor(), asked, max_new_tokens=2, batch_size=2)
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize(("pruning", "rows"), [(None, [3]), (FastV(0.5), [8])])
+def test_prompts_about_a_picture_share_its_prefill_unless_the_words_decide_what_stays(
+    teacher, monkeypatch, pruning, rows
+):
+    seen = []
+    for decoder in (Decoder, PrunedDecoder):
+        plain = decoder.prefill
+
+        def prefill(self, input_ids, attention_mask, features, plain=plain):
+            seen.append(len(input_ids))
+            return plain(self, input_ids, attention_mask, features)
+
+        monkeypatch.setattr(decoder, "prefill", prefill)
+    generate(teacher, models.processor(), queries(), max_new_tokens=2, batch_size=16, pruning=pruning)
+    assert seen == rows
 
 
 def test_training_mode_is_restored(teacher):
