@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -41,6 +41,7 @@ class StudentHeader:
     compressor: str
     ratio: float
     options: dict[str, Any] = field(default_factory=dict)
+    positions: Literal["consecutive", "spread"] = "consecutive"
 
 
 def load_teacher(folder: str | Path, *, dtype: torch.dtype | None = None) -> InternVLForConditionalGeneration:
@@ -118,6 +119,7 @@ def make_student(
     compressor: str,
     ratio: float,
     options: Mapping[str, Any] | None = None,
+    positions: str = "consecutive",
     seed: int = 0,
     share_frozen: bool = False,
 ) -> FcotvlForConditionalGeneration:
@@ -128,6 +130,7 @@ def make_student(
         compressor: name of the compressor.
         ratio: share of visual tokens removed.
         options: keyword arguments of the compressor.
+        positions: of visual tokens in the LLM: ``consecutive`` or ``spread``, see ``fcotvl.compress.positions``.
         seed: seed of the compressor's initial weights.
         share_frozen: use the teacher's own ViT and LLM instead of copies, which halves the memory. Only while neither
             of them is trained.
@@ -135,7 +138,9 @@ def make_student(
     Raises:
         ParamsError: the compressor does not exist or does not offer that ratio.
     """
-    config = FcotvlConfig.from_teacher(teacher.config, compressor=compressor, ratio=ratio, options=options)
+    config = FcotvlConfig.from_teacher(
+        teacher.config, compressor=compressor, ratio=ratio, options=options, positions=positions
+    )
     with torch.device("meta"):
         student = FcotvlForConditionalGeneration(config)
     # Copied together, since the embedding and the head may be the same tensor.
@@ -176,7 +181,9 @@ def save_student_tensors(
             tensors[name] = tensor.to("cpu", dtype)
     if is_main():
         config = model.config
-        header = StudentHeader(stage, config.compressor, config.ratio, config.compressor_options or {})
+        header = StudentHeader(
+            stage, config.compressor, config.ratio, config.compressor_options or {}, config.positions
+        )
         with atomic(path) as scratch:
             write_student_tensors(scratch, tensors, header)
 
@@ -243,7 +250,12 @@ def load_student(
             f"{', '.join(map(str, sorted(served)))}); distil one that does"
         )
     student = make_student(
-        teacher, compressor=first.compressor, ratio=ratio, options=first.options, share_frozen=share_frozen
+        teacher,
+        compressor=first.compressor,
+        ratio=ratio,
+        options=first.options,
+        positions=first.positions,
+        share_frozen=share_frozen,
     )
     for path, tensors, header in parts:
         if replace(header, stage=first.stage) != first:
@@ -275,7 +287,7 @@ def load_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, sourc
 
 def _describe(header: StudentHeader) -> str:
     options = f" with {header.options}" if header.options else ""
-    return f"{header.compressor} at {header.ratio}{options}"
+    return f"{header.compressor} at {header.ratio}{options}, {header.positions} positions"
 
 
 def _check_folder(folder: str | Path) -> None:

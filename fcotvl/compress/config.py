@@ -10,7 +10,10 @@ from transformers import AutoConfig, InternVLConfig
 from fcotvl.compress import compressors
 from fcotvl.core.geometry import compressed, tokens_per_tile
 
-_NOT_INHERITED = ("model_type", "architectures", "transformers_version", "compressor", "ratio", "compressor_options")
+_NOT_INHERITED = (
+    *("model_type", "architectures", "transformers_version"),
+    *("compressor", "ratio", "compressor_options", "positions"),
+)
 
 
 @no_type_check  # transformers makes this a dataclass of its own kind, which checkers misread
@@ -18,7 +21,8 @@ class FcotvlConfig(InternVLConfig):
     """InternVL's config with the student's compressor.
 
     ``image_seq_length`` is the number of visual tokens per tile **after** compression, as prompts use it, or their mean
-    where the number differs between tiles.
+    where the number differs between tiles. ``positions`` is ``consecutive`` or ``spread``, see
+    ``fcotvl.compress.positions``.
     """
 
     model_type = "fcotvl"
@@ -26,10 +30,17 @@ class FcotvlConfig(InternVLConfig):
     compressor: str = "identity"
     ratio: float = 0.0
     compressor_options: dict[str, Any] | None = None
+    positions: str = "consecutive"
 
     @classmethod
     def from_teacher(
-        cls, config: InternVLConfig, *, compressor: str, ratio: float, options: Mapping[str, Any] | None = None
+        cls,
+        config: InternVLConfig,
+        *,
+        compressor: str,
+        ratio: float,
+        options: Mapping[str, Any] | None = None,
+        positions: str = "consecutive",
     ) -> FcotvlConfig:
         """Derive a student's config from its teacher's.
 
@@ -38,7 +49,8 @@ class FcotvlConfig(InternVLConfig):
         """
         settings = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
         settings["image_seq_length"] = compressors.output_tokens(compressor, ratio=ratio, tokens=full_tokens(config))
-        return cls(**settings, compressor=compressor, ratio=ratio, compressor_options=dict(options or {}))
+        own = {"compressor": compressor, "ratio": ratio, "compressor_options": dict(options or {})}
+        return cls(**settings, **own, positions=positions)
 
 
 def shuffle_factor(config: InternVLConfig) -> int:

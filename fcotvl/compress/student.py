@@ -10,6 +10,7 @@ from transformers import (
     AutoModel,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
+    InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLModel,
 )
@@ -17,7 +18,8 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping, r
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress import compressors
-from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens, token_width, train_tokens
+from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens, token_width, train_tokens, visual_tokens
+from fcotvl.compress.positions import is_spread, positions, token_widths
 
 Features = Float[Tensor, "tile n width"]
 Visual = Float[Tensor, "tile k hidden"] | list[Float[Tensor, "_ hidden"]]
@@ -63,6 +65,29 @@ def project_visual_tokens(model: InternVLModel, tokens: Features, tile_counts: S
     return projected
 
 
+def prompt_positions(
+    config: InternVLConfig,
+    input_ids: Int[Tensor, "row seq"],
+    attention_mask: Int[Tensor, "row seq"] | None = None,
+    tile_counts: Int[Tensor, " tile"] | None = None,
+) -> Int[Tensor, "row seq"]:
+    """The position of each token of some prompts.
+
+    Args:
+        config: of a teacher or student.
+        input_ids: with a placeholder for each visual token.
+        attention_mask: 1 on tokens, 0 on padding on the left; none: there is no padding.
+        tile_counts: as the processor chose (``tile_tokens``), where tiles differ in their number of visual tokens.
+    """
+    if tile_counts is None:
+        count = visual_tokens(config)
+        counts = [count] * (int((input_ids == config.image_token_id).sum()) // count)
+    else:
+        counts = tile_counts.tolist()
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
+    return positions(token_widths(config, input_ids, mask, counts))
+
+
 def build_compressor(config: FcotvlConfig) -> nn.Module:
     """Build the compressor that the config names, with its initial weights."""
     return compressors.build(
@@ -80,6 +105,11 @@ class FcotvlModel(InternVLModel):
     config_class = FcotvlConfig
 
     def __init__(self, config: FcotvlConfig) -> None:
+        if is_spread(config) and config.text_config._attn_implementation == "vllm":
+            raise ValueError(
+                "vLLM counts positions itself: it serves students with distill.positions consecutive, and this one has "
+                "spread"
+            )
         super().__init__(config)
         self.compressor = build_compressor(config)
 
@@ -99,13 +129,24 @@ class FcotvlModel(InternVLModel):
 
     def forward(
         self,
+        input_ids: Int[Tensor, "row seq"] | None = None,
         *args: Any,
         pixel_values: Float[Tensor, "tile 3 h w"] | None = None,
         tile_tokens: Int[Tensor, " tile"] | None = None,
         mm_encoder_outputs: Mapping[str, BaseModelOutputWithPooling] | None = None,
+        position_ids: Int[Tensor, "row seq"] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run InternVL's ``forward``, with ``tile_tokens`` beside ``pixel_values``."""
+        """Run InternVL's ``forward``, with ``tile_tokens`` beside ``pixel_values``.
+
+        Raises:
+            ValueError: positions are spread, and neither given nor to be counted in whole prompts.
+        """
+        if position_ids is None and is_spread(self.config):
+            cache = kwargs.get("past_key_values")
+            if input_ids is None or (cache is not None and cache.get_seq_length()):
+                raise ValueError("this student's positions are spread; give position_ids, or input_ids from the start")
+            position_ids = prompt_positions(self.config, input_ids, kwargs.get("attention_mask"), tile_tokens)
         if pixel_values is not None and mm_encoder_outputs is None:
             mm_encoder_outputs = {"image": self.get_image_features(pixel_values, tile_tokens)}
             pixel_values = None
@@ -113,7 +154,14 @@ class FcotvlModel(InternVLModel):
         if image is not None and isinstance(image.pooler_output, list):
             joined = torch.cat(image.pooler_output)
             mm_encoder_outputs = {"image": BaseModelOutputWithPooling(pooler_output=joined)}
-        return super().forward(*args, pixel_values=pixel_values, mm_encoder_outputs=mm_encoder_outputs, **kwargs)
+        return super().forward(
+            input_ids,
+            *args,
+            pixel_values=pixel_values,
+            mm_encoder_outputs=mm_encoder_outputs,
+            position_ids=position_ids,
+            **kwargs,
+        )
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -141,6 +189,20 @@ class FcotvlForConditionalGeneration(InternVLForConditionalGeneration):
             kwargs["tile_tokens"] = tile_tokens
         prepared: dict[str, Any] = super().prepare_inputs_for_generation(*args, **kwargs)
         return prepared
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        """Positions of the prompts; ``generate`` counts on from the last.
+
+        Raises:
+            ValueError: positions are spread, and there are embeddings in place of tokens.
+        """
+        if is_spread(self.config):
+            if inputs_tensor.is_floating_point():
+                raise ValueError("this student's positions are spread; give position_ids with inputs_embeds")
+            mask, counts = model_kwargs.get("attention_mask"), model_kwargs.get("tile_tokens")
+            return prompt_positions(self.config, inputs_tensor, mask, counts)
+        counted: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
+        return counted
 
 
 # Without these, the LLM's weights in the hub's layout do not match and silently stay random.

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
 from fcotvl.compress.config import full_tokens
+from fcotvl.compress.positions import positions, token_widths
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual, encode_tiles, project_visual_tokens
 from fcotvl.core.answers import final_answer
@@ -111,11 +112,20 @@ def attention(
         and is left out. They sum to 1.
     """
     llm = model.model.language_model
-    embedded = embed(model, torch.cat([input_ids, reply], dim=1), features)
+    ids = torch.cat([input_ids, reply], dim=1)
+    embedded = embed(model, ids, features)
+    places = positions(token_widths(model.config, ids, torch.ones_like(ids), [len(tile) for tile in features]))
     start, cache = input_ids.shape[1] - 1, DynamicCache(config=llm.config)
-    llm(inputs_embeds=embedded[:, :start], past_key_values=cache, use_cache=True)
+    prompt, told = slice(start), slice(start, -1)
+    llm(inputs_embeds=embedded[:, prompt], position_ids=places[:, prompt], past_key_values=cache, use_cache=True)
     with _returning_weights(llm):
-        found = llm(inputs_embeds=embedded[:, start:-1], past_key_values=cache, use_cache=True, output_attentions=True)
+        found = llm(
+            inputs_embeds=embedded[:, told],
+            position_ids=places[:, told],
+            past_key_values=cache,
+            use_cache=True,
+            output_attentions=True,
+        )
     return torch.stack([weights[0].float().mean(dim=0) for weights in found.attentions])
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicLayer, InternVLForConditionalGeneration
 
+from fcotvl.compress.positions import positions, token_widths
 from fcotvl.compress.student import Visual
 
 ROOM = 64
@@ -38,11 +39,6 @@ def embed(model: InternVLForConditionalGeneration, input_ids: Ids, features: Vis
         raise ValueError(f"{int(is_visual.sum())} placeholders for {len(visual)} visual tokens")
     embedded[is_visual] = visual
     return embedded
-
-
-def positions(attention_mask: Mask) -> Ids:
-    """Position of each token in its own row, left padding not counted."""
-    return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
 def left_padded(rows: Sequence[Int[Tensor, " _"]], padding: int = 0) -> tuple[Ids, Mask]:
@@ -178,7 +174,7 @@ class Decoder:
 
     mask: KeyMask
     position_ids: Int[Tensor, "row 1"]
-    """Position of each row's last token."""
+    """The last position that each row takes up."""
 
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
         self.model = model
@@ -189,8 +185,7 @@ class Decoder:
 
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts and return the logits of each row's first new token."""
-        self.mask, position_ids = KeyMask(attention_mask), positions(attention_mask)
-        self.position_ids = position_ids[:, -1:]
+        self.mask, position_ids = KeyMask(attention_mask), self._place(input_ids, attention_mask, features)
         return self._run(embed(self.model, input_ids, features), position_ids, self.mask.prompt())
 
     def extend(self, input_ids: Ids, attention_mask: Mask) -> Logits:
@@ -211,6 +206,12 @@ class Decoder:
         self.position_ids = self.position_ids[rows]
         self.mask.select(rows)
         self.cache.batch_select_indices(rows)
+
+    def _place(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Ids:
+        """Positions of the prompts; what follows goes on behind them."""
+        widths = token_widths(self.model.config, input_ids, attention_mask, [len(tile) for tile in features])
+        self.position_ids = widths.sum(dim=-1, keepdim=True) - 1
+        return positions(widths)
 
     def _run(self, embedded: Float[Tensor, "row seq hidden"], position_ids: Ids, mask: Visible | None) -> Logits:
         states = self.llm(

@@ -15,7 +15,7 @@ from transformers import Cache, InternVLConfig, InternVLForConditionalGeneration
 
 from fcotvl.compress.config import visual_tokens
 from fcotvl.compress.student import Visual
-from fcotvl.inference.decoding import Decoder, Ids, KeyMask, Logits, Mask, Visible, embed, left_padded, positions
+from fcotvl.inference.decoding import Decoder, Ids, KeyMask, Logits, Mask, Visible, embed, left_padded
 from fcotvl.inference.early_pruning import EarlyPruning
 
 States = Float[Tensor, "row seq hidden"]
@@ -108,8 +108,8 @@ class PrunedDecoder(Decoder):
 
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts, prune once, and return the logits of each row's first new token."""
-        self.mask, position_ids, layer = KeyMask(attention_mask), positions(attention_mask), self.pruning.layer
-        self.position_ids, mask = position_ids[:, -1:], self.mask.prompt()
+        self.mask, layer = KeyMask(attention_mask), self.pruning.layer
+        position_ids, mask = self._place(input_ids, attention_mask, features), self.mask.prompt()
         entering = self._layers(embed(self.model, input_ids, features), position_ids, mask, range(layer - 1))
         states = self._layers(entering, position_ids, mask, range(layer - 1, layer))
         scores = self.pruning.score(Prefill(self.llm, self.cache, entering, position_ids, attention_mask, self.names))

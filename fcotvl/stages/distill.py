@@ -63,6 +63,7 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
         compressor=params.compressor,
         ratio=params.ratio,
         options=_compressor_options(params, builder, corpus / "val"),
+        positions=params.distill.positions,
         seed=params.seed,
         share_frozen=True,
     )

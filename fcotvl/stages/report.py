@@ -130,6 +130,7 @@ def _facts(params: Params, scores: pd.DataFrame) -> dict[str, Any]:
         "mix": f"{params.mix} ({params.mix_config.title})",
         "compressor": params.compressor,
         "ratio": f"{params.ratio} of the visual tokens removed",
+        "positions of visual tokens": params.distill.positions,
         "recipe": params.recipe,
         "seed": params.seed,
         "data seed": params.data_seed,

@@ -16,11 +16,12 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import InternVLForConditionalGeneration
+from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.config import FcotvlConfig, train_tokens
+from fcotvl.compress.positions import visual_widths
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual
 from fcotvl.compress.tile_complexity import tile_complexity
@@ -267,16 +268,17 @@ class BatchBuilder:
         return complexities
 
 
-def pack(batch: Batch, visual: Visual) -> PackedBatch:
+def pack(batch: Batch, visual: Visual, config: InternVLConfig) -> PackedBatch:
     """Lay out each picture's visual tokens and turns; rows are padded on the right.
 
     Args:
         batch: pictures and turns.
         visual: the visual tokens that a model reads of each tile; only their number matters here.
+        config: that model's, which says how positions are counted.
     """
     device, lengths = visual[0].device, iter([len(tile) for tile in visual])
     rows = [
-        _row(turns, [batch.image_token_id] * sum(islice(lengths, tiles)))
+        _row(turns, batch.image_token_id, visual_widths(config, list(islice(lengths, tiles))))
         for turns, tiles in zip(batch.turns, batch.num_tiles, strict=True)
     ]
     fill = (batch.turns[0][0].prefix[0], IGNORE, 0, PADDING)
@@ -287,11 +289,12 @@ def pack(batch: Batch, visual: Visual) -> PackedBatch:
     return PackedBatch(*(column.to(device) for column in columns))
 
 
-def _row(turns: Sequence[TurnTokens], visual_ids: list[int]) -> tuple[list[int], ...]:
-    """Ids, labels, positions and turn numbers of one picture."""
-    ids = turns[0].prefix + visual_ids
-    shared = len(ids)
-    labels, positions, numbers = [IGNORE] * shared, list(range(shared)), [PICTURE] * shared
+def _row(turns: Sequence[TurnTokens], image_token_id: int, visual: list[int]) -> tuple[list[int], ...]:
+    """Ids, labels, positions and turn numbers of one picture, given the widths of its visual tokens."""
+    ids = turns[0].prefix + [image_token_id] * len(visual)
+    widths = [1] * len(turns[0].prefix) + visual
+    positions = [end - width + width // 2 for end, width in zip(accumulate(widths), widths, strict=True)]
+    shared, labels, numbers = sum(widths), [IGNORE] * len(ids), [PICTURE] * len(ids)
     for number, turn in enumerate(turns, start=1):
         ids += turn.suffix
         labels += turn.labels
@@ -314,7 +317,7 @@ def answer_states(
         hidden: whether hidden states of all layers are wanted. The tokens of the turns are the same for every model,
             in the same order.
     """
-    packed = pack(batch, visual)
+    packed = pack(batch, visual, model.config)
     output = model.model(
         input_ids=packed.input_ids,
         attention_mask=turn_mask(packed.turn),

@@ -105,20 +105,36 @@ class SftBudget(TrainingBudget):
     checkpoints: Annotated[int, Field(ge=1, le=16)] = 4
     """Pool for merging, evenly spaced. Up to 8 are valued exactly, by 2**checkpoints coalitions; more by
     ``merge.permutations``."""
+    checkpoint_span: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the steps, counted from the last, that the pool is spaced over: at 0.5, none is of the first half."""
     reweigh: Count = 500
     """Steps between two updates of the sampling weights."""
 
     @property
     def checkpoint_steps(self) -> dict[str, int]:
         """The steps after which checkpoints are saved, by the checkpoints' names: evenly spaced, up to the last."""
-        steps = (round(self.steps * k / self.checkpoints) for k in range(1, self.checkpoints + 1))
+        count, span = self.checkpoints, self.checkpoint_span
+        steps = (round(self.steps * (count - span * before_last) / count) for before_last in reversed(range(count)))
         return {f"step-{step:05d}": step for step in steps}
 
     @model_validator(mode="after")
     def _each_checkpoint_has_a_step(self) -> "SftBudget":
-        if self.steps < self.checkpoints:
-            raise ValueError(f"steps is {self.steps}, too few for {self.checkpoints} checkpoints")
+        self.check_pool("steps")
         return self
+
+    def check_pool(self, key: str) -> None:
+        """Refuse fewer steps than checkpoints.
+
+        Args:
+            key: where the number of steps is written.
+
+        Raises:
+            ValueError: two checkpoints would be of one step.
+        """
+        span = self.checkpoint_span
+        if self.steps * span < self.checkpoints:
+            part = f" in the last {span:.0%} of them" if span < 1 else ""
+            raise ValueError(f"{key} is {self.steps}, too few for {self.checkpoints} checkpoints{part}")
 
 
 class LaunchParams(Section):

@@ -71,6 +71,8 @@ class DistillParams(LossParams):
 
     temperature: Temperature
     ce_weight: Share
+    positions: Literal["consecutive", "spread"] = "consecutive"
+    """Of visual tokens in the LLM: counted one by one, as InternVL's code does, or those that the teacher's have."""
 
 
 class RscotParams(Section):
@@ -253,7 +255,6 @@ class Params(Study):
             if unknown := sorted(getattr(self.scale_config.sft, key).keys() - self.recipes.keys()):
                 raise ValueError(f"sft.{key} of scale {self.scale} names {unknown[0]!r}, which is not under recipes")
         for name, recipe in self.recipes.items():
-            if (budget := self.sft_budget(name)).steps < budget.checkpoints:
-                key = f"recipes.{name}.steps" if recipe.steps else f"sft.steps_by_recipe.{name} of scale {self.scale}"
-                raise ValueError(f"{key} is {budget.steps}, too few for {budget.checkpoints} checkpoints")
+            key = f"recipes.{name}.steps" if recipe.steps else f"sft.steps_by_recipe.{name} of scale {self.scale}"
+            self.sft_budget(name).check_pool(key)
         return self

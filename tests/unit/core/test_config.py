@@ -204,9 +204,15 @@ def test_numbers_are_read_as_dvc_reads_them(study):
 
 
 def test_a_scale_without_a_step_for_each_checkpoint_is_one_line(study, edit):
-    edit("scales/tiny.yaml", sft={"steps": 3, "checkpoints": 4})
-    with pytest.raises(ParamsError, match=r"sft: steps is 3, too few for 4 checkpoints"):
-        study()
+    for pool, said in (
+        ({"steps": 3, "checkpoint_span": 1.0}, "steps is 3, too few for 4 checkpoints$"),
+        ({"steps": 7, "checkpoint_span": 0.5}, "steps is 7, too few for 4 checkpoints in the last 50% of them$"),
+    ):
+        edit("scales/tiny.yaml", sft=pool)
+        with pytest.raises(ParamsError, match=f"sft: {said}"):
+            study()
+    edit("scales/tiny.yaml", sft={"steps": 8, "checkpoint_span": 0.5})
+    assert list(study().sft_budget("full").checkpoint_steps.values()) == [5, 6, 7, 8]
 
 
 def test_a_recipe_may_have_steps_and_a_rate_of_its_own(study, tmp_path):
@@ -214,7 +220,7 @@ def test_a_recipe_may_have_steps_and_a_rate_of_its_own(study, tmp_path):
     overlay.write_text("recipes: {long: {cot: 0.5, resampling: static, steps: 40, lr: 0.5}}\n")
     found = study(overlay=overlay)
     scale, long = found.scale_config.sft, found.sft_budget("long")
-    assert (long.steps, long.lr, list(long.checkpoint_steps.values())) == (40, 0.5, [10, 20, 30, 40])
+    assert (long.steps, long.lr, list(long.checkpoint_steps.values())) == (40, 0.5, [25, 30, 35, 40])
     assert (long.warmup, found.sft_budget("full")) == (scale.warmup, scale)
     overlay.write_text("recipes: {full: {steps: 3}}\n")
     with pytest.raises(ParamsError, match=r"recipes\.full\.steps is 3, too few for 4 checkpoints"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student, processor_for
+from fcotvl.compress.student import prompt_positions
 from fcotvl.core.geometry import group
 from fcotvl.core.records import Record, pixel_digest
 from fcotvl.evaluate.answer_place import answer_place
@@ -34,7 +35,8 @@ def plain(model, input_ids, features, reply):
     embedded = model.get_input_embeddings()(torch.cat([input_ids, reply], dim=1))
     embedded[:, : input_ids.shape[1]][input_ids == model.config.image_token_id] = features.flatten(0, 1)
     hooks = [layer.register_forward_pre_hook(lambda _, args: states.append(args[0])) for layer in llm.layers]
-    llm(inputs_embeds=embedded[:, :-1])
+    places = prompt_positions(model.config, torch.cat([input_ids, reply], dim=1))[0, :-1]
+    llm(inputs_embeds=embedded[:, :-1], position_ids=places[None])
     for hook in hooks:
         hook.remove()
     found = []
@@ -42,7 +44,7 @@ def plain(model, input_ids, features, reply):
         own = layer.self_attn
         normed = layer.input_layernorm(state)[0]
         width, length = own.head_dim, len(normed)
-        angles = torch.outer(torch.arange(length), 10_000 ** (-torch.arange(0, width, 2) / width)).repeat(1, 2)
+        angles = torch.outer(places, 10_000 ** (-torch.arange(0, width, 2) / width)).repeat(1, 2)
 
         def turned(rows, angles=angles):
             first, second = rows.chunk(2, dim=-1)
@@ -62,7 +64,7 @@ def plain(model, input_ids, features, reply):
 @torch.no_grad()
 def test_attention_is_that_of_the_plain_formula_and_sums_to_one_with_text(llm, ratio):
     model = models.teacher(llm=llm)
-    model = make_student(model, compressor="cnn", ratio=ratio).eval() if ratio else model
+    model = make_student(model, compressor="cnn", ratio=ratio, positions="spread").eval() if ratio else model
     processor = processor_for(models.processor(), model.config)
     inputs = processor(models.picture(112, 56), processor.render(PROMPT))
     features = model.get_image_features(inputs["pixel_values"]).pooler_output

@@ -26,7 +26,7 @@ PROMPTS = Prompts(direct="{question} In a word.", cot="{question} Why?", direct_
 @pytest.mark.parametrize("name", ["cnn", "adaptive"])
 def test_the_folder_is_enough_to_ask_the_student(tmp_path, name):
     options = models.OPTIONS.get(name)
-    student = make_student(models.teacher(), compressor=name, ratio=0.75, options=options)
+    student = make_student(models.teacher(), compressor=name, ratio=0.75, options=options, positions="spread")
     export_student(student, models.processor(), tmp_path, name="small", stage="distill", prompts=PROMPTS)
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
@@ -34,6 +34,7 @@ def test_the_folder_is_enough_to_ask_the_student(tmp_path, name):
     ours = processor_for(models.processor(), student.config)
     expected = ours([models.picture(112, 56)], ours.render("What?"))
     assert torch.equal(inputs["input_ids"], expected["input_ids"])
+    assert loaded.config.positions == "spread"
     reply = loaded.generate(**inputs, max_new_tokens=5, do_sample=False)
     assert torch.equal(reply, student.generate(**expected, max_new_tokens=5, do_sample=False))
 

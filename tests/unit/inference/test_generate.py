@@ -85,10 +85,11 @@ def test_a_picture_passes_the_vit_once_for_all_models_while_it_fits(teacher, nam
     assert sum(seen) == encoded[max_bytes]
 
 
-@pytest.mark.parametrize("name", ["cnn", "adaptive"])
-def test_a_student_replies_as_by_transformers_own_generate(teacher, name):
+@pytest.mark.parametrize("positions", ["consecutive", "spread"])
+@pytest.mark.parametrize("name", ["cnn", "adaptive", "nested"])
+def test_a_student_replies_as_by_transformers_own_generate(teacher, name, positions):
     options = models.OPTIONS.get(name)
-    student = make_student(teacher, compressor=name, ratio=0.5, options=options)
+    student = make_student(teacher, compressor=name, ratio=0.5, options=options, positions=positions)
     processor = processor_for(models.processor(), student.config)
     replies = generate(student, processor, queries(), max_new_tokens=6)
     assert replies == [one_by_one(student, processor, query, 6) for query in queries()]
@@ -96,7 +97,7 @@ def test_a_student_replies_as_by_transformers_own_generate(teacher, name):
 
 def test_tiles_of_different_rates_share_a_batch_and_a_pruned_one(teacher):
     options = models.OPTIONS["adaptive"]
-    student = make_student(teacher, compressor="adaptive", ratio=0.75, options=options)
+    student = make_student(teacher, compressor="adaptive", ratio=0.75, options=options, positions="spread")
     processor = processor_for(models.processor(), student.config)
     wide = processor.image_processor([queries()[1].picture()])
     assert wide["tile_tokens"] == [2, 2, 8]
@@ -108,7 +109,7 @@ def test_tiles_of_different_rates_share_a_batch_and_a_pruned_one(teacher):
 
 def test_transformers_own_generate_repeats_such_pictures_for_several_replies(teacher):
     options = models.OPTIONS["adaptive"]
-    student = make_student(teacher, compressor="adaptive", ratio=0.5, options=options)
+    student = make_student(teacher, compressor="adaptive", ratio=0.5, options=options, positions="spread")
     processor = processor_for(models.processor(), student.config)
     pictures = [models.picture(112, 56), models.picture()]
     inputs = processor(pictures, [processor.render("What?"), processor.render("Who?")])

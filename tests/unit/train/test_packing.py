@@ -44,10 +44,11 @@ def alone(model, processor, picture, chat):
     return logits[[i - 1 for i in wanted]], [labels[i] for i in wanted]
 
 
+@pytest.mark.parametrize("positions", ["consecutive", "spread"])
 @pytest.mark.parametrize(("name", "ratio"), [("identity", 0.0), ("cnn", 0.5), ("adaptive", 0.5), ("adaptive", 0.75)])
-def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, ratio):
+def test_packed_turns_answer_as_if_each_had_a_row_of_its_own(teacher, name, ratio, positions):
     options = models.OPTIONS.get(name)
-    model = make_student(teacher, compressor=name, ratio=ratio, options=options)
+    model = make_student(teacher, compressor=name, ratio=ratio, options=options, positions=positions)
     processor = models.processor()
     pictures = [models.picture(*size, seed=i) for i, size in enumerate(PICTURES)]
     output, packed = packed_logits(model, processor, pictures, CHATS)
