@@ -6,6 +6,7 @@ from pathlib import Path
 from fcotvl import __version__
 from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_tokens
+from fcotvl.compress.positions import is_spread
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import FcotvlForConditionalGeneration
 from fcotvl.core.prompts import Prompts
@@ -73,6 +74,7 @@ def model_card(
         removed=("on average " if len(kept) > 1 else "") + f"{config.ratio:.1%}",
         left=" or ".join(map(str, kept)),
         full=full_tokens(config),
+        positions="the positions of those that they replace" if is_spread(config) else "consecutive positions",
         parameters=counts["total"],
         added=counts["compressor"],
         direct=prompts.direct,

@@ -40,7 +40,7 @@ def test_the_folder_is_enough_to_ask_the_student(tmp_path, name):
 
 
 def test_the_card_states_tokens_and_costs():
-    student = make_student(models.teacher(), compressor="pool", ratio=0.75)
+    student = make_student(models.teacher(), compressor="pool", ratio=0.75, positions="spread")
     text = model_card(student, models.processor(max_tiles=4), name="small", stage="sft", prompts=PROMPTS)
     assert text.startswith("---\nlibrary_name: transformers\n")
     assert "Made by stage\n`sft` of [fcotvl]" in text
@@ -48,6 +48,7 @@ def test_the_card_states_tokens_and_costs():
     # 5 tiles: 5 * 4 + 50 tokens in the cache instead of 5 * 16 + 50.
     assert f"| KV cache against no compression | {70 / 130:.0%} |" in text
     assert "| of which compressor | 0 |" in text
+    assert "visual tokens have\nthe positions of those that they replace." in text
 
 
 def test_the_card_of_a_mean_budget_says_so():
