@@ -28,9 +28,9 @@ MEASURED = "speed"
 STUDY = {
     "scale": "smoke",
     "mix": "smoke",
-    "ablation_recipes": ["matched"],
+    "ablation_recipes": ["full"],
     "baselines": {"methods": ["fastv"], "ratios": [0.5], "fastv_layer": 2},
-    "ablation": {"compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["matched"]},
+    "ablation": {"compressor": ["cnn"], "ratio": [0.5], "seed": [0], "recipe": ["full"]},
 }
 
 

@@ -56,7 +56,7 @@ class Workspace:
         (folder / "dvc.lock").unlink(missing_ok=True)
         self.edit("params.yaml", r"^scale: \w+", "scale: smoke")
         self.edit("params.yaml", r"^mix: \w+", "mix: smoke")
-        one = "ablation_recipes:\n- matched\n"
+        one = "ablation_recipes:\n- full\n"
         self.edit("params.yaml", r"^ablation_recipes:.*\n(- .*\n)+", one)
         self.edit(
             "params.yaml",

@@ -50,7 +50,7 @@ def changed_in_git(clone: Workspace) -> list[str]:
 
 
 def names(stages: list[str]) -> list[str]:
-    """DVC's ``sft@matched`` as Snakemake's ``sft``."""
+    """DVC's ``sft@full`` as Snakemake's ``sft``."""
     return sorted(stage.partition("@")[0] for stage in stages)
 
 
@@ -218,7 +218,7 @@ def test_another_ratio_keeps_what_variants_share(clone: Workspace):
 
 
 def test_trainings_leave_curves_that_only_dvc_plots_knows(clone: Workspace):
-    curve = f"dvclive/{VARIANT.removeprefix('data/')}/matched/sft/plots/metrics/loss.tsv"
+    curve = f"dvclive/{VARIANT.removeprefix('data/')}/full/sft/plots/metrics/loss.tsv"
     steps = [int(row["step"]) for row in csv.DictReader((clone.folder / curve).open(), delimiter="\t")]
     assert steps == list(range(1, len(steps) + 1))
     shown = json.loads(clone.ok("dvc", "plots", "show", "--json").text)
@@ -263,7 +263,7 @@ def test_another_clone_gets_results_experiments_and_models_and_runs_nothing(clon
     other.is_idle()
     assert changed_in_git(other) == []
     other.ok("dvc", "artifacts", "get", ".", "merged-student", "--rev", "v0.1.0", "--out", "got.safetensors")
-    merged = f"{VARIANT}/matched/merged/merged.safetensors"
+    merged = f"{VARIANT}/full/merged/merged.safetensors"
     assert (other.folder / "got.safetensors").read_bytes() == (clone.folder / merged).read_bytes()
     other.ok("dvc", "exp", "pull", "origin", "three-quarters")
     other.ok("dvc", "exp", "apply", "three-quarters")
@@ -361,9 +361,9 @@ def test_pages_get_into_git_only_when_they_are_asked_for(clone: Workspace):
 def test_finished_variants_become_experiments_with_the_params_that_they_were_built_with(clone: Workspace):
     clone.edit("params.yaml", r"^  fastv_layer: 2", "  fastv_layer: 1")  # and not committed
     clone.ok("snakemake", "--cores", "2", "variants")
-    points = ["cnn-r0.5-s0-matched", "pool-r0.5-s0-matched"]
+    points = ["cnn-r0.5-s0-full", "pool-r0.5-s0-full"]
     assert clone.ok("python", "-m", "fcotvl", "publish").text.split() == points
-    assert "pool-r0.5-s0-matched" in clone.ok("dvc", "exp", "list").text
+    assert "pool-r0.5-s0-full" in clone.ok("dvc", "exp", "list").text
     for line in clone.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").text.split():
         if line.endswith(tuple(points)):
             lock = yaml.safe_load(clone.ok("git", "show", f"{line}:dvc.lock").text)
@@ -417,7 +417,7 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_other_engine_goes_on
     clone.is_idle()
 
 
-@pytest.mark.parametrize("name", ["curate", "rscot", "sft@matched", "merge", "predict_sft@matched"])
+@pytest.mark.parametrize("name", ["curate", "rscot", "sft@full", "merge", "predict_sft@full"])
 def test_a_killed_command_leaves_outputs_whole_or_absent(clone: Workspace, name: str):
     with Repo(clone.folder) as repo:
         stage = next(stage for stage in repo.index.stages if stage.name == name)

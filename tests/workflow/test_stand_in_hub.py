@@ -75,8 +75,6 @@ def clone(hub: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Wo
     workspace.fill()
     workspace.edit("params.yaml", "^scale: smoke", "scale: internvl2-2b")
     workspace.edit("params.yaml", "^mix: smoke", "mix: public")
-    workspace.edit("params.yaml", "^recipe: matched", "recipe: full")
-    workspace.edit("params.yaml", "^- matched$", "- full")
     workspace.edit("params.yaml", r"^baselines:\n  methods:\n(  - .*\n)+", "baselines:\n  methods:\n  - fastv\n")
     change(folder / SCALES / "internvl2-2b.yaml", BUDGETS)
     folder_of_1b = {"hub": str(home / "models/OpenGVLab/InternVL2-1B")}

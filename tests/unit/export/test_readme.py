@@ -10,7 +10,7 @@ from fcotvl.compress.checkpoints import load_teacher, make_student, save_student
 from tests.support.documents import code_blocks
 from tests.support.imports import ROOT
 
-STUDENT = "data/tiny/cnn-r0.5-s0/matched/merged/merged.safetensors"
+STUDENT = "data/tiny/cnn-r0.5-s0/full/merged/merged.safetensors"
 
 
 def test_export_and_ask_prints_what_the_readme_prints(tmp_path, monkeypatch, capfd):

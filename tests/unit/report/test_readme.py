@@ -27,7 +27,7 @@ def headline() -> list[str]:
     for prompt, title in PROMPTS.items():
         results = pd.read_csv(RESULTS / f"tables/results-{prompt}.csv")
         grid = pd.read_csv(RESULTS / f"ablation/tables/ablation-{prompt}.csv")
-        grid = grid[(grid.compressor == "cnn") & (grid.stage == "matched")]
+        grid = grid[(grid.compressor == "cnn") & (grid.stage == "full")]
         for key in ORDER:
             name, tokens = STUDENTS[key] if key in STUDENTS else BASELINES[key]
             table = grid[grid.ratio == key] if key in STUDENTS else results[results.system == key]
@@ -80,6 +80,6 @@ def test_verdicts_are_counted_as_the_study_has_them():
 def test_both_committed_pages_are_of_one_run():
     results = pd.read_csv(RESULTS / "tables/results-cot.csv").set_index(["system", "benchmark"])["score"]
     grid = pd.read_csv(RESULTS / "ablation/tables/ablation-cot.csv")
-    grid = grid[(grid.compressor == "cnn") & (grid.ratio == 0.5) & (grid.stage == "matched")].set_index("benchmark")
+    grid = grid[(grid.compressor == "cnn") & (grid.ratio == 0.5) & (grid.stage == "full")].set_index("benchmark")
     for benchmark in BENCHMARKS:
         assert grid.loc[benchmark, "score"] == results["merged", benchmark]

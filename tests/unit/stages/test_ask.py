@@ -23,7 +23,7 @@ def workspace(tmp_path, monkeypatch, params):
     """A teacher, its merged student and a picture, where the chain puts them."""
     corpora.write_teacher(tmp_path / "data/smoke/teacher")
     student = make_student(models.teacher(), compressor="cnn", ratio=0.5)
-    path = tmp_path / "data/smoke/cnn-r0.5-s0/matched/merged/merged.safetensors"
+    path = tmp_path / "data/smoke/cnn-r0.5-s0/full/merged/merged.safetensors"
     save_student_tensors(student, path, stage="merge")
     export_student(
         student, models.processor(), tmp_path / "mine", name="mine", stage="merge", prompts=params.scale_config.prompts

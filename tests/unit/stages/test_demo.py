@@ -26,7 +26,7 @@ def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     corpora.write_teacher(folder / "data/smoke/teacher")
     student = make_student(models.teacher(), compressor="cnn", ratio=0.5)
-    save_student_tensors(student, folder / "data/smoke/cnn-r0.5-s0/matched/merged/merged.safetensors", stage="merge")
+    save_student_tensors(student, folder / "data/smoke/cnn-r0.5-s0/full/merged/merged.safetensors", stage="merge")
     models.picture(112, 56).save(folder / "page.png")
     return folder
 

@@ -26,8 +26,8 @@ def write_scores(path, *systems, correct=4, predictions=None):
 def write_variant(folder, correct):
     """A variant's folder with its recipe's."""
     write_scores(folder / "scores.parquet", "distilled", correct=correct, predictions=folder / "predictions.parquet")
-    merged = folder / "matched/merged.parquet"
-    write_scores(folder / "matched/merged-scores.parquet", "merged", "uniform", correct=correct + 1, predictions=merged)
+    merged = folder / "full/merged.parquet"
+    write_scores(folder / "full/merged-scores.parquet", "merged", "uniform", correct=correct + 1, predictions=merged)
     return folder
 
 
@@ -59,7 +59,7 @@ def data(tmp_path):
         answers = variant / name / "predictions.parquet"
         write_scores(variant / f"sft-scores/{name}.parquet", f"sft-{name}", predictions=answers)
     counts = {"replies": {"equal": 599, "total": 600, "different": ["docvqa / direct / 7"]}}
-    (variant / "matched/harness.json").write_text(json.dumps({"teacher": counts, "merged": counts}))
+    (variant / "full/harness.json").write_text(json.dumps({"teacher": counts, "merged": counts}))
     interval = {"value": 0.1, "low": 0.0, "high": 0.2}
     weights = {"step-2": 0.5, "step-4": 0.5}
     methods = {name: {"utility": 0.5, "weights": weights} for name in ("shapley", "uniform")}
@@ -69,11 +69,11 @@ def data(tmp_path):
         "gaps": [{"one": "step-2", "other": "step-4"} | interval],
         "methods": methods,
     }
-    (variant / "matched/weights.json").write_text(json.dumps(merged))
+    (variant / "full/weights.json").write_text(json.dumps(merged))
     speed = {"system": "distilled", "part": "total", "time": 0.6, "low": 0.5, "high": 0.7}
     pd.DataFrame([speed | {"flops": 0.5, "pairs": 7}]).to_csv(variant / "speed.csv", index=False)
     steps = pd.DataFrame({"step": [1, 2], "dataset": "chart", "loss": [2.0, 1.0], "weight": 1.0})
-    for name in ("distill", "matched/sft", "matched/sampling"):
+    for name in ("distill", "full/sft", "full/sampling"):
         steps.to_csv(variant / f"{name}.csv", index=False)
     return tmp_path
 
@@ -88,8 +88,8 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
     output = run(data)
     page = (output / "index.html").read_text(encoding="utf-8")
     assert "<dt>mix</dt><dd>smoke (a handful of renders)</dd>" in page
-    beyond = "hidden states are matched in distillation, fine-tuned towards the teacher"
-    assert f"<dt>beyond the paper</dt><dd>{beyond}</dd>" in page
+    assert "<dt>beyond the paper</dt><dd>hidden states are matched in distillation</dd>" in page
+    assert "<dt>positions of visual tokens</dt><dd>spread</dd>" in page
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["docvqa_direct"] == 75
     assert metrics["docvqa_direct_retention"] == pytest.approx(100 * 6 / 7, abs=0.01)
@@ -126,9 +126,11 @@ def test_the_report_of_an_experiment_is_a_page_tables_plots_and_metrics(data):
 
 def test_training_as_in_the_paper_is_not_said_to_be_beyond_it(data):
     distill = STUDY.distill.model_copy(update={"hidden_weight": 0.0})
-    recipes = STUDY.recipes | {STUDY.recipe: STUDY.recipes["full"]}
-    page = run(data, STUDY.model_copy(update={"distill": distill, "recipes": recipes})) / "index.html"
+    page = run(data, STUDY.model_copy(update={"distill": distill})) / "index.html"
     assert "beyond the paper" not in page.read_text(encoding="utf-8")
+    recipes = STUDY.recipes | {STUDY.recipe: STUDY.recipes["matched"]}
+    page = run(data, STUDY.model_copy(update={"distill": distill, "recipes": recipes})) / "index.html"
+    assert "<dt>beyond the paper</dt><dd>fine-tuned towards the teacher</dd>" in page.read_text(encoding="utf-8")
 
 
 def test_a_baseline_stands_with_its_true_number_of_tokens(data):
@@ -150,27 +152,27 @@ def test_the_page_has_cases_with_the_answers_of_every_step_to_the_student(data):
     assert page.count('<article class="case"') == 24
     case = re.search(r'<article class="case" [^>]*data-outcome="teacher".*?</article>', page, re.DOTALL)[0]
     assert "<h3>6?</h3>" in case  # the teacher has seven right, the student six
-    labels = ["Teacher", "Distilled student", "Fine-tuned, recipe matched", "Merged, shapley", "FastV, 75 % removed"]
+    labels = ["Teacher", "Distilled student", "Fine-tuned, recipe full", "Merged, shapley", "FastV, 75 % removed"]
     assert all(f">{label}</th>" in case for label in labels)
     assert re.search(r'>Teacher</th><td data-label="Tokens">64</td>\s*<td data-label="Reply">a<', case)
 
 
 def test_grid_points_are_named_by_their_folders_and_compared_in_pairs(data):
     other = write_variant(data / "scale/qformer-r0.5-s0", correct=1)
-    output = run(data, variants=(data / "scale/cnn-r0.5-s0/matched", other / "matched"))
+    output = run(data, variants=(data / "scale/cnn-r0.5-s0/full", other / "full"))
     grid = pd.read_csv(output / "tables/ablation-direct.csv")
     rows = grid[grid["benchmark"] == "chartqa"]
     assert rows[["compressor", "ratio", "seed", "stage", "score"]].values.tolist() == [
         ["cnn", 0.5, 0, "distilled", 62.5],
-        ["cnn", 0.5, 0, "matched", 75],
+        ["cnn", 0.5, 0, "full", 75],
         ["qformer", 0.5, 0, "distilled", 12.5],
-        ["qformer", 0.5, 0, "matched", 25],
+        ["qformer", 0.5, 0, "full", 25],
     ]
     page = (output / "index.html").read_text(encoding="utf-8")
     assert 'id="gallery"' not in page  # it is on the experiment's own page
     assert "<dt>grid</dt><dd>compressor cnn, qformer; ratio 0.5; seed 0</dd>" in page
     assert re.search(
-        r"compressor cnn, ratio 0.5, stage matched, seed 0</th>\s*<td [^>]*><span .*?</span>\s+\+50\.0 \[", page
+        r"compressor cnn, ratio 0.5, stage full, seed 0</th>\s*<td [^>]*><span .*?</span>\s+\+50\.0 \[", page
     )
 
 
@@ -190,15 +192,15 @@ def test_a_system_without_scores_is_named(data):
     [
         ("mix/audit.json", "{", "is not an audit (Invalid JSON"),
         ("mix/audit.json", '{"corpus": {"align": 3}, "benchmarks": {}}', "is not an audit (corpus.align: "),
-        ("scale/cnn-r0.5-s0/matched/weights.json", "[" * 5000, "is not the weights of a merge (Invalid JSON"),
-        ("scale/cnn-r0.5-s0/matched/weights.json", '{"methods": {}}', "(shapley: Field required); run merge again"),
+        ("scale/cnn-r0.5-s0/full/weights.json", "[" * 5000, "is not the weights of a merge (Invalid JSON"),
+        ("scale/cnn-r0.5-s0/full/weights.json", '{"methods": {}}', "(shapley: Field required); run merge again"),
         ("scale/acceptance.csv", "", "is not a table of kept rationales (No columns"),
         ("scale/cnn-r0.5-s0/speed.csv", "system\nx\n", "it has no flops, high, low, pairs, part, time"),
         ("scale/cnn-r0.5-s0/distill.csv", "step,loss\n1,low\n", "is not a table of losses (Unable to parse"),
         ("scale/scores.parquet", "PAR1", "is not a table of scores ("),
         ("scale/cnn-r0.5-s0/scores.parquet", None, "is not a table of scores ("),
         ("scale/predictions.parquet", "PAR1", "is not a table of replies ("),
-        ("scale/cnn-r0.5-s0/matched/merged.parquet", None, "is not a table of replies ("),
+        ("scale/cnn-r0.5-s0/full/merged.parquet", None, "is not a table of replies ("),
         ("mix/benchmarks/docvqa/00000.parquet", "PAR1", "is not a readable shard ("),
     ],
 )
