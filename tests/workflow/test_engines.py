@@ -234,7 +234,12 @@ def test_the_documented_table_of_experiments_is_narrow(clone: Workspace):
     assert [row[header.index("Experiment")] for row in rows][-1] == "three-quarters"
     told = set(header) - {"Experiment", "rev", "typ", "Created", "parent", "State", "Executor"}
     metrics = set(json.loads((clone.folder / "reports/metrics.json").read_text()))
-    assert told - metrics == {"ratio"}  # a metric that happens to be equal in all is left out
+    assert told - metrics == {"ratio"}
+    compared = json.loads(clone.ok("dvc", "metrics", "diff", "--all", "--json", "HEAD", "three-quarters").text)
+    values = compared["reports/metrics.json"]
+    assert set(values) == metrics
+    # A metric that happens to be equal in all is left out, and no other.
+    assert told & metrics == {name for name, value in values.items() if value["old"] != value["new"]}
     assert told & {"docvqa_cot", "chartqa_cot", "infovqa_cot"}
     assert "speedup" in metrics
 

@@ -211,8 +211,9 @@ def test_a_scale_without_a_step_for_each_checkpoint_is_one_line(study, edit):
         edit("scales/tiny.yaml", sft=pool)
         with pytest.raises(ParamsError, match=f"sft: {said}"):
             study()
-    edit("scales/tiny.yaml", sft={"steps": 8, "checkpoint_span": 0.5})
-    assert list(study().sft_budget("full").checkpoint_steps.values()) == [5, 6, 7, 8]
+    for steps, span, pool in ((8, 0.5, [5, 6, 7, 8]), (40, 1.0, [10, 20, 30, 40])):
+        edit("scales/tiny.yaml", sft={"steps": steps, "checkpoint_span": span})
+        assert list(study().sft_budget("full").checkpoint_steps.values()) == pool
 
 
 def test_a_recipe_may_have_steps_and_a_rate_of_its_own(study, tmp_path):
