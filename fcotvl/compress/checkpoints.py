@@ -287,7 +287,8 @@ def load_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor], *, sourc
 
 def _describe(header: StudentHeader) -> str:
     options = f" with {header.options}" if header.options else ""
-    return f"{header.compressor} at {header.ratio}{options}, {header.positions} positions"
+    positions = ", positions spread" if header.positions == "spread" else ""
+    return f"{header.compressor} at {header.ratio}{options}{positions}"
 
 
 def _check_folder(folder: str | Path) -> None:

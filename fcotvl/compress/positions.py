@@ -59,6 +59,6 @@ def token_widths(
     return widths
 
 
-def positions(widths: Widths) -> Int[Tensor, "row seq"]:
+def positions(widths: Int[Tensor, "... seq"]) -> Int[Tensor, "... seq"]:
     """The position of each token in its own row: the middle of those that it takes up."""
     return widths.cumsum(dim=-1) - widths + widths // 2

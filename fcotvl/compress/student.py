@@ -24,6 +24,7 @@ from fcotvl.compress.positions import is_spread, positions, token_widths
 Features = Float[Tensor, "tile n width"]
 Visual = Float[Tensor, "tile k hidden"] | list[Float[Tensor, "_ hidden"]]
 """Projected visual tokens by tile; a list where tiles have different numbers of them."""
+MISSING = "tile_tokens is missing; use the processor that belongs to this model"
 
 
 def encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]) -> Features:
@@ -55,7 +56,7 @@ def project_visual_tokens(model: InternVLModel, tokens: Features, tile_counts: S
     compressor, varies = getattr(model, "compressor", None), len(tile_tokens(model.config)) > 1
     if compressor is not None and (varies or (tile_counts is not None and train_tokens(model.config))):
         if tile_counts is None:
-            raise ValueError("tile_tokens is missing; use the processor that belongs to this model")
+            raise ValueError(MISSING)
         parts = compressor(tokens, tile_counts)
         joined: Tensor = model.multi_modal_projector(torch.cat(parts))
         return list(joined.split([len(part) for part in parts]))
@@ -78,8 +79,13 @@ def prompt_positions(
         input_ids: with a placeholder for each visual token.
         attention_mask: 1 on tokens, 0 on padding on the left; none: there is no padding.
         tile_counts: as the processor chose (``tile_tokens``), where tiles differ in their number of visual tokens.
+
+    Raises:
+        ValueError: they differ, and ``tile_counts`` is missing.
     """
     if tile_counts is None:
+        if len(tile_tokens(config)) > 1:
+            raise ValueError(MISSING)
         count = visual_tokens(config)
         counts = [count] * (int((input_ids == config.image_token_id).sum()) // count)
     else:
@@ -191,14 +197,8 @@ class FcotvlForConditionalGeneration(InternVLForConditionalGeneration):
         return prepared
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
-        """Positions of the prompts; ``generate`` counts on from the last.
-
-        Raises:
-            ValueError: positions are spread, and there are embeddings in place of tokens.
-        """
+        """Positions of the prompts; ``generate``, which takes no embeddings for this model, counts on from the last."""
         if is_spread(self.config):
-            if inputs_tensor.is_floating_point():
-                raise ValueError("this student's positions are spread; give position_ids with inputs_embeds")
             mask, counts = model_kwargs.get("attention_mask"), model_kwargs.get("tile_tokens")
             return prompt_positions(self.config, inputs_tensor, mask, counts)
         counted: Tensor = super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)

@@ -185,8 +185,8 @@ class Decoder:
 
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts and return the logits of each row's first new token."""
-        self.mask, position_ids = KeyMask(attention_mask), self._place(input_ids, attention_mask, features)
-        return self._run(embed(self.model, input_ids, features), position_ids, self.mask.prompt())
+        self.mask, embedded = KeyMask(attention_mask), embed(self.model, input_ids, features)
+        return self._run(embedded, self._place(input_ids, attention_mask, features), self.mask.prompt())
 
     def extend(self, input_ids: Ids, attention_mask: Mask) -> Logits:
         """Append tokens, padded on the left, to each row of the prefill, and return the logits of the next."""

@@ -109,8 +109,9 @@ class PrunedDecoder(Decoder):
     def prefill(self, input_ids: Ids, attention_mask: Mask, features: Visual) -> Logits:
         """Read the prompts, prune once, and return the logits of each row's first new token."""
         self.mask, layer = KeyMask(attention_mask), self.pruning.layer
-        position_ids, mask = self._place(input_ids, attention_mask, features), self.mask.prompt()
-        entering = self._layers(embed(self.model, input_ids, features), position_ids, mask, range(layer - 1))
+        embedded, mask = embed(self.model, input_ids, features), self.mask.prompt()
+        position_ids = self._place(input_ids, attention_mask, features)
+        entering = self._layers(embedded, position_ids, mask, range(layer - 1))
         states = self._layers(entering, position_ids, mask, range(layer - 1, layer))
         scores = self.pruning.score(Prefill(self.llm, self.cache, entering, position_ids, attention_mask, self.names))
         is_visual = input_ids == self.model.config.image_token_id

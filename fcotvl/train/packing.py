@@ -21,7 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fcotvl.compress.checkpoints import processor_for
 from fcotvl.compress.config import FcotvlConfig, train_tokens
-from fcotvl.compress.positions import visual_widths
+from fcotvl.compress.positions import positions, visual_widths
 from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import Visual
 from fcotvl.compress.tile_complexity import tile_complexity
@@ -293,14 +293,14 @@ def _row(turns: Sequence[TurnTokens], image_token_id: int, visual: list[int]) ->
     """Ids, labels, positions and turn numbers of one picture, given the widths of its visual tokens."""
     ids = turns[0].prefix + [image_token_id] * len(visual)
     widths = [1] * len(turns[0].prefix) + visual
-    positions = [end - width + width // 2 for end, width in zip(accumulate(widths), widths, strict=True)]
+    places: list[int] = positions(torch.tensor(widths)).tolist()
     shared, labels, numbers = sum(widths), [IGNORE] * len(ids), [PICTURE] * len(ids)
     for number, turn in enumerate(turns, start=1):
         ids += turn.suffix
         labels += turn.labels
-        positions += range(shared, shared + len(turn.suffix))
+        places += range(shared, shared + len(turn.suffix))
         numbers += [number] * len(turn.suffix)
-    return ids, labels, positions, numbers
+    return ids, labels, places, numbers
 
 
 def answer_states(

@@ -132,7 +132,7 @@ def test_files_of_two_students_are_refused(tmp_path):
     for ratio in (0.5, 0.75):
         header = StudentHeader("distill", "cnn", ratio)
         write_student_tensors(tmp_path / f"{ratio}.safetensors", {}, header)
-    with pytest.raises(CheckpointError, match=r"is of cnn at 0\.75, .*, but .* is of cnn at 0\.5"):
+    with pytest.raises(CheckpointError, match=r"is of cnn at 0\.75, but .* is of cnn at 0\.5"):
         load_student(models.teacher(), [tmp_path / "0.5.safetensors", tmp_path / "0.75.safetensors"])
 
 
@@ -146,6 +146,15 @@ def test_a_checkpoint_restores_the_threshold_with_the_rates(tmp_path):
     restored = load_student(teacher, [tmp_path / "trained.safetensors"])
     assert restored.config.compressor_options == {"threshold": models.THRESHOLD}
     assert torch.equal(logits(restored), logits(student))
+
+
+def test_files_that_count_positions_differently_are_refused(tmp_path):
+    for positions in ("consecutive", "spread"):
+        header = StudentHeader("distill", "cnn", 0.5, {}, positions)
+        write_student_tensors(tmp_path / f"{positions}.safetensors", {}, header)
+    files = [tmp_path / "consecutive.safetensors", tmp_path / "spread.safetensors"]
+    with pytest.raises(CheckpointError, match=r"is of cnn at 0\.5, positions spread, but .* is of cnn at 0\.5; give"):
+        load_student(models.teacher(), files)
 
 
 def test_files_of_two_thresholds_are_refused(tmp_path):

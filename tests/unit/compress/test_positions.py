@@ -85,6 +85,11 @@ def test_forward_counts_whole_prompts_itself_and_refuses_to_guess(compressor):
             assert not torch.allclose(consecutive, told.logits, atol=1e-4)
         with pytest.raises(ValueError, match="give position_ids, or input_ids from the start"):
             student(input_ids=inputs["input_ids"][:, -1:], past_key_values=counted.past_key_values)
+        if compressor == "adaptive":
+            del inputs["tile_tokens"]
+            for ask in (student, student.generate):
+                with pytest.raises(ValueError, match="tile_tokens is missing; use the processor"):
+                    ask(**inputs)
         with pytest.raises(ValueError, match="inputs_embeds"):
             student.generate(inputs_embeds=student.get_input_embeddings()(inputs["input_ids"]), max_new_tokens=1)
 
