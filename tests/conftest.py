@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import transformers.models.internvl.modeling_internvl  # noqa: F401 - below the hook, it would be compiled anew
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 

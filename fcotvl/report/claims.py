@@ -198,7 +198,7 @@ def _retained(row: Row) -> str:
 
 def verdict(low: float, high: float, criterion: float) -> str:
     """Of a number that should be above ``criterion``, by its interval."""
-    if low >= criterion and high > criterion:
+    if low > criterion:
         return HOLDS
     return FAILS if high < criterion or low == high == criterion else UNDECIDED
 

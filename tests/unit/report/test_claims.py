@@ -25,7 +25,15 @@ def moved(table, value, low, high, column):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"), [(0.5, 9.0, HOLDS), (-3.0, -0.5, FAILS), (-1.0, 4.0, UNDECIDED), (0.0, 0.0, FAILS)]
+    ("low", "high", "verdict"),
+    [
+        (0.5, 9.0, HOLDS),
+        (-3.0, -0.5, FAILS),
+        (-1.0, 4.0, UNDECIDED),
+        (0.0, 1.5, UNDECIDED),
+        (-1.5, 0.0, UNDECIDED),
+        (0.0, 0.0, FAILS),
+    ],
 )
 def test_a_difference_is_judged_by_its_whole_interval(report, low, high, verdict):
     table = moved(report.differences, (low + high) / 2, low, high, "difference")

@@ -13,19 +13,30 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
-def run(folder, *launcher, micro_batch_tokens=4):
-    folder.mkdir()
+MICRO_BATCH_TOKENS = (4, 1)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def run(folder, *launcher):
+    """What was learned in micro-batches of each size."""
+    for size in MICRO_BATCH_TOKENS:
+        (folder / str(size)).mkdir(parents=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, str(SCRIPT), str(folder), str(micro_batch_tokens)]
+    command = [sys.executable, *launcher, str(SCRIPT), str(folder), *map(str, MICRO_BATCH_TOKENS)]
     subprocess.run(command, check=True, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, timeout=500)
-    return json.loads((folder / "result.json").read_text())
+    return {size: json.loads((folder / f"{size}/result.json").read_text()) for size in MICRO_BATCH_TOKENS}
 
 
-@pytest.mark.parametrize("micro_batch_tokens", [4, 1])
-def test_two_processes_learn_what_one_does(tmp_path, micro_batch_tokens):
-    one = run(tmp_path / "one")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    two = run(tmp_path / "two", *launcher, micro_batch_tokens=micro_batch_tokens)
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """By one process and by two."""
+    folder = tmp_path_factory.mktemp("learned")
+    return run(folder / "one"), run(folder / "two", *TORCHRUN)
+
+
+@pytest.mark.parametrize("micro_batch_tokens", MICRO_BATCH_TOKENS)
+def test_two_processes_learn_what_one_does(learned, micro_batch_tokens):
+    one, two = (of_processes[micro_batch_tokens] for of_processes in learned)
     losses = [[row["loss"] for row in result["log"]] for result in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for name in ("line.weight", "line.bias"):

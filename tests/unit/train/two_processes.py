@@ -18,9 +18,10 @@ class Quiet(Task):
         return points
 
 
-task = Quiet()
-optim = OPTIM.model_copy(update={"micro_batch_tokens": int(sys.argv[2])})
-log = train(task, optim, seed=0, folder=Path(sys.argv[1]))
-if is_main():
-    weights = {name: value.tolist() for name, value in task.objective.state_dict().items()}
-    Path(sys.argv[1], "result.json").write_text(json.dumps({"log": log, "weights": weights}))
+for micro_batch_tokens in sys.argv[2:]:
+    task, folder = Quiet(), Path(sys.argv[1], micro_batch_tokens)
+    optim = OPTIM.model_copy(update={"micro_batch_tokens": int(micro_batch_tokens)})
+    log = train(task, optim, seed=0, folder=folder)
+    if is_main():
+        weights = {name: value.tolist() for name, value in task.objective.state_dict().items()}
+        (folder / "result.json").write_text(json.dumps({"log": log, "weights": weights}))
