@@ -11,8 +11,6 @@ import torch
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("two_processes.py")
-
-
 MICRO_BATCH_TOKENS = (4, 1)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
