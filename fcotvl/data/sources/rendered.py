@@ -6,7 +6,7 @@ tables from disjoint sets; align and instruct take alternate training pictures.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, zip_longest
 
 from PIL.Image import Image
 
@@ -29,6 +29,7 @@ class RenderedRecord:
     index: int
     seed: int
     size: int
+    questions: int = 1
     reader: str = "rendered"
 
     @property
@@ -40,36 +41,42 @@ class RenderedRecord:
         """The reader has chosen the split."""
 
     def load(self, *, split: str, licence: str, max_pixels: int) -> tuple[Record, Image]:
-        """Draw it. Test pictures have one question, alternately to look up and to work out."""
+        """Draw it. Test pictures have up to ``questions``, alternately to look up and to work out."""
         del max_pixels
-        questions = 1 if split == "test" else 3
-        counts = {"extractive": questions, "reason": questions}
+        each = (self.questions + 1) // 2 if split == "test" else 3
+        counts = {"extractive": each, "reason": each}
         drawn = render(self.family, self.split, self.index, self.seed, image_size=self.size, **counts)
-        turns = drawn.turns if split != "test" else _one(drawn.turns, self.index)
+        turns = drawn.turns if split != "test" else _alternate(drawn.turns, self.index, self.questions)
         described = (self.file, f"rendered/{self.family}", licence, split)
         image = drawn.image
         pixels = pixel_digest(image)
         return Record(*described, encode(image), *image.size, pixels, turns), image
 
 
-def _one(turns: tuple[Turn, ...], index: int) -> tuple[Turn, ...]:
-    """The question to look up of even pictures, that to work out of odd ones, if there is one."""
-    asked = [turn for turn in turns if turn.kind != "transcribe"]
-    return (asked[index % len(asked)],)
+def _alternate(turns: tuple[Turn, ...], index: int, count: int) -> tuple[Turn, ...]:
+    """``count`` questions: to look up and to work out in turn, the first of odd pictures to work out, if there is one."""
+    kinds = [[turn for turn in turns if turn.kind == kind] for kind in ("extractive", "reason")]
+    asked = [turn for pair in zip_longest(*kinds) for turn in pair if turn is not None]
+    first = index % len(asked)
+    return tuple((asked[first:] + asked[:first])[:count])
 
 
-def read(request: Request, *, family: str = "", size: int = 224) -> Iterator[RenderedRecord]:
+def read(request: Request, *, family: str = "", size: int = 224, questions: int = 1) -> Iterator[RenderedRecord]:
     """Endless pictures of ``family``, or of all families in turn, ``size`` pixels square.
 
+    Test pictures have up to ``questions`` each.
+
     Raises:
-        ParamsError: ``family`` is unknown.
+        ParamsError: ``family`` is unknown, or ``questions`` is below 1.
     """
     if family not in ("", *FAMILIES):
         raise ParamsError(f"rendered: no family {family!r}; there are {', '.join(FAMILIES)}")
+    if questions < 1:
+        raise ParamsError(f"rendered: {questions} questions a test picture; a benchmark needs 1 or more")
     split, first = _PARTS[request.split]
     step = 2 if split == "train" else 1
     return (
-        RenderedRecord(one, split, index, request.seed, size)
+        RenderedRecord(one, split, index, request.seed, size, questions)
         for index in count(first, step)
         for one in ([family] if family else FAMILIES)
     )

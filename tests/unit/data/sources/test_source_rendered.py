@@ -14,8 +14,8 @@ SPLITS = ("align", "instruct", "val", "test")
 PICTURES = 8
 
 
-def records(family, split, count, seed=0):
-    lazy = islice(read(request(Path(), split, seed), family=family), count)
+def records(family, split, count, seed=0, **options):
+    lazy = islice(read(request(Path(), split, seed), family=family, **options), count)
     return [one.load(split=split, licence="Apache-2.0", max_pixels=1)[0] for one in lazy]
 
 
@@ -40,6 +40,28 @@ def test_a_test_picture_has_one_question_of_either_kind_in_turns(family):
     assert kinds.count("extractive") >= 4
     assert kinds.count("reason") >= 4
     assert "transcribe" not in kinds
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_questions_of_a_test_picture_differ_in_kind(family):
+    """They are the picture's own, the first is that of one question, and the picture stays the same."""
+    two, one = records(family, "test", 10, questions=2), records(family, "test", 10)
+    kinds = [{turn.kind for turn in record.turns} for record in two if len(record.turns) == 2]
+    assert len(kinds) >= 8
+    assert all(kind == {"extractive", "reason"} for kind in kinds)
+    assert [record.turns[0] for record in two] == [record.turns[0] for record in one]
+    assert [record.sha256 for record in two] == [record.sha256 for record in one]
+
+
+def test_more_questions_than_a_picture_has_are_all_that_it_has():
+    (made,) = records("chart", "test", 1, questions=99)
+    assert len({turn.id for turn in made.turns}) == len(made.turns) > 2
+    assert "transcribe" not in {turn.kind for turn in made.turns}
+
+
+def test_a_test_picture_needs_a_question():
+    with pytest.raises(ParamsError, match="0 questions a test picture; a benchmark needs 1 or more"):
+        read(request(Path()), questions=0)
 
 
 def test_a_training_picture_has_all_kinds():
