@@ -112,13 +112,15 @@ class DistillTask:
 
 
 def choose_chats(turns: Sequence[Turn], prompts: Prompts, rng: Random) -> list[Chat]:
-    """Up to ``MAX_TURNS`` turns in random order, the transcription like any question.
+    """Up to ``MAX_TURNS`` turns: the transcription first, then questions in random order.
 
     A question with a rationale is asked under either prompt, so that the student learns to read for both.
     """
-    known = [turn for turn in turns if turn.answers]
+    texts = [turn for turn in turns if turn.kind == "transcribe"]
+    questions = [turn for turn in turns if turn.kind != "transcribe" and turn.answers]
+    rng.shuffle(questions)
     chats = []
-    for turn in rng.sample(known, min(MAX_TURNS, len(known))):
+    for turn in (texts + questions)[:MAX_TURNS]:
         reasons = turn.kind != "transcribe" and turn.rationale is not None
         mode = rng.choice(MODES) if reasons else "direct"
         chats.append(Chat(prompts.ask(turn, mode), reply(turn, mode)))

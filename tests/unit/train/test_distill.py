@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from fcotvl.compress.checkpoints import make_student
-from fcotvl.compress.config import visual_tokens
 from fcotvl.core.config import DistillParams, OptimParams
 from fcotvl.core.prompts import Prompts
 from fcotvl.train.dataset import Corpus
@@ -60,13 +59,9 @@ def test_the_loss_mixes_both_terms(teacher, builder, share):
 def test_the_distance_of_hidden_states_is_added_and_logged(teacher, builder, name):
     task = make_task(teacher, builder, name, 0.5, hidden_weight=3.0)
     (items,) = task.sample_items(range(1, 2), [])
-    batch = task.collate(items)
-    sums = task.objective(batch)
+    sums = task.objective(task.collate(items))
     torch.testing.assert_close(sums["loss"], sums["kl"] + 3 * sums["hidden"])
-    assert (sums["hidden"] >= 0).all()
-    full = visual_tokens(teacher.config)
-    first = [sum(batch.num_tiles[:i]) for i in range(len(items))]
-    assert (sums["hidden"] > 1e-6).tolist() == [batch.tile_tokens is None or batch.tile_tokens[i] < full for i in first]
+    assert (sums["hidden"] > 0).all()
     (row,) = task.record(1, items, {key: values.tolist() for key, values in sums.items()}, lr=0.1)
     hidden = float((sums["hidden"].sum() / sums["weight"].sum()).detach())
     assert row["hidden"] == pytest.approx(hidden, abs=1e-6)
@@ -151,25 +146,12 @@ def test_a_batch_follows_from_seed_and_step(teacher, builder):
     assert torch.equal(one.pixel_values, other.pixel_values)
 
 
-def test_some_turns_of_a_picture_are_drawn_the_transcription_like_any_other():
+def test_the_transcription_comes_first_and_turns_are_capped():
     record = corpora.record(3)
     many = record.turns + tuple(corpora.record(i).turns[1] for i in range(4, 9))
-    draws = [[chat.prompt for chat in choose_chats(many, PROMPTS, Random(i))] for i in range(700)]
-    assert {len(prompts) for prompts in draws} == {MAX_TURNS}
-    for place in range(MAX_TURNS):
-        assert sum(prompts[place] == "Read." for prompts in draws) == pytest.approx(len(draws) / len(many), abs=30)
-    assert all(prompts.count("Read.") <= 1 for prompts in draws)
-
-
-def test_a_picture_of_few_turns_has_all_of_them():
-    record = corpora.record(3)
-    assert len(choose_chats(record.turns[:2], PROMPTS, Random(0))) == 2
-
-
-def test_a_turn_without_an_answer_is_not_asked():
-    known, unknown = corpora.record(3).turns[1], replace(corpora.record(4).turns[1], answers=())
-    (chat,) = choose_chats((unknown, known), PROMPTS, Random(0))
-    assert chat.reply in {"3", "It says 3\nAnswer: 3"}
+    chats = choose_chats(many, PROMPTS, Random(0))
+    assert len(chats) == MAX_TURNS
+    assert chats[0].prompt == "Read."
 
 
 def test_questions_with_a_rationale_are_asked_under_both_prompts():
