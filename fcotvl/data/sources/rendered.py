@@ -54,7 +54,7 @@ class RenderedRecord:
 
 
 def _alternate(turns: tuple[Turn, ...], index: int, count: int) -> tuple[Turn, ...]:
-    """``count`` questions: to look up and to work out in turn, the first of odd pictures to work out, if there is one."""
+    """``count`` questions, to look up and to work out in turn; odd pictures begin with the latter, if there is one."""
     kinds = [[turn for turn in turns if turn.kind == kind] for kind in ("extractive", "reason")]
     asked = [turn for pair in zip_longest(*kinds) for turn in pair if turn is not None]
     first = index % len(asked)
