@@ -56,9 +56,9 @@ class RenderedRecord:
 def _alternate(turns: tuple[Turn, ...], index: int, count: int) -> tuple[Turn, ...]:
     """``count`` questions, to look up and to work out in turn; odd pictures begin with the latter, if there is one."""
     kinds = [[turn for turn in turns if turn.kind == kind] for kind in ("extractive", "reason")]
-    asked = [turn for pair in zip_longest(*kinds) for turn in pair if turn is not None]
-    first = index % len(asked)
-    return tuple((asked[first:] + asked[:first])[:count])
+    if index % 2:
+        kinds.reverse()
+    return tuple([turn for pair in zip_longest(*kinds) for turn in pair if turn is not None][:count])
 
 
 def read(request: Request, *, family: str = "", size: int = 224, questions: int = 1) -> Iterator[RenderedRecord]:

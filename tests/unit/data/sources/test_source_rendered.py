@@ -53,6 +53,13 @@ def test_two_questions_of_a_test_picture_differ_in_kind(family):
     assert [record.sha256 for record in two] == [record.sha256 for record in one]
 
 
+@pytest.mark.parametrize("count", [3, 4])
+def test_more_questions_take_the_kinds_in_turn(count):
+    for number, record in enumerate(records("chart", "test", 6, questions=count)):
+        kinds = [turn.kind for turn in record.turns]
+        assert kinds == (["extractive", "reason"] * 3)[number % 2 :][:count]
+
+
 def test_more_questions_than_a_picture_has_are_all_that_it_has():
     (made,) = records("chart", "test", 1, questions=99)
     assert len({turn.id for turn in made.turns}) == len(made.turns) > 2
