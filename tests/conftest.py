@@ -1,5 +1,6 @@
 """Shapes in signatures are checked in every test; hypothesis fails on the same example twice."""
 
+import gc
 import sys
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 install_import_hook("fcotvl", "beartype.beartype")
+gc.freeze()  # a million objects of libraries that stay need not be looked through again and again
+gc.set_threshold(100_000)
 
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")

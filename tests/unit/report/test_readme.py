@@ -1,4 +1,4 @@
-"""The README's headline says what the committed tables say."""
+"""The README's headline, and a table of docs/choices.md, say what the committed tables say."""
 
 from collections import Counter
 
@@ -19,6 +19,9 @@ STUDENTS = {0.5: ("student, 50 % removed", 32), 0.75: ("student, 75 % removed", 
 ORDER = ("teacher", 0.5, "fastv-r0.5", "fastv-equal-cost-r0.5", 0.75)
 STUDY = ((0.5, "distilled"), (0.5, "sft-long"), (0.75, "distilled"), (0.75, "sft-long"), (0.875, "distilled"))
 """Ratio and stage of the students in the study's table."""
+
+POSITIONS = (("cnn", 0.25), ("cnn", 0.5), ("cnn", 0.75), ("cnn", 0.875), ("pool", 0.5), ("cnn-default", 0.5))
+"""Students of the table of positions in docs/choices.md."""
 
 
 def headline() -> list[str]:
@@ -49,9 +52,31 @@ def retention() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize(("name", "rows"), [("headline", headline), ("study", retention)])
-def test_each_table_is_that_of_the_committed_files(name, rows):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def positions() -> list[str]:
+    """What students keep with consecutive positions, from the study, and with spread ones, from docs/choices."""
+    rows = []
+    for kind, ratio in POSITIONS:
+        cells = [f"`{kind}`", f"{100 * ratio:g} %"]
+        for prompt in PROMPTS:
+            for path in (RESULTS / f"study/tables/retention-{prompt}.csv", ROOT / f"docs/choices/spread-{prompt}.csv"):
+                table = pd.read_csv(path).query("stage == 'distilled' and scale.isna() and benchmark == 'mean'")
+                row = table.set_index(["kind", "ratio"]).loc[(kind, ratio)]
+                assert (row.questions, row.seeds) == (3000, 3)
+                cells.append(f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]")
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "page"),
+    [
+        ("headline", headline, "README.md"),
+        ("study", retention, "README.md"),
+        ("positions", positions, "docs/choices.md"),
+    ],
+)
+def test_each_table_is_that_of_the_committed_files(name, rows, page):
+    text = (ROOT / page).read_text(encoding="utf-8")
     table = text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- /{name} -->")[0].partition("\n\n")[0]
     assert table.splitlines()[2:] == rows()
 
@@ -62,6 +87,13 @@ def test_what_the_student_keeps_is_that_of_the_committed_files():
         table = pd.read_csv(RESULTS / f"tables/retention-{prompt}.csv")
         row = table[(table.system == "merged") & (table.benchmark == "mean")].iloc[0]
         assert f"{row.retention:.1f} [{row.low:.1f}, {row.high:.1f}] %" in text
+
+
+def test_what_spread_positions_keep_is_that_of_the_committed_files():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (row,) = (row for row in positions() if row.startswith("| `cnn` | 50 %"))
+    cot, spread_cot, direct, spread_direct = (cell.strip() for cell in row.strip("| ").split("|")[2:])
+    assert f"The {cot.split()[0]} and {direct.split()[0]} % become {spread_cot} and {spread_direct} %" in text
 
 
 def test_verdicts_are_counted_as_the_study_has_them():
