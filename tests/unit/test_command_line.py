@@ -1,5 +1,6 @@
 """The command line: what it lists, what its flags are, and how it ends."""
 
+import gc
 import inspect
 import logging
 import re
@@ -263,6 +264,18 @@ def test_a_bug_keeps_its_traceback(echo, capsys):
     assert text.startswith("echo: this is a bug, please report it\nTraceback")
     assert text.endswith("RuntimeError: no one expects this\n")
     assert "RuntimeError: no one expects this" in (echo / "logs/echo.log").read_text()
+
+
+@pytest.mark.parametrize(("more", "code"), [("", 0), ("import no_such_module", 1)])
+def test_garbage_is_looked_for_again_once_a_stage_is_imported(echo, more, code):
+    seen = "import gc, sys\nsys.seen = [gc.isenabled()]"
+    (echo / "stages/tidy.py").write_text(f'"""Look."""\n{seen}\n{more}\ndef run(params):\n    """Look."""\n')
+    try:
+        assert main(["tidy"]) == code
+        assert [*sys.seen, gc.isenabled()] == [False, True]
+    finally:
+        sys.modules.pop("fcotvl.stages.tidy", None)
+        del sys.seen
 
 
 @pytest.mark.parametrize(
