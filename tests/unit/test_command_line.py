@@ -270,9 +270,11 @@ def test_a_bug_keeps_its_traceback(echo, capsys):
 def test_garbage_is_looked_for_again_once_a_stage_is_imported(echo, more, code):
     seen = "import gc, sys\nsys.seen = [gc.isenabled()]"
     (echo / "stages/tidy.py").write_text(f'"""Look."""\n{seen}\n{more}\ndef run(params):\n    """Look."""\n')
+    frozen = gc.get_freeze_count()
     try:
         assert main(["tidy"]) == code
         assert [*sys.seen, gc.isenabled()] == [False, True]
+        assert gc.get_freeze_count() > frozen
     finally:
         sys.modules.pop("fcotvl.stages.tidy", None)
         del sys.seen

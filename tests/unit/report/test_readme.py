@@ -19,7 +19,6 @@ STUDENTS = {0.5: ("student, 50 % removed", 32), 0.75: ("student, 75 % removed", 
 ORDER = ("teacher", 0.5, "fastv-r0.5", "fastv-equal-cost-r0.5", 0.75)
 STUDY = ((0.5, "distilled"), (0.5, "sft-long"), (0.75, "distilled"), (0.75, "sft-long"), (0.875, "distilled"))
 """Ratio and stage of the students in the study's table."""
-
 POSITIONS = (("cnn", 0.25), ("cnn", 0.5), ("cnn", 0.75), ("cnn", 0.875), ("pool", 0.5), ("cnn-default", 0.5))
 """Students of the table of positions in docs/choices.md."""
 
