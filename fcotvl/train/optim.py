@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import cast
 
 import torch
@@ -14,16 +15,16 @@ _STACKED = 2**24
 """Elements of the matrices that are orthogonalised together, which bounds the memory of a step."""
 
 
-def orthogonalise(update: Float[Tensor, "many rows columns"], steps: int = 5) -> Float[Tensor, "many rows columns"]:
+def orthogonalise(update: Float[Tensor, "*many rows columns"], steps: int = 5) -> Float[Tensor, "*many rows columns"]:
     """Each matrix with its singular values pushed to about one.
 
     Source: Keller Jordan, Muon (2024), https://kellerjordan.github.io/posts/muon/: Newton-Schulz iterations of a
     quintic. ``torch.optim.Muon`` iterates in bfloat16, which this does not, so that small models lose nothing by it.
     """
     a, b, c = _QUINTIC
-    tall = update.size(1) > update.size(2)
+    tall = update.size(-2) > update.size(-1)
     x = update.mT if tall else update
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -33,7 +34,8 @@ def orthogonalise(update: Float[Tensor, "many rows columns"], steps: int = 5) ->
 class Muon(torch.optim.Optimizer):
     """Muon (orthogonalised momentum, scaled to the size of an AdamW update) beside AdamW.
 
-    Muon updates matrices, and the kernels of convolutions as matrices ``[out, in * kernel]``. The update is scaled by
+    Muon updates matrices, and the kernels of convolutions as matrices ``[out, in * kernel]``. One-dimensional kernels
+    that make several tokens of a run, ``out = tokens * in``, are a matrix for each token. The update is scaled by
     0.2 * sqrt(larger side), so that the learning rates of AdamW fit (Moonlight, arXiv 2502.16982, section 2.2). The
     first parameter group is Muon's. Both keep their moments in ``state``.
 
@@ -76,12 +78,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Take one step; matrices of one shape are orthogonalised together."""
         muon = self.param_groups[0]
-        shapes: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+        shapes: dict[tuple[int, int, int], list[nn.Parameter]] = defaultdict(list)
         for parameter in muon["params"]:
             if parameter.grad is not None:
-                shapes[len(parameter), parameter.shape[1:].numel()].append(parameter)
+                shapes[_matrices(parameter)].append(parameter)
         for shape, parameters in shapes.items():
-            count = max(1, _STACKED // (shape[0] * shape[1]))
+            count = max(1, _STACKED // prod(shape))
             if isinstance(parameters[0], DTensor):  # so many for each process
                 count *= parameters[0].device_mesh.size()
             for start in range(0, len(parameters), count):
@@ -90,27 +92,43 @@ class Muon(torch.optim.Optimizer):
         self.adamw.state, self.adamw.param_groups = self.state, self.param_groups[1:]
         self.adamw.step()
 
-    def _update(self, parameters: Sequence[nn.Parameter], shape: tuple[int, int]) -> None:
-        """Update matrices of one shape."""
+    def _update(self, parameters: Sequence[nn.Parameter], shape: tuple[int, int, int]) -> None:
+        """Update parameters of so many matrices, rows and columns each."""
         muon, updates = self.param_groups[0], []
+        many, rows, columns = shape
         for parameter in parameters:
             state, gradient = self.state[parameter], cast("Tensor", parameter.grad)
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
             velocity = state["momentum"].lerp_(gradient, 1 - muon["momentum"])
-            updates.append(gradient.lerp(velocity, muon["momentum"]).reshape(shape))
-        scale = -muon["lr"] * 0.2 * max(shape) ** 0.5
-        for parameter, update in zip(parameters, _orthogonalise_shared(torch.stack(updates)), strict=True):
+            updates.append(gradient.lerp(velocity, muon["momentum"]).reshape(many * rows, columns))
+        scale = -muon["lr"] * 0.2 * max(rows, columns) ** 0.5
+        for parameter, update in zip(parameters, _orthogonalise_shared(torch.stack(updates), many), strict=True):
             parameter.mul_(1 - muon["lr"] * muon["weight_decay"])
             parameter.add_(update.view_as(parameter), alpha=scale)
 
 
-def _orthogonalise_shared(updates: Tensor) -> Tensor:
-    """``orthogonalise``; of matrices that are sharded by rows, each process does some whole ones."""
+def _matrices(parameter: nn.Parameter) -> tuple[int, int, int]:
+    """How many matrices it is, and their rows and columns."""
+    rows, columns = len(parameter), parameter.shape[1:].numel()
+    several = parameter.ndim == 3 and rows % parameter.shape[1] == 0  # noqa: PLR2004
+    many = rows // parameter.shape[1] if several else 1
+    return many, rows // many, columns
+
+
+def _orthogonalise_shared(updates: Tensor, many: int) -> Tensor:
+    """``orthogonalise``, each of ``many`` blocks of rows apart.
+
+    Of matrices that are sharded by rows, each process does some whole ones.
+    """
     if not isinstance(updates, DTensor):
-        return orthogonalise(updates)
+        return orthogonalise(updates.unflatten(1, (many, -1))).flatten(1, 2)
     dealt = updates.redistribute(placements=[Shard(0)])
     done = DTensor.from_local(
-        orthogonalise(dealt.to_local()), dealt.device_mesh, dealt.placements, shape=dealt.shape, stride=dealt.stride()
+        _orthogonalise_shared(dealt.to_local(), many),
+        dealt.device_mesh,
+        dealt.placements,
+        shape=dealt.shape,
+        stride=dealt.stride(),
     )
     return done.redistribute(placements=updates.placements)

@@ -48,6 +48,26 @@ def test_a_kernel_moves_as_its_matrix_does():
     assert torch.equal(one.view(6, 12), other)
 
 
+def test_a_kernel_that_makes_several_tokens_moves_as_a_matrix_for_each():
+    kernel = parameters(weight=(12, 4, 3))  # three tokens of four channels
+    matrices = {f"token{i}": nn.Parameter(part.clone()) for i, part in enumerate(kernel["weight"].view(3, 4, 12))}
+    gradient = torch.randn(12, 4, 3, generator=torch.Generator().manual_seed(1))
+    kernel["weight"].grad = gradient.clone()
+    for matrix, part in zip(matrices.values(), gradient.view(3, 4, 12), strict=True):
+        matrix.grad = part.clone()
+    for trained in (kernel, matrices):
+        Muon(trained, lr=0.1).step()
+    together = torch.stack([matrix.detach() for matrix in matrices.values()])
+    assert torch.allclose(kernel["weight"].detach().view(3, 4, 12), together, atol=1e-6)
+
+
+def test_a_two_dimensional_kernel_is_one_matrix():
+    """Patches of three colours have no tokens to tell apart, even where the channels out are a multiple of three."""
+    kernel, matrix = parameters(weight=(12, 3, 2, 2)), parameters(weight=(12, 12))
+    (one,), (other,) = (steps(Muon(each, lr=0.1), list(each.values()), 1) for each in (kernel, matrix))
+    assert torch.equal(one.view(12, 12), other)
+
+
 def test_vectors_and_tables_move_as_by_adamw():
     shapes = {"embed_tokens.weight": (9, 4), "lm_head.weight": (9, 4), "norm.bias": (4,)}
     ours, theirs = parameters(**shapes), parameters(**shapes)
