@@ -7,6 +7,7 @@ are counted as products with weights alone; tests compare both with the cost mod
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 from fcotvl.core.config import Params
 
@@ -60,9 +61,10 @@ def hours(stage: str, params: Params) -> float:
     methods, pool = len(params.baselines.methods), scale.sft.checkpoints
     coalitions = 2**pool if pool <= EXACT_PLAYERS else 2 * pool * params.merge.permutations
     scored = coalitions * (2 if "search" in params.merge.methods else 1)
+    merge_tokens = fmean(map(scale.prompts.max_new_tokens, params.merge.prompts))
     replies, tokens = {
         "rscot": (scale.rscot.questions * scale.rscot.samples / scale.rscot.batch_size, scale.prompts.cot_tokens),
-        "merge": (scored * scale.merge.questions / batch, both if "cot" in params.merge.prompts else direct),
+        "merge": (scored * scale.merge.questions / batch, merge_tokens),
         "predict_baselines": ((1 + methods * len(params.baselines.ratios)) * questions / batch, both),
         "predict_distilled": (questions / batch, both),
         "predict_sft": (questions / batch, both),

@@ -4,6 +4,7 @@ Its output is constant and a dependency of every stage, so that a run starts wit
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -23,6 +24,7 @@ BENCHMARKS = Registry("fcotvl.evaluate.benchmarks", "BENCHMARK", noun="benchmark
 MERGE_METHODS = Registry("fcotvl.merge.methods", "weights", noun="merge method")
 READERS = Registry("fcotvl.data.sources", "read", noun="reader")
 RESAMPLING = Registry("fcotvl.train.resampling", "weigh", noun="resampling rule")
+_AT_RATIO = re.compile(r"(?P<name>.+)-r(?P<ratio>0\.\d*[1-9])")
 
 
 def run(params: Params, *, output: Path) -> None:
@@ -58,10 +60,16 @@ def validate(params: Params) -> None:
         _require("merge.methods", name, MERGE_METHODS)
     for name in params.baselines.methods:
         _require("baselines.methods", name, BASELINES)
-    for name in (*params.compressors, *params.scale_config.distill.lr_by_compressor):
+    for name in params.compressors:
         compressors.ratios(name)
+    tokens = params.scale_config.model.tokens
+    for key in params.scale_config.distill.lr_by_compressor:
+        if at := _AT_RATIO.fullmatch(key):
+            compressors.output_tokens(at["name"], ratio=float(at["ratio"]), tokens=tokens)
+        else:
+            compressors.ratios(key)
     for name, ratio in variants(params):
-        compressors.output_tokens(name, ratio=ratio, tokens=params.scale_config.model.tokens)
+        compressors.output_tokens(name, ratio=ratio, tokens=tokens)
     _validate_grids(params)
     try:
         is_folder = Path(params.data.raw).is_dir()

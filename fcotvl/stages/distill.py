@@ -39,7 +39,7 @@ def run(params: Params, *, corpus: Path, teacher: Path, student: Path, live: Pat
     """
     budget, model = params.scale_config.distill, params.scale_config.model
     optim = budget.on(params.scale_config.launch.distill)
-    optim = optim.model_copy(update={"lr": budget.lr_by_compressor.get(params.compressor, budget.lr)})
+    optim = optim.model_copy(update={"lr": budget.lr_of(params.compressor, params.ratio)})
     with resumable("distill", inputs=[teacher], vast=[corpus], cache_key=_cache_key(params)) as folder:
         task = _task(params, corpus, teacher)
         strategy = params.scale_config.launch.strategy

@@ -1,17 +1,18 @@
 """Weigh checkpoints by Shapley values and average them.
 
 A coalition's utility is the share of right answers that the uniform average of its members gives to questions of
-corpus/val, as many of each source, under each prompt of ``merge.prompts``. The empty coalition is the distilled
-student.
+corpus/val, as many of each source. The questions of a source take the prompts of ``merge.prompts`` in turn. The empty
+coalition is the distilled student.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,7 +48,7 @@ from fcotvl.merge.shapley import Coalition, LazyTable
 
 Question = tuple[Record, Turn]
 Utilities = list[float]
-"""For each question, the share of prompts under which the answer is right."""
+"""For each question, 1 if the answer is right, otherwise 0."""
 Shares = Mapping[str, float]
 """Weights by checkpoint; none of the distilled student."""
 Score = Callable[[Shares, Path], Utilities]
@@ -101,7 +102,7 @@ def run(
                 average_files(list(pool.values()), numbers, file, metadata=metadata)
             shutil.copyfile(path / f"{headline}.safetensors", path / "merged.safetensors")
         with atomic(coalitions) as path:
-            coalition_table(table.known, questions).to_csv(path, index=False)
+            coalition_table(table.known, questions, params.merge.prompts).to_csv(path, index=False)
         content = {
             "method": headline,
             "questions": len(questions),
@@ -128,6 +129,12 @@ def choose_questions(folder: Path, count: int, seed: int) -> list[Question]:
     if not chosen:
         raise DataError(f"{folder} has no question with an answer; run curate again")
     return chosen
+
+
+def choose_modes(questions: Sequence[Question], prompts: Sequence[str]) -> list[str]:
+    """The prompt of each question: those of a source take ``prompts`` in turn."""
+    turns: defaultdict[str, Iterator[str]] = defaultdict(partial(cycle, prompts))
+    return [next(turns[record.source]) for record, _ in questions]
 
 
 def score_coalitions(pool: dict[str, Path], score: Score, folder: Path) -> LazyTable[Utilities]:
@@ -181,11 +188,12 @@ def make_scorer(
     dtype = getattr(torch, scale.model.dtype)
     model = load_student(load_teacher(teacher, dtype=dtype).to(join()), [student])
     processor = processor_for(load_processor(teacher), model.config)
-    queries = {
-        mode: [Query(record.decode, record.id, scale.prompts.ask(turn, mode)) for record, turn in questions]
-        for mode in params.merge.prompts
-    }
-    groups = list(windows(next(iter(queries.values())), window_size(scale.evaluate.batch_size)))
+    modes = choose_modes(questions, params.merge.prompts)
+    queries = [
+        Query(record.decode, record.id, scale.prompts.ask(turn, mode))
+        for (record, turn), mode in zip(questions, modes, strict=True)
+    ]
+    groups = list(windows(queries, window_size(scale.evaluate.batch_size)))
     encoder = PictureEncoder()
     loaded: Path | None = None
 
@@ -194,13 +202,13 @@ def make_scorer(
         if average is not None and folder != loaded:
             load_tensors(model, read_student_tensors(average)[0], source=str(average))
             loaded = folder
-        turns = [questions[i][1] for i in groups[number]]
-        correct = []
-        for mode, asked in queries.items():
+        correct = {}
+        for mode in params.merge.prompts:
+            asked = [i for i in groups[number] if modes[i] == mode]
             replies = generate(
                 model,
                 processor,
-                [asked[i] for i in groups[number]],
+                [queries[i] for i in asked],
                 max_new_tokens=scale.prompts.max_new_tokens(mode),
                 min_new_tokens=scale.prompts.min_tokens,
                 batch_size=scale.evaluate.batch_size,
@@ -209,8 +217,9 @@ def make_scorer(
                 encoder=encoder,
                 label=None,
             )
-            correct.append([is_correct(final_answer(r), turn.answers) for r, turn in zip(replies, turns, strict=True)])
-        return [fmean(of_prompts) for of_prompts in zip(*correct, strict=True)]
+            for i, reply in zip(asked, replies, strict=True):
+                correct[i] = float(is_correct(final_answer(reply), questions[i][1].answers))
+        return [correct[i] for i in groups[number]]
 
     def score(shares: Shares, folder: Path) -> Utilities:
         average = folder.parent / "average.safetensors" if shares else None
@@ -231,13 +240,16 @@ def _metadata(pool: dict[str, Path]) -> dict[str, str]:
     return {HEADER: json.dumps(asdict(replace(header, stage="merge")))}
 
 
-def coalition_table(table: Mapping[Coalition, Utilities], questions: Sequence[Question]) -> pd.DataFrame:
-    """One row per coalition and question: coalition, size, utility and the question's names."""
-    names = ["coalition", "size", "image_id", "source", "kind", "question_id", "utility"]
+def coalition_table(
+    table: Mapping[Coalition, Utilities], questions: Sequence[Question], prompts: Sequence[str]
+) -> pd.DataFrame:
+    """One row per coalition and question: coalition, size, utility, the question's names and its prompt."""
+    names = ["coalition", "size", "image_id", "source", "kind", "question_id", "prompt", "utility"]
+    modes = choose_modes(questions, prompts)
     rows = [
-        (coalition_name(m), len(m), record.id, record.source, turn.kind, turn.id, value)
+        (coalition_name(m), len(m), record.id, record.source, turn.kind, turn.id, mode, value)
         for m in sorted(table, key=lambda members: (len(members), sorted(members)))
-        for (record, turn), value in zip(questions, table[m], strict=True)
+        for (record, turn), mode, value in zip(questions, modes, table[m], strict=True)
     ]
     return pd.DataFrame(rows, columns=names)
 

@@ -88,7 +88,11 @@ class DistillBudget(TrainingBudget):
     steps: Count = 15625
     lr: Rate = 2e-4
     lr_by_compressor: dict[str, Rate] = {}
-    """Peak rates of the compressors that learn best at another than ``lr``."""
+    """Peak rates of the compressors that learn best at another than ``lr``: ``pool``, or ``cnn-r0.25`` at one ratio."""
+
+    def lr_of(self, compressor: str, ratio: float) -> float:
+        """The peak rate of ``compressor`` at ``ratio``."""
+        return self.lr_by_compressor.get(f"{compressor}-r{ratio}", self.lr_by_compressor.get(compressor, self.lr))
 
 
 class SftBudget(TrainingBudget):

@@ -107,7 +107,7 @@ class MergeParams(Section):
     methods: tuple[Name, ...]
     """Names from ``fcotvl.merge.methods.available()``: a merged student for each."""
     prompts: Annotated[tuple[Literal["direct", "cot"], ...], Field(min_length=1)]
-    """A coalition is asked each question under these; its utility is the mean."""
+    """The questions of each source take these in turn."""
     singles: bool
     """Evaluate each checkpoint alone, too."""
 

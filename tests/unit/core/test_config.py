@@ -228,6 +228,13 @@ def test_a_recipe_may_have_steps_and_a_rate_of_its_own(study, tmp_path):
         study(overlay=overlay)
 
 
+def test_a_scale_may_have_a_rate_for_a_compressor_and_for_one_ratio(study, edit):
+    edit("scales/tiny.yaml", distill={"steps": 8, "lr": 0.1, "lr_by_compressor": {"pool": 0.2, "pool-r0.25": 0.3}})
+    budget = study().scale_config.distill
+    asked = [("cnn", 0.25), ("pool", 0.5), ("pool", 0.25)]
+    assert [budget.lr_of(*one) for one in asked] == [0.1, 0.2, 0.3]
+
+
 def test_a_scale_may_have_steps_and_a_rate_for_a_recipe(study, edit):
     own = {"steps": 8, "lr": 0.1, "steps_by_recipe": {"full": 40}, "lr_by_recipe": {"cot": 0.5}}
     edit("scales/tiny.yaml", sft=own)

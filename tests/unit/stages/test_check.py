@@ -77,6 +77,24 @@ def test_a_rate_of_an_unknown_compressor_is_one_line(study, tmp_path):
         check.run(params.load(), output=tmp_path / "check.txt")
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("qforner-r0.5", "no compressor 'qforner'; did you mean qformer"),
+        ("qformer-r0.3", r"compressor 'qformer' has no ratio 0\.3"),
+        ("qformer-r0.50", "no compressor 'qformer-r0.50'"),
+    ],
+)
+def test_a_rate_at_a_ratio_that_no_student_has_is_one_line(study, tmp_path, key, message):
+    scale = tmp_path / "workflow/scales/tiny.yaml"
+    text = scale.read_text()
+    scale.write_text(text.replace("qformer: 0.003", "qformer-r0.5: 0.003"))
+    check.run(params.load(), output=tmp_path / "check.txt")
+    scale.write_text(text.replace("qformer: 0.003", f"{key}: 0.003"))
+    with pytest.raises(ParamsError, match=message):
+        check.run(params.load(), output=tmp_path / "check.txt")
+
+
 def test_an_unknown_baseline_is_one_line(study):
     study("  - fastv\n", "  - fastvv\n")
     with pytest.raises(ParamsError, match=r"baselines.methods: no training-free baseline 'fastvv'; did you mean fastv"):

@@ -256,16 +256,19 @@ def test_merge_scores_every_coalition_once(study, inputs, pool, tmp_path):
     assert (merged / "merged.safetensors").read_bytes() == (merged / f"{headline}.safetensors").read_bytes()
 
 
-def test_a_coalition_may_be_asked_under_both_prompts(study, inputs, pool, tmp_path):
+def test_the_questions_of_a_source_take_two_prompts_in_turn(study, inputs, pool, tmp_path):
     asked = study.merge.model_copy(update={"prompts": ("direct", "cot")})
     run_merge(study.model_copy(update={"merge": asked}), inputs, pool, tmp_path / "both")
-    means = pd.read_csv(tmp_path / "both/coalitions.csv", keep_default_na=False)["utility"]
-    each = []
+    both = pd.read_csv(tmp_path / "both/coalitions.csv", keep_default_na=False)
+    for _, prompts in both.groupby(["coalition", "source"])["prompt"]:
+        assert list(prompts) == (["direct", "cot"] * len(prompts))[: len(prompts)]
     for prompt in asked.prompts:
         one = study.model_copy(update={"merge": asked.model_copy(update={"prompts": (prompt,)})})
         run_merge(one, inputs, pool, tmp_path / prompt)
-        each.append(pd.read_csv(tmp_path / f"{prompt}/coalitions.csv", keep_default_na=False)["utility"])
-    assert list(means) == list(sum(each) / 2)
+        alone = pd.read_csv(tmp_path / f"{prompt}/coalitions.csv", keep_default_na=False)
+        assert set(alone["prompt"]) == {prompt}
+        of_prompt = both["prompt"] == prompt
+        assert both[of_prompt].equals(alone[of_prompt])
 
 
 def test_what_each_merge_method_costs_is_measured(inputs, pool):
