@@ -5,6 +5,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+from fcotvl.core import config
 from tests.support.imports import ROOT
 
 RESULTS = ROOT / "docs/results"
@@ -51,14 +52,31 @@ def retention() -> list[str]:
     return rows
 
 
+def rates() -> list[str]:
+    """The best peak rate found for each student of the study, and the others that were tried."""
+    rows = []
+    found = pd.read_csv(ROOT / "docs/choices/rates.csv").sort_values("lr")
+    for (kind, ratio, pictures), tried in found.groupby(["compressor", "ratio", "pictures"]):
+        best, *others = (f"{_shown(row.lr)}: {row.kl:.4f}" for row in tried.sort_values("kl").itertuples())
+        in_order = [text for row in tried.itertuples() if (text := f"{_shown(row.lr)}: {row.kl:.4f}") in others]
+        rows.append(f"| `{kind}` | {100 * ratio:g} % | {pictures:,} | **{best}** | {', '.join(in_order)} |")
+    return rows
+
+
+def _shown(rate: float) -> str:
+    """``5e-4``."""
+    digits, exponent = f"{rate:e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
 def positions() -> list[str]:
-    """What students keep with consecutive positions, from the study, and with spread ones, from docs/choices."""
+    """What students keep with consecutive and with spread positions."""
     rows = []
     for kind, ratio in POSITIONS:
         cells = [f"`{kind}`", f"{100 * ratio:g} %"]
         for prompt in PROMPTS:
-            for path in (RESULTS / f"study/tables/retention-{prompt}.csv", ROOT / f"docs/choices/spread-{prompt}.csv"):
-                table = pd.read_csv(path).query("stage == 'distilled' and scale.isna() and benchmark == 'mean'")
+            for counted in ("consecutive", "spread"):
+                table = pd.read_csv(ROOT / f"docs/choices/{counted}-{prompt}.csv").query("stage == 'distilled' and scale.isna() and benchmark == 'mean'")
                 row = table.set_index(["kind", "ratio"]).loc[(kind, ratio)]
                 assert (row.questions, row.seeds) == (3000, 3)
                 cells.append(f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]")
@@ -71,6 +89,7 @@ def positions() -> list[str]:
     [
         ("headline", headline, "README.md"),
         ("study", retention, "README.md"),
+        ("rates", rates, "docs/choices.md"),
         ("positions", positions, "docs/choices.md"),
     ],
 )
@@ -78,6 +97,15 @@ def test_each_table_is_that_of_the_committed_files(name, rows, page):
     text = (ROOT / page).read_text(encoding="utf-8")
     table = text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- /{name} -->")[0].partition("\n\n")[0]
     assert table.splitlines()[2:] == rows()
+
+
+def test_each_student_of_the_study_learns_at_the_best_rate_found_for_it():
+    found = pd.read_csv(ROOT / "docs/choices/rates.csv").sort_values("pictures")
+    for (kind, ratio), tried in found.groupby(["compressor", "ratio"]):
+        tried = tried[tried.pictures == tried.pictures.iloc[0]]  # those that were tried last
+        best = tried.loc[tried.kl.idxmin(), "lr"]
+        for scale in ("study", "study-4th", "study-16th"):
+            assert config.load(scale=scale).scale_config.distill.lr_of(kind, ratio) == best, (kind, ratio, scale)
 
 
 def test_what_the_student_keeps_is_that_of_the_committed_files():
