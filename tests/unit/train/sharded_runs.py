@@ -16,6 +16,7 @@ from fcotvl.train import loop, losses
 from fcotvl.train.sft import SftObjective
 from fcotvl.train.state import local
 from tests.unit.train.test_micro_batches import make_task, trained
+from tests.unit.train.test_sharded import COMPRESSORS
 
 FOLDER = Path(sys.argv[1])
 CASES = {
@@ -30,7 +31,8 @@ held = {}
 
 def run(name, case, task=None, end_at=None, end=None, **how):
     """Train a case; its losses, its steps and the published student go by the name of the run."""
-    task = task or make_task(FOLDER / f"{name}-corpus-{rank()}", case.partition("-")[0])
+    corpus, compressor = FOLDER / f"{name}-corpus-{rank()}", COMPRESSORS.get(case, "cnn")
+    task = task or make_task(corpus, case.partition("-")[0], compressor=compressor)
     seen = steps[name] = []
 
     def on_step_end(step):
