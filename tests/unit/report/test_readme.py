@@ -76,7 +76,8 @@ def positions() -> list[str]:
         cells = [f"`{kind}`", f"{100 * ratio:g} %"]
         for prompt in PROMPTS:
             for counted in ("consecutive", "spread"):
-                table = pd.read_csv(ROOT / f"docs/choices/{counted}-{prompt}.csv").query("stage == 'distilled' and scale.isna() and benchmark == 'mean'")
+                table = pd.read_csv(ROOT / f"docs/choices/{counted}-{prompt}.csv")
+                table = table.query("stage == 'distilled' and scale.isna() and benchmark == 'mean'")
                 row = table.set_index(["kind", "ratio"]).loc[(kind, ratio)]
                 assert (row.questions, row.seeds) == (3000, 3)
                 cells.append(f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]")
@@ -102,8 +103,8 @@ def test_each_table_is_that_of_the_committed_files(name, rows, page):
 def test_each_student_of_the_study_learns_at_the_best_rate_found_for_it():
     found = pd.read_csv(ROOT / "docs/choices/rates.csv").sort_values("pictures")
     for (kind, ratio), tried in found.groupby(["compressor", "ratio"]):
-        tried = tried[tried.pictures == tried.pictures.iloc[0]]  # those that were tried last
-        best = tried.loc[tried.kl.idxmin(), "lr"]
+        last = tried[tried.pictures == tried.pictures.iloc[0]]  # the 1,280 of the study, where there are both
+        best = last.loc[last.kl.idxmin(), "lr"]
         for scale in ("study", "study-4th", "study-16th"):
             assert config.load(scale=scale).scale_config.distill.lr_of(kind, ratio) == best, (kind, ratio, scale)
 
