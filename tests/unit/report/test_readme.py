@@ -57,9 +57,9 @@ def rates() -> list[str]:
     rows = []
     found = pd.read_csv(ROOT / "docs/choices/rates.csv").sort_values("lr")
     for (kind, ratio, pictures), tried in found.groupby(["compressor", "ratio", "pictures"]):
-        best, *others = (f"{_shown(row.lr)}: {row.kl:.4f}" for row in tried.sort_values("kl").itertuples())
-        in_order = [text for row in tried.itertuples() if (text := f"{_shown(row.lr)}: {row.kl:.4f}") in others]
-        rows.append(f"| `{kind}` | {100 * ratio:g} % | {pictures:,} | **{best}** | {', '.join(in_order)} |")
+        cells = [f"{_shown(row.lr)}: {row.kl:.4f}" for row in tried.itertuples()]
+        best = cells.pop(tried["kl"].argmin())
+        rows.append(f"| `{kind}` | {100 * ratio:g} % | {pictures:,} | **{best}** | {', '.join(cells)} |")
     return rows
 
 

@@ -267,8 +267,7 @@ def test_the_questions_of_a_source_take_two_prompts_in_turn(study, inputs, pool,
         run_merge(one, inputs, pool, tmp_path / prompt)
         alone = pd.read_csv(tmp_path / f"{prompt}/coalitions.csv", keep_default_na=False)
         assert set(alone["prompt"]) == {prompt}
-        of_prompt = both["prompt"] == prompt
-        assert both[of_prompt].equals(alone[of_prompt])
+        assert both[both["prompt"] == prompt].equals(alone[both["prompt"] == prompt])
 
 
 def test_what_each_merge_method_costs_is_measured(inputs, pool):
