@@ -1,6 +1,7 @@
 """The student: InternVL with a compressor between pixel shuffle and projector."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,18 @@ MISSING = "tile_tokens is missing; use the processor that belongs to this model"
 
 
 def encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]) -> Features:
-    """Return visual tokens after ViT and pixel shuffle, which teacher and student share."""
+    """Return visual tokens after ViT and pixel shuffle, which teacher and student share.
+
+    Where no gradient is wanted, tokens that ``fcotvl.compress.vision_cache`` kept are not computed again.
+    """
+    cache = getattr(model.vision_tower, "cache", None)
+    if cache is None or torch.is_grad_enabled():
+        return _encode_tiles(model, pixel_values)
+    tokens: Features = cache.encode(partial(_encode_tiles, model), pixel_values)
+    return tokens
+
+
+def _encode_tiles(model: InternVLModel, pixel_values: Float[Tensor, "tile 3 h w"]) -> Features:
     states = model.vision_tower(pixel_values=pixel_values.to(model.dtype)).last_hidden_state
     patches = states[:, 1:]  # without the class token
     rows, columns = (n // p for n, p in zip(pixel_values.shape[2:], model.config.vision_config.patch_size, strict=True))

@@ -39,7 +39,7 @@ def resumable(stage: str, *, inputs: Iterable[Path], cache_key: Any, vast: Itera
     of one run (torchrun) share the folder.
     """
     key = fingerprint([*inputs, *code_of(stage)], cache_key, vast=vast)
-    folder = _home() / f"{stage}-{key}"
+    folder = scratch_folder() / f"{stage}-{key}"
     if not is_main():
         yield folder  # of the first process, which holds the lock and clears up
         return
@@ -109,5 +109,6 @@ def _members(path: Path) -> Iterator[tuple[bytes, Path]]:
             yield b"\0" + os.fsencode(member.relative_to(path)) + b"\0", member
 
 
-def _home() -> Path:
+def scratch_folder() -> Path:
+    """Where runs keep what is no output; queued experiments share the workspace's."""
     return Path(str(Path.cwd()).partition(QUEUE)[0]) / ".scratch"

@@ -56,6 +56,7 @@ def predict(
         """The replies to a window, by system and prompt."""
         window, encoder = windows[number], PictureEncoder()
         replies: dict[str, dict[str, list[str]]] = {name: {} for name in systems}
+        first = next(iter(systems))
         for name, ready in systems.items():
             system = ready()
             adapted = processor_for(processor, system.model.config)
@@ -72,6 +73,7 @@ def predict(
                     max_tiles=max_tiles,
                     pruning=system.pruning,
                     encoder=encoder,
+                    drafts=replies[first].get(mode),  # others mostly reply as the first
                     label=None,
                 )
                 bar.update(len(window))

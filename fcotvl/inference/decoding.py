@@ -16,12 +16,15 @@ from fcotvl.compress.student import Visual
 
 ROOM = 64
 """Tokens that a full buffer grows by."""
+HEAD_ROWS = 32
+"""Rows of several tokens that pass the head together: the logits of all of them would take much memory."""
 
 Ids = Int[Tensor, "row seq"]
 Mask = Int[Tensor, "row seq"]
 """1 on tokens, 0 on padding."""
 Visible = Bool[Tensor, "row 1 query key"]
 """Whether a token attends to a cached one."""
+States = Float[Tensor, "row seq hidden"]
 KeyValues = Float[Tensor, "row head token width"]
 Logits = Float[Tensor, "row vocab"]
 
@@ -138,9 +141,15 @@ class KeyMask:
 
     def extend(self, keys: int, attention_mask: Mask) -> Visible:
         """What each token attends to that follows ``keys`` cached ones, where ``attention_mask`` has padding too."""
+        self._grow(keys)
         self._tokens = torch.cat([self._tokens[:, :keys], attention_mask.bool()], dim=1)
         self._has_padding = not bool(self._tokens.all())
         return self._causal(attention_mask.shape[1])
+
+    def keep(self, counts: Int[Tensor, " row"], new: int) -> None:
+        """Of the ``new`` last tokens of each row, go on with the first ``counts``; the others become padding."""
+        self._tokens[:, -new:] = torch.arange(new, device=counts.device) < counts[:, None]
+        self._has_padding = not bool(self._tokens.all())
 
     def _causal(self, queries: int) -> Visible:
         """What each of the last tokens attends to."""
@@ -152,9 +161,13 @@ class KeyMask:
         """What the last of ``keys`` tokens attends to. None: without padding, all."""
         if not self._has_padding:
             return None
-        if keys > self._tokens.shape[1]:
-            self._tokens = pad(self._tokens, (0, ROOM), value=True)
+        self._grow(keys)
         return self._tokens[:, None, None, :keys]
+
+    def _grow(self, keys: int) -> None:
+        """Make room for tokens of steps, which are no padding."""
+        if keys > (held := self._tokens.shape[1]):
+            self._tokens = pad(self._tokens, (0, keys - held + ROOM), value=True)
 
     def select(self, rows: Int[Tensor, " row"]) -> None:
         """Continue with these rows only."""
@@ -201,6 +214,21 @@ class Decoder:
         mask = self.mask.step(self.cache.get_seq_length() + 1)
         return self._run(self.model.get_input_embeddings()(tokens[:, None]), self.position_ids, mask)
 
+    def propose(self, tokens: Ids, attention_mask: Mask) -> Int[Tensor, "row new"]:
+        """Append several tokens, padded on the right, to each row, and return the most likely one after each.
+
+        ``keep`` must follow.
+        """
+        mask = self.mask.extend(self.cache.get_seq_length(), attention_mask)
+        position_ids = self.position_ids + attention_mask.cumsum(dim=-1)
+        states = self._states(self.model.get_input_embeddings()(tokens), position_ids, mask)
+        return torch.cat([self.model.lm_head(part).argmax(dim=-1) for part in states.split(HEAD_ROWS)])
+
+    def keep(self, counts: Int[Tensor, " row"], new: int) -> None:
+        """Of the ``new`` tokens that were proposed, each row goes on behind its first ``counts``."""
+        self.mask.keep(counts, new)
+        self.position_ids = self.position_ids + counts[:, None]
+
     def select(self, rows: Int[Tensor, " row"]) -> None:
         """Continue with these rows only; a row may be repeated."""
         self.position_ids = self.position_ids[rows]
@@ -213,13 +241,16 @@ class Decoder:
         self.position_ids = widths.sum(dim=-1, keepdim=True) - 1
         return positions(widths)
 
-    def _run(self, embedded: Float[Tensor, "row seq hidden"], position_ids: Ids, mask: Visible | None) -> Logits:
-        states = self.llm(
+    def _run(self, embedded: States, position_ids: Ids, mask: Visible | None) -> Logits:
+        logits: Tensor = self.model.lm_head(self._states(embedded, position_ids, mask)[:, -1])
+        return logits
+
+    def _states(self, embedded: States, position_ids: Ids, mask: Visible | None) -> States:
+        states: Tensor = self.llm(
             inputs_embeds=embedded,
             attention_mask=mask,
             position_ids=position_ids,
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        logits: Tensor = self.model.lm_head(states[:, -1])
-        return logits
+        return states

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import islice, takewhile
 
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import InternVLForConditionalGeneration
 
@@ -15,6 +17,7 @@ from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.compress.student import project_visual_tokens
 from fcotvl.core.prompts import TURN_END
 from fcotvl.inference.decoding import Decoder, Logits, left_padded, seeded
+from fcotvl.inference.drafts import follow, usual_length
 from fcotvl.inference.early_pruning import EarlyPruning
 from fcotvl.inference.pictures import TILE_BATCH, Encoded, PictureEncoder
 from fcotvl.inference.pruned_decoding import Pruning, System
@@ -78,6 +81,7 @@ def generate(
     max_tiles: int | None = None,
     pruning: Pruning | EarlyPruning | None = None,
     encoder: PictureEncoder | None = None,
+    drafts: Sequence[str] | None = None,
     label: str | None = "generate",
 ) -> list[str]:
     """Return the greedy reply to each query, in the order of the queries.
@@ -95,12 +99,15 @@ def generate(
         pruning: how to drop visual tokens, if at all: at prefill or before.
         encoder: keeps encoded pictures between calls for models with the same ViT; by default, pictures are encoded
             for this call alone.
+        drafts: a guess at each reply, such as another model's. What of it is right is read in a few passes, not in one
+            for each token: the faster, the better the guess, and with the same result. Pruning within the LLM makes
+            no use of it.
         label: label of the progress bar; None for no bar.
     """
     decoding = Decoding(max_new_tokens, min_new_tokens=min_new_tokens)
     encoder = encoder or PictureEncoder(max_bytes=0)
     run = _Run(model, processor, decoding, batch_size, batch_tokens, max_tiles, pruning, encoder, label)
-    return [first for first, *_ in run.replies(queries)]
+    return [first for first, *_ in run.replies(queries, drafts or ())]
 
 
 def sample(
@@ -170,8 +177,9 @@ class _Run:
     encoder: PictureEncoder
     label: str | None
 
-    def replies(self, queries: Sequence[Query]) -> list[list[str]]:
+    def replies(self, queries: Sequence[Query], drafts: Sequence[str] = ()) -> list[list[str]]:
         """Return all replies to each query, in the order of the queries."""
+        guesses = drafts or [""] * len(queries)
         replies: list[list[str]] = [[] for _ in queries]
         was_training = self.model.training
         self.model.eval()
@@ -179,14 +187,15 @@ class _Run:
             bar = tqdm(total=len(queries), desc=self.label, disable=True if self.label is None else None)
             with torch.inference_mode(), bar:
                 for window in windows(queries, window_size(self.batch_size, self.decoding.samples)):
-                    for i, texts in self._window([queries[i] for i in window]):
+                    asked, guessed = [queries[i] for i in window], [guesses[i] for i in window]
+                    for i, texts in self._window(asked, guessed):
                         replies[window[i]] = texts
                         bar.update()
         finally:
             self.model.train(was_training)
         return replies
 
-    def _window(self, queries: Sequence[Query]) -> Iterator[tuple[int, list[str]]]:
+    def _window(self, queries: Sequence[Query], drafts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         """Yield index and replies of each query, smallest pictures first, those of a picture together."""
         features = self._features(queries)
         tiles = [list(map(len, features[query.picture_id])) for query in queries]
@@ -207,7 +216,8 @@ class _Run:
         for batch in cut([lengths[i] + new for i in order], size, tokens):
             indices = order[batch]
             selected = [queries[i] for i in indices]
-            yield from zip(indices, self._decode(selected, [prompts[i] for i in indices], features), strict=True)
+            replies = self._decode(selected, [prompts[i] for i in indices], features, [drafts[i] for i in indices])
+            yield from zip(indices, replies, strict=True)
 
     def _features(self, queries: Sequence[Query]) -> dict[str, list[Tensor]]:
         """Projected visual tokens of each tile, by picture id."""
@@ -238,8 +248,17 @@ class _Run:
             part = slice(start, start + TILE_BATCH)
             yield from project_visual_tokens(self.model.model, tokens[part], chosen[part] or None)
 
+    def _tokens(self, draft: str) -> list[int]:
+        """The tokens of a guess at a reply, up to the end of turn."""
+        tokens = self.processor.tokenizer(draft, add_special_tokens=False).input_ids
+        return list(takewhile(lambda token: token != self._end, tokens))
+
     def _decode(
-        self, queries: Sequence[Query], prompts: Sequence[Prompt], features: Mapping[str, Sequence[Tensor]]
+        self,
+        queries: Sequence[Query],
+        prompts: Sequence[Prompt],
+        features: Mapping[str, Sequence[Tensor]],
+        drafts: Sequence[str],
     ) -> list[list[str]]:
         """Return the replies to a batch of queries."""
         names = [f"{query.picture_id}\0{query.prompt}" for query in queries]
@@ -251,7 +270,8 @@ class _Run:
             decoder.select(copies)
             logits = logits[copies]
         uniforms = [self.decoding.uniforms(query, i) for query in queries for i in range(count)]
-        replies = self._extend(decoder, logits, torch.stack(uniforms))
+        guesses = [] if isinstance(self.pruning, Pruning) else [self._tokens(draft) for draft in drafts]
+        replies = self._extend(decoder, logits, torch.stack(uniforms), guesses if any(guesses) else ())
         texts = self.processor.tokenizer.batch_decode(replies, skip_special_tokens=True)
         return [[t.strip() for t in texts[i : i + count]] for i in range(0, len(texts), count)]
 
@@ -274,28 +294,77 @@ class _Run:
         decoder.select(torch.tensor([places[name] for name in pictures], device=self.model.device))
         return decoder.extend(*left_padded([prompt.words for prompt in prompts], padding))
 
-    def _extend(self, decoder: Decoder, logits: Logits, uniforms: Float[Tensor, "row step"]) -> list[list[int]]:
+    def _extend(
+        self, decoder: Decoder, logits: Logits, uniforms: Float[Tensor, "row step"], drafts: Sequence[Sequence[int]]
+    ) -> list[list[int]]:
         """Return each row's tokens up to its end of turn; rows that have ended leave the batch."""
-        end = self.processor.tokenizer.convert_tokens_to_ids(TURN_END)
+        end, most = self._end, self.decoding.max_new_tokens
         replies: list[list[int]] = [[] for _ in uniforms]
         live = list(range(len(replies)))
-        for step in range(self.decoding.max_new_tokens):
-            if step < self.decoding.min_new_tokens:
-                logits = logits.index_fill(1, torch.tensor([end], device=logits.device), -torch.inf)
-            chosen = choose(logits, self.decoding, uniforms[live, step])
-            going = [i for i, token in enumerate(chosen.tolist()) if token != end]
+        chosen = self._choose(logits, uniforms, replies)
+        while True:
+            going = []
+            for i, (row, token) in enumerate(zip(live, chosen.tolist(), strict=True)):
+                replies[row] += [token] if token != end else []
+                if token != end and len(replies[row]) < most:
+                    going.append(i)
             if not going:
-                break
+                return replies
             if len(going) < len(live):
                 going = compact(going)
                 live, rows = [live[i] for i in going], torch.tensor(going, device=chosen.device)
                 chosen = chosen[rows]
                 decoder.select(rows)
-            for row, token in zip(live, chosen.tolist(), strict=True):
-                replies[row].append(token)
-            if step + 1 < self.decoding.max_new_tokens:
-                logits = decoder.step(chosen)
-        return replies
+            own = [replies[row] for row in live]
+            proposals = self._proposals(own, [drafts[row] for row in live] if drafts else [])
+            if any(proposals):
+                chosen = self._check(decoder, chosen, own, proposals)
+            else:
+                chosen = self._choose(decoder.step(chosen), uniforms[live], own)
+
+    def _choose(
+        self, logits: Logits, uniforms: Float[Tensor, "row step"], replies: Sequence[Sequence[int]]
+    ) -> Int[Tensor, " row"]:
+        """The next token of each reply."""
+        lengths = list(map(len, replies))
+        short = [i for i, length in enumerate(lengths) if length < self.decoding.min_new_tokens]
+        if short:
+            logits = logits.clone()
+            logits[short, self._end] = -torch.inf
+        return choose(logits, self.decoding, uniforms[range(len(lengths)), lengths])
+
+    def _proposals(self, replies: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """What each draft says behind its reply, as far as it pays to check; nothing while a reply must not end."""
+        if not drafts or min(map(len, replies)) < self.decoding.min_new_tokens:
+            return []
+        room = self.decoding.max_new_tokens - 1
+        found = [follow(draft, reply)[: room - len(reply)] for draft, reply in zip(drafts, replies, strict=True)]
+        count = usual_length(found)
+        return [proposal[:count] for proposal in found]
+
+    def _check(
+        self,
+        decoder: Decoder,
+        chosen: Int[Tensor, " row"],
+        replies: Sequence[list[int]],
+        proposals: Sequence[Sequence[int]],
+    ) -> Int[Tensor, " row"]:
+        """Append to each reply what is right of its proposal, and return the token that follows."""
+        rows = [torch.tensor([token, *own]) for token, own in zip(chosen.tolist(), proposals, strict=True)]
+        tokens = pad_sequence(rows, batch_first=True).to(chosen.device)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(chosen.device)
+        found = decoder.propose(tokens, mask)
+        right = (found[:, :-1] == tokens[:, 1:]) & mask[:, 1:].bool()
+        counts = right.cumprod(dim=1).sum(dim=1)
+        decoder.keep(counts + 1, tokens.shape[1])
+        for reply, proposal, count in zip(replies, proposals, counts.tolist(), strict=True):
+            reply.extend(proposal[:count])
+        return found.gather(1, counts[:, None])[:, 0]
+
+    @cached_property
+    def _end(self) -> int:
+        token: int = self.processor.tokenizer.convert_tokens_to_ids(TURN_END)
+        return token
 
 
 def cut(lengths: Sequence[int], size: int, tokens: int | None = None) -> Iterator[slice]:

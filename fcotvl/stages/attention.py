@@ -8,11 +8,13 @@ import torch
 from tqdm import tqdm
 
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, processor_for
+from fcotvl.compress.vision_cache import keep_visual_tokens
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError, DataError
 from fcotvl.core.io import atomic
 from fcotvl.core.prompts import MODES
 from fcotvl.core.records import balanced
+from fcotvl.core.resume import scratch_folder
 from fcotvl.core.shards import read_records
 from fcotvl.evaluate.attention import Reading, read
 from fcotvl.evaluate.scoring import read_predictions
@@ -50,6 +52,7 @@ def run(
     table = read_predictions(predictions).query("system == 'teacher'")
     replies = table.set_index(["benchmark", "prompt", "question_id"])["prediction"]
     model = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(join())
+    keep_visual_tokens(model, scratch_folder() / "vision", params.scale_config.launch.vision_cache_gb)
     if student:
         model = load_student(model, [_last(student)], ratio=ratio)
     model.eval()

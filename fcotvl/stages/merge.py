@@ -30,6 +30,7 @@ from fcotvl.compress.checkpoints import (
     processor_for,
     read_student_tensors,
 )
+from fcotvl.compress.vision_cache import keep_visual_tokens
 from fcotvl.core.answers import final_answer, is_correct
 from fcotvl.core.bootstrap import Bootstrap, Interval
 from fcotvl.core.config import Params
@@ -37,7 +38,7 @@ from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic, write_json
 from fcotvl.core.processes import is_main
 from fcotvl.core.records import Record, Turn, balanced
-from fcotvl.core.resume import resumable
+from fcotvl.core.resume import resumable, scratch_folder
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import Query, generate, window_size, windows
 from fcotvl.inference.pictures import PictureEncoder
@@ -186,7 +187,9 @@ def make_scorer(
     """Score one average after another by its greedy answers, which the processes of the run share."""
     scale = params.scale_config
     dtype = getattr(torch, scale.model.dtype)
-    model = load_student(load_teacher(teacher, dtype=dtype).to(join()), [student])
+    full = load_teacher(teacher, dtype=dtype).to(join())
+    keep_visual_tokens(full, scratch_folder() / "vision", scale.launch.vision_cache_gb)
+    model = load_student(full, [student])
     processor = processor_for(load_processor(teacher), model.config)
     modes = choose_modes(questions, params.merge.prompts)
     queries = [
@@ -196,6 +199,7 @@ def make_scorer(
     groups = list(windows(queries, window_size(scale.evaluate.batch_size)))
     encoder = PictureEncoder()
     loaded: Path | None = None
+    latest: dict[int, str] = {}  # averages mostly reply as the one before
 
     def answer(number: int, *, folder: Path, average: Path | None) -> Utilities:
         nonlocal loaded
@@ -215,8 +219,10 @@ def make_scorer(
                 batch_tokens=scale.evaluate.batch_tokens,
                 max_tiles=scale.model.max_tiles,
                 encoder=encoder,
+                drafts=[latest.get(i, "") for i in asked],
                 label=None,
             )
+            latest.update(zip(asked, replies, strict=True))
             for i, reply in zip(asked, replies, strict=True):
                 correct[i] = float(is_correct(final_answer(reply), questions[i][1].answers))
         return [correct[i] for i in groups[number]]

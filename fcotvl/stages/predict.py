@@ -13,11 +13,12 @@ from transformers import InternVLForConditionalGeneration
 
 from fcotvl.compress.checkpoints import load_processor, load_student, load_teacher, load_tensors, read_student_tensors
 from fcotvl.compress.student import FcotvlForConditionalGeneration
+from fcotvl.compress.vision_cache import keep_visual_tokens
 from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
 from fcotvl.core.processes import is_main
-from fcotvl.core.resume import resumable
+from fcotvl.core.resume import resumable, scratch_folder
 from fcotvl.core.shards import read_records
 from fcotvl.evaluate.predict import predict
 from fcotvl.inference import pruning
@@ -57,6 +58,7 @@ def run(
     with resumable("predict", inputs=[teacher], vast=vast, cache_key=_cache_key(params, system, ratio)) as folder:
         processor = load_processor(teacher)
         full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(join())
+        keep_visual_tokens(full, scratch_folder() / "vision", params.scale_config.launch.vision_cache_gb)
         systems, asked_as = _students(full, student, system, ratio) if student else _training_free(params, full)
         tables = [
             predict(
