@@ -1,4 +1,4 @@
-"""Muon for matrices and AdamW for other parameters, as one optimizer in float32."""
+"""Muon for matrices and AdamW for other parameters, as one optimizer."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,35 @@ from torch.distributed.tensor import DTensor, Shard
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _STACKED = 2**24
 """Elements of the matrices that are orthogonalised together, which bounds the memory of a step."""
+_LARGE = 256
+"""Rows and columns from which a matrix may be orthogonalised in bfloat16; smaller ones take little time."""
 
 
 def orthogonalise(update: Float[Tensor, "*many rows columns"], steps: int = 5) -> Float[Tensor, "*many rows columns"]:
     """Each matrix with its singular values pushed to about one.
 
     Source: Keller Jordan, Muon (2024), https://kellerjordan.github.io/posts/muon/: Newton-Schulz iterations of a
-    quintic. ``torch.optim.Muon`` iterates in bfloat16, which this does not, so that small models lose nothing by it.
+    quintic. ``torch.optim.Muon`` iterates in bfloat16; this does so where a matrix is large and the device multiplies
+    bfloat16 faster, so that small models lose nothing by it.
     """
     a, b, c = _QUINTIC
     tall = update.size(-2) > update.size(-1)
     x = update.mT if tall else update
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    if min(x.shape[-2:]) >= _LARGE and _bfloat16_is_fast(x.device):
+        x = x.bfloat16()
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(update.dtype)
+
+
+def _bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether ``device`` has instructions for it; a CPU without them takes longer than for float32."""
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return bool(getattr(torch.get_device_module(device), "is_bf16_supported", bool)())
 
 
 class Muon(torch.optim.Optimizer):

@@ -21,12 +21,30 @@ def steps(optimizer, trained, count=3):
     return [parameter.detach() for parameter in trained]
 
 
-def test_orthogonalised_matrices_have_singular_values_near_one():
+@pytest.mark.parametrize("fast", [False, True])
+def test_orthogonalised_matrices_have_singular_values_near_one(monkeypatch, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
     torch.manual_seed(0)
-    for shape in ((3, 8, 20), (2, 20, 8)):
+    for shape in ((3, 8, 20), (2, 20, 8), (256, 600), (600, 256)):
         values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
         assert values.min() > 0.5
         assert values.max() < 1.3
+
+
+def test_large_matrices_are_iterated_in_bfloat16_where_that_is_faster(monkeypatch):
+    torch.manual_seed(0)
+    for rows, differ in ((255, False), (256, True)):
+        found = []
+        for capabilities in ({}, {"avx512_bf16": True}, {"amx_bf16": True}, {"avx512_bf16": False, "avx512_f": True}):
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+            torch.manual_seed(0)
+            found.append(orthogonalise(torch.randn(rows, 300)))
+        exact, *fast, slow = found
+        assert torch.equal(exact, slow)
+        assert all(one.dtype == torch.float32 for one in found)
+        for one in fast:
+            assert torch.equal(one, exact) is not differ
+            assert (one - exact).norm() < 0.03 * exact.norm()
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
