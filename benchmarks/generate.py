@@ -1,12 +1,13 @@
-"""RS-CoT's sampling beside transformers' ``generate``, and a decoding step beside one whose cache grows.
+"""RS-CoT's sampling beside transformers' ``generate``, greedy replies with and without drafts, and a decoding step.
 
     python benchmarks/generate.py --questions 32 --output generate.json
     python benchmarks/generate.py --architecture internvl2-2b --layers 2 --rows 32 --prompt 1024 --leaving 2
 
 The first asks the bundled teacher, or ``--model``, about rendered charts as RS-CoT does. ``question by question`` calls
 ``generate`` once for each question, ``batched`` for as many as fcotvl decodes together, both with
-``num_return_sequences``; replies differ, since random numbers do. Whether the greedy ones are equal is checked. A step
-is measured with true shapes and random weights where ``--architecture`` is given; ``--leaving`` rows end before each.
+``num_return_sequences``; replies differ, since random numbers do. Whether the greedy ones are equal is checked, and
+they are given as drafts then, a share ``--wrong`` of them each to another question. A step is measured beside one whose
+cache grows, with true shapes and random weights where ``--architecture`` is given; ``--leaving`` rows end before each.
 All sides take their turn ``--pairs`` times. On a CPU, time is CPU time of this process, so that a busy machine does not
 change the ratio.
 """
@@ -17,7 +18,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.core.prompts import TEMPLATES, TURN_END
 from fcotvl.inference.decoding import Decoder
 from fcotvl.inference.generate import Query, compact, generate, sample
+from fcotvl.inference.pictures import PictureEncoder
 from fcotvl.internvl.architectures import teacher_config
 from fcotvl.toy.render import render
 
@@ -93,6 +95,32 @@ def sides(
     }
 
 
+def drafted(
+    model: InternVLForConditionalGeneration,
+    processor: FcotvlProcessor,
+    queries: Sequence[Query],
+    replies: Sequence[str],
+    args: Any,
+) -> dict[str, list[float]]:
+    """Seconds of greedy decoding without drafts, and with ``replies``, of which some are another question's.
+
+    Pictures are encoded before, as for all coalitions of a merge but the first.
+    """
+    encoder = PictureEncoder()
+    generate(model, processor, queries, max_new_tokens=1, max_tiles=MAX_TILES, encoder=encoder, label=None)
+    wrong = round(args.wrong * len(replies))
+    drafts = {"with": [*replies[1:wrong], *replies[:1], *replies[wrong:]] if wrong else replies, "without": None}
+    seconds: dict[str, list[float]] = {name: [] for name in drafts}
+    limits = {"max_new_tokens": args.max_new_tokens, "max_tiles": MAX_TILES, "batch_size": args.rows, "label": None}
+    for _ in range(args.pairs):
+        for name, given in drafts.items():
+            start = now(args.device)
+            if generate(model, processor, queries, encoder=encoder, drafts=given, **limits) != list(replies):
+                raise ValueError(f"other replies {name} drafts")
+            seconds[name].append(now(args.device) - start)
+    return seconds
+
+
 @torch.inference_mode()
 def steps(model: InternVLForConditionalGeneration, args: Any) -> dict[str, list[float]]:
     """Seconds of each step, and of the rows that leave before it, with the cache of either kind."""
@@ -122,6 +150,16 @@ def steps(model: InternVLForConditionalGeneration, args: Any) -> dict[str, list[
     return {name: each[1:] for name, each in seconds.items()}
 
 
+def show(title: str, unit: str, seconds: Mapping[str, Sequence[float]], count: int = 1) -> dict[str, float]:
+    """Print the median of each side, and return it in times of the first side's."""
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    first = next(iter(medians))
+    ratios = {name: each / medians[first] for name, each in medians.items()}
+    rows = [[name, each / count, ratios[name]] for name, each in medians.items()]
+    print(tabulate(rows, [title, f"s a {unit}", f"times {first}"], tablefmt="github", floatfmt=".3g") + "\n")
+    return ratios
+
+
 def main() -> None:
     """Measure all sides in turn and print seconds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -135,6 +173,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=128, help="cached tokens of a row when steps begin")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--leaving", type=int, default=0, help="rows that end before each step")
+    parser.add_argument("--wrong", type=float, default=0.1, help="share of drafts that are another question's reply")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
@@ -160,20 +199,16 @@ def main() -> None:
                 start = now(args.device)
                 side()
                 runs.setdefault(name, []).append(now(args.device) - start)
-        medians = {name: statistics.median(each) for name, each in runs.items()}
-        rows = [[name, each / args.questions, each / medians["fcotvl"]] for name, each in medians.items()]
-        print(tabulate(rows, ["", "s a question", "times fcotvl"], tablefmt="github", floatfmt=".3g"))
-        print(f"\nEqual greedy replies: {found['equal greedy replies']} of {args.questions}\n")
-        found |= {"seconds": runs, "ratio": {name: each / medians["fcotvl"] for name, each in medians.items()}}
+        found |= {"seconds": runs, "ratio": show("sampling", "question", runs, args.questions)}
+        print(f"Equal greedy replies: {found['equal greedy replies']} of {args.questions}\n")
+        found["drafts"] = drafted(model, processor, queries, ours, args)
+        found["draft ratio"] = show("drafts", "question", found["drafts"], args.questions)["without"]
     spent: dict[str, list[float]] = {}
     for _ in range(args.pairs):
         for name, each in steps(model, args).items():
             spent.setdefault(name, []).append(statistics.fmean(each))
-    mean = {name: statistics.median(each) for name, each in spent.items()}
-    rows = [[name, each, each / mean["preallocated"]] for name, each in mean.items()]
-    print(tabulate(rows, ["cache", "s a step", "times preallocated"], tablefmt="github", floatfmt=".3g"))
+    found |= {"steps": spent, "step ratio": show("cache", "step", spent)["growing"]}
     if args.output is not None:
-        found |= {"steps": spent, "step ratio": mean["growing"] / mean["preallocated"]}
         args.output.write_text(json.dumps({**{k: str(v) for k, v in vars(args).items()}, **found}, indent=2))
 
 

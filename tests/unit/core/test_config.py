@@ -261,6 +261,12 @@ def test_a_rate_is_finite_and_bounded(study, tmp_path, lr):
         study()
 
 
+def test_a_vit_that_is_sharded_is_not_cached(study, edit):
+    edit("scales/tiny.yaml", launch={"vision_cache_gb": 1.5, "strategy": "fsdp"})
+    with pytest.raises(ParamsError, match="vision_cache_gb needs strategy ddp"):
+        study(scale="tiny")
+
+
 def test_near_duplicates_differ_in_few_bits(study, edit):
     edit("mixes/rendered.yaml", corpus={"near_duplicate": 300})
     with pytest.raises(ParamsError, match=r"corpus\.near_duplicate: .* less than or equal to 64"):

@@ -244,3 +244,4 @@ def test_the_benchmark_compares_with_transformers_own_generate(tmp_path):
     assert found["equal greedy replies"] == 2
     assert set(found["ratio"]) == {"fcotvl", "question by question", "batched"}
     assert all(len(seconds) == 1 for seconds in found["steps"].values())
+    assert set(found["drafts"]) == {"without", "with"}
