@@ -79,3 +79,19 @@ def test_a_larger_budget_asks_for_longer_and_an_attempt_for_more():
     assert memory(None, attempt=1) < memory(None, attempt=2) < 2 * memory(None, attempt=1)
     assert limits.resources("sft", one)["mem_mb"](None, attempt=1) < memory(None, attempt=1)
     assert limits.retries("distill", study("smoke")) is None
+
+
+def test_a_merge_takes_a_reply_to_each_question_of_each_coalition_under_one_of_the_prompts():
+    params = study("internvl2-2b")
+    scale = params.scale_config
+
+    def hours(prompts, methods=("shapley",)):
+        merge = params.merge.model_copy(update={"prompts": prompts, "methods": methods})
+        return limits.hours("merge", params.model_copy(update={"merge": merge}))
+
+    batches = 2**scale.sft.checkpoints * scale.merge.questions / scale.evaluate.batch_size / scale.launch.processes
+    for mode in ("direct", "cot"):
+        seconds = batches * scale.prompts.max_new_tokens(mode) * limits.DECODING
+        assert hours([mode]) == pytest.approx(seconds / 3600)
+    assert hours(["direct", "cot"]) == pytest.approx((hours(["direct"]) + hours(["cot"])) / 2)
+    assert hours(["cot"], ("shapley", "search")) == pytest.approx(2 * hours(["cot"]))
