@@ -53,7 +53,7 @@ Utilities = list[float]
 Shares = Mapping[str, float]
 """Weights by checkpoint; none of the distilled student."""
 Score = Callable[[Shares, Path], Utilities]
-"""Utilities of the weighted average of checkpoints; the folder is where those of finished windows are kept."""
+"""Utilities of the weighted average of checkpoints; the folder is where the replies to finished windows are kept."""
 
 
 def run(
@@ -199,14 +199,15 @@ def make_scorer(
     groups = list(windows(queries, window_size(scale.evaluate.batch_size)))
     encoder = PictureEncoder()
     loaded: Path | None = None
-    latest: dict[int, str] = {}  # averages mostly reply as the one before
+    latest = [""] * len(questions)  # averages mostly reply as the one before
 
-    def answer(number: int, *, folder: Path, average: Path | None) -> Utilities:
+    def answer(number: int, *, folder: Path, average: Path | None) -> list[str]:
+        """The replies to a window."""
         nonlocal loaded
         if average is not None and folder != loaded:
             load_tensors(model, read_student_tensors(average)[0], source=str(average))
             loaded = folder
-        correct = {}
+        said: dict[int, str] = {}
         for mode in params.merge.prompts:
             asked = [i for i in groups[number] if modes[i] == mode]
             replies = generate(
@@ -219,23 +220,25 @@ def make_scorer(
                 batch_tokens=scale.evaluate.batch_tokens,
                 max_tiles=scale.model.max_tiles,
                 encoder=encoder,
-                drafts=[latest.get(i, "") for i in asked],
+                drafts=[latest[i] for i in asked],
                 label=None,
             )
-            latest.update(zip(asked, replies, strict=True))
-            for i, reply in zip(asked, replies, strict=True):
-                correct[i] = float(is_correct(final_answer(reply), questions[i][1].answers))
-        return [correct[i] for i in groups[number]]
+            said.update(zip(asked, replies, strict=True))
+        return [said[i] for i in groups[number]]
 
     def score(shares: Shares, folder: Path) -> Utilities:
+        nonlocal latest
         average = folder.parent / "average.safetensors" if shares else None
         names = [name for name in pool if name in shares]
         files, weights = [pool[name] for name in names], [shares[name] for name in names]
         prepare = partial(average_files, files, weights, average) if average else None
         found = share(folder, len(groups), partial(answer, folder=folder, average=average), prepare=prepare)
-        order, values = chain.from_iterable(groups), chain.from_iterable(found)
-        by_question = dict(zip(order, values, strict=True))
-        return [by_question[i] for i in range(len(questions))]
+        replies = dict(zip(chain.from_iterable(groups), chain.from_iterable(found), strict=True))
+        latest = [replies[i] for i in range(len(questions))]
+        right = (
+            is_correct(final_answer(reply), turn.answers) for reply, (_, turn) in zip(latest, questions, strict=True)
+        )
+        return list(map(float, right))
 
     return score
 

@@ -109,3 +109,33 @@ def test_each_checkpoint_alone_is_a_student_too_where_it_is_asked_for(run):
     assert sorted(found.weights["methods"]) == ["search", "shapley"]
     alone, _ = read_student_tensors(found.merged / "step-00001.safetensors")
     assert float(alone["x"]) == 1
+
+
+def test_drafts_are_the_replies_to_the_average_before_also_in_a_run_that_goes_on(tmp_path, monkeypatch):
+    study = config.load(ROOT / "params.yaml", scale="smoke")
+    questions = merge.choose_questions(corpora.write(tmp_path / "corpus") / "val", QUESTIONS, 0)
+    pool = {name: tmp_path / name for name in "ab"}
+    seen = []
+
+    def generate(_model, _processor, queries, *, drafts, **_):
+        seen.append(drafts)
+        return [f"{len(seen)} {query.prompt}" for query in queries]
+
+    nothing = SimpleNamespace(to=lambda _: None, config=None)
+    for name in ("load_teacher", "load_student", "load_processor", "processor_for", "load_tensors", "average_files"):
+        monkeypatch.setattr(merge, name, lambda *_, **__: nothing)
+    monkeypatch.setattr(merge, "read_student_tensors", lambda _: ({}, None))
+    monkeypatch.setattr(merge, "generate", generate)
+
+    def score_all(folder):
+        score = merge.make_scorer(study, tmp_path, tmp_path, pool, questions)
+        return [score(shares, folder / "".join(shares)) for shares in ({}, {"a": 1.0}, {"a": 0.5, "b": 0.5})]
+
+    once = score_all(tmp_path / "state")
+    first, second, third = seen
+    assert set(first) == {""}
+    assert [draft.split()[0] for draft in (second[0], third[0])] == ["1", "2"]
+    (tmp_path / "state/ab").rename(tmp_path / "gone")
+    seen.clear()
+    assert score_all(tmp_path / "state") == once
+    assert seen == [third]
