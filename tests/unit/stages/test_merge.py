@@ -122,7 +122,8 @@ def test_drafts_are_the_replies_to_the_average_before_also_in_a_run_that_goes_on
         return [f"{len(seen)} {query.prompt}" for query in queries]
 
     nothing = SimpleNamespace(to=lambda _: None, config=None)
-    for name in ("load_teacher", "load_student", "load_processor", "processor_for", "load_tensors", "average_files"):
+    loading = ("load_teacher", "load_student", "load_processor", "processor_for", "load_tensors", "keep_visual_tokens")
+    for name in (*loading, "average_files"):
         monkeypatch.setattr(merge, name, lambda *_, **__: nothing)
     monkeypatch.setattr(merge, "read_student_tensors", lambda _: ({}, None))
     monkeypatch.setattr(merge, "generate", generate)
