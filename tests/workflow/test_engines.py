@@ -498,6 +498,21 @@ def test_values_on_snakemakes_command_line_are_refused(clone: Workspace):
     assert "change params.yaml" in ran.text
 
 
+@pytest.mark.parametrize(("options", "wakes"), [((), 0), (("--max-jobs-per-timespan", "50/1s"), 1)])
+def test_snakemakes_scheduler_sleeps_between_jobs(clone: Workspace, tmp_path: Path, options: tuple[str], wakes: int):
+    """Unless the user asks for a rate: then it looks again after each interval."""
+    rules = tmp_path / "Snakefile"
+    rules.write_text(
+        "from snakemake.scheduling.job_scheduler import JobScheduler\n"
+        "JobScheduler._schedule_reevalutation = lambda self, delay: print('wakes')\n"
+        f"include: '{clone.folder}/Snakefile'\n"
+        f"rule probe:\n    output: '{tmp_path}/probe'\n    shell: 'touch {{output}}'\n"
+    )
+    ran = clone.ok("snakemake", "--snakefile", str(rules), "--cores", "1", "probe", *options)
+    assert (tmp_path / "probe").is_file()
+    assert ran.text.count("wakes") == wakes
+
+
 def test_nothing_wrote_through_a_link_into_the_cache(clone: Workspace):
     files = files_below(clone.folder / ".dvc/cache/files/md5")
     assert len(files) > 100
