@@ -126,7 +126,7 @@ def test_no_more_is_kept_than_there_is_room_for(tmp_path, passed):
         for seed in range(40):
             encode_tiles(teacher.model, tiles(10, seed))
     with diskcache.Cache(str(tmp_path)) as store:
-        assert 0 < len(store) < 400
+        assert 0 < len(store) <= 100
     assert sum(passed) == 400
 
 

@@ -105,8 +105,8 @@ def entries(path):
             yield from ((f"{key}[{index}]", entry) for index, entry in enumerate(value))
         elif key == "benchmarks":
             yield from ((f"{key}.{name}", entry) for name, entry in value.items())
-        elif isinstance(value, dict) and len(value) > 1 and key not in {"model", "launch"}:
-            yield key, value  # several scales may have one model, and use a machine alike
+        elif isinstance(value, dict) and len(value) > 1 and key != "model":  # several scales may have one model
+            yield key, value
 
 
 @pytest.mark.parametrize("files", [SCALES, MIXES], ids=["scales", "mixes"])
