@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
+from fcotvl.core.resume import scratch_folder
+
 logger = logging.getLogger(__name__)
 
 Tiles = Float[Tensor, "tile 3 h w"]
@@ -98,11 +100,16 @@ class VisionCache:
         self._store = None
 
 
-def keep_visual_tokens(model: InternVLForConditionalGeneration, folder: Path, gigabytes: float) -> None:
-    """Let ``encode_tiles`` keep what the frozen ViT of ``model``, and of students made of it, gives. At 0, nothing."""
+def keep_visual_tokens(model: InternVLForConditionalGeneration, gigabytes: float) -> None:
+    """Let ``encode_tiles`` keep what the frozen ViT of ``model``, and of students made of it, gives.
+
+    Args:
+        model: the teacher, before students are made of it.
+        gigabytes: most space in the project's scratch folder, as ``launch.vision_cache_gb`` of the scale; 0 for none.
+    """
     if gigabytes:
         tower = model.model.vision_tower
-        tower.cache = VisionCache(tower, folder, gigabytes)
+        tower.cache = VisionCache(tower, scratch_folder() / "vision", gigabytes)
 
 
 def _bytes(tensor: Tensor) -> bytes:

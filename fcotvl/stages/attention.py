@@ -14,7 +14,6 @@ from fcotvl.core.errors import CheckpointError, DataError
 from fcotvl.core.io import atomic
 from fcotvl.core.prompts import MODES
 from fcotvl.core.records import balanced
-from fcotvl.core.resume import scratch_folder
 from fcotvl.core.shards import read_records
 from fcotvl.evaluate.attention import Reading, read
 from fcotvl.evaluate.scoring import read_predictions
@@ -52,7 +51,7 @@ def run(
     table = read_predictions(predictions).query("system == 'teacher'")
     replies = table.set_index(["benchmark", "prompt", "question_id"])["prediction"]
     model = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(join())
-    keep_visual_tokens(model, scratch_folder() / "vision", params.scale_config.launch.vision_cache_gb)
+    keep_visual_tokens(model, params.scale_config.launch.vision_cache_gb)
     if student:
         model = load_student(model, [_last(student)], ratio=ratio)
     model.eval()

@@ -15,7 +15,7 @@ from fcotvl.compress.vision_cache import keep_visual_tokens
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.core.processes import is_main
-from fcotvl.core.resume import resumable, scratch_folder
+from fcotvl.core.resume import resumable
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import DistillObjective, DistillTask
 from fcotvl.train.loop import train
@@ -59,7 +59,7 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     tiles, length = scale_config.model.max_tiles, scale_config.distill.max_length
     builder = BatchBuilder(align, processor, scale_config.prompts, tiles, length)
     teacher_model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
-    keep_visual_tokens(teacher_model, scratch_folder() / "vision", scale_config.launch.vision_cache_gb)
+    keep_visual_tokens(teacher_model, scale_config.launch.vision_cache_gb)
     student_model = make_student(
         teacher_model,
         compressor=params.compressor,

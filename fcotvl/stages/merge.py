@@ -38,7 +38,7 @@ from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic, write_json
 from fcotvl.core.processes import is_main
 from fcotvl.core.records import Record, Turn, balanced
-from fcotvl.core.resume import resumable, scratch_folder
+from fcotvl.core.resume import resumable
 from fcotvl.core.shards import read_records
 from fcotvl.inference.generate import Query, generate, window_size, windows
 from fcotvl.inference.pictures import PictureEncoder
@@ -188,7 +188,7 @@ def make_scorer(
     scale = params.scale_config
     dtype = getattr(torch, scale.model.dtype)
     full = load_teacher(teacher, dtype=dtype).to(join())
-    keep_visual_tokens(full, scratch_folder() / "vision", scale.launch.vision_cache_gb)
+    keep_visual_tokens(full, scale.launch.vision_cache_gb)
     model = load_student(full, [student])
     processor = processor_for(load_processor(teacher), model.config)
     modes = choose_modes(questions, params.merge.prompts)

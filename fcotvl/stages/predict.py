@@ -18,7 +18,7 @@ from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
 from fcotvl.core.processes import is_main
-from fcotvl.core.resume import resumable, scratch_folder
+from fcotvl.core.resume import resumable
 from fcotvl.core.shards import read_records
 from fcotvl.evaluate.predict import predict
 from fcotvl.inference import pruning
@@ -58,7 +58,7 @@ def run(
     with resumable("predict", inputs=[teacher], vast=vast, cache_key=_cache_key(params, system, ratio)) as folder:
         processor = load_processor(teacher)
         full = load_teacher(teacher, dtype=getattr(torch, params.scale_config.model.dtype)).to(join())
-        keep_visual_tokens(full, scratch_folder() / "vision", params.scale_config.launch.vision_cache_gb)
+        keep_visual_tokens(full, params.scale_config.launch.vision_cache_gb)
         systems, asked_as = _students(full, student, system, ratio) if student else _training_free(params, full)
         tables = [
             predict(

@@ -15,7 +15,7 @@ from fcotvl.core.errors import DataError
 from fcotvl.core.io import atomic
 from fcotvl.core.processes import is_main
 from fcotvl.core.prompts import Prompts
-from fcotvl.core.resume import resumable, scratch_folder
+from fcotvl.core.resume import resumable
 from fcotvl.inference.generate import Query, sample, window_size
 from fcotvl.inference.sharing import join, share
 from fcotvl.train.dataset import Corpus
@@ -81,7 +81,7 @@ def _sampler(params: Params, teacher: Path) -> Callable[[Sequence[Query]], list[
     scale_config = params.scale_config
     model = load_teacher(teacher, dtype=getattr(torch, scale_config.model.dtype))
     model.to(join())
-    keep_visual_tokens(model, scratch_folder() / "vision", scale_config.launch.vision_cache_gb)
+    keep_visual_tokens(model, scale_config.launch.vision_cache_gb)
     return partial(
         sample,
         model,

@@ -12,7 +12,7 @@ from fcotvl.core.config import Params
 from fcotvl.core.errors import CheckpointError
 from fcotvl.core.io import atomic
 from fcotvl.core.processes import is_main
-from fcotvl.core.resume import resumable, scratch_folder
+from fcotvl.core.resume import resumable
 from fcotvl.train import resampling
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.loop import make_accelerator, train
@@ -88,7 +88,7 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     dtype = scale_config.model.dtype
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
-    keep_visual_tokens(teacher_model, scratch_folder() / "vision", scale_config.launch.vision_cache_gb)
+    keep_visual_tokens(teacher_model, scale_config.launch.vision_cache_gb)
     reference = teacher_reference(teacher_model, datasets, builder)
     if scale_config.launch.strategy == "fsdp":
         teacher_model.cpu()  # from where both models are sharded: whole, they do not fit an accelerator

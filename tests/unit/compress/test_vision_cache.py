@@ -16,6 +16,13 @@ from fcotvl.compress.vision_cache import keep_visual_tokens
 from tests.support import models
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where a project in ``tmp_path`` keeps them."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".scratch" / "vision"
+
+
 @pytest.fixture
 def passed(monkeypatch):
     """How many tiles passed the ViT, at each pass."""
@@ -34,28 +41,28 @@ def tiles(count=5, seed=0):
     return torch.randn(count, 3, models.TILE, models.TILE, generator=torch.Generator().manual_seed(seed))
 
 
-def cached(folder, *, dtype=torch.float32, gigabytes=1.0):
+def cached(dtype=torch.float32, gigabytes=1.0):
     teacher = models.teacher().to(dtype)
-    keep_visual_tokens(teacher, folder, gigabytes)
+    keep_visual_tokens(teacher, gigabytes)
     return teacher
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_another_run_reads_what_one_has_encoded(tmp_path, passed, dtype):
+def test_another_run_reads_what_one_has_encoded(passed, dtype):
     pixels = tiles()
     with torch.no_grad():
         expected = encode_tiles(models.teacher().to(dtype).model, pixels)
         passed.clear()
-        first = encode_tiles(cached(tmp_path, dtype=dtype).model, pixels[:3])
-        again = encode_tiles(cached(tmp_path, dtype=dtype).model, pixels[[4, 1, 0, 2, 1]])
+        first = encode_tiles(cached(dtype).model, pixels[:3])
+        again = encode_tiles(cached(dtype).model, pixels[[4, 1, 0, 2, 1]])
     assert passed == [3, 1]
     assert first.dtype == again.dtype == dtype
     assert torch.equal(first, expected[:3])
     assert torch.equal(again, expected[[4, 1, 0, 2, 1]])
 
 
-def test_a_student_shares_the_teachers_tokens_and_a_gradient_is_never_lost(tmp_path, passed):
-    teacher, pixels = cached(tmp_path), tiles(2)
+def test_a_student_shares_the_teachers_tokens_and_a_gradient_is_never_lost(passed):
+    teacher, pixels = cached(), tiles(2)
     student = make_student(teacher, compressor="pool", ratio=0.5)
     with torch.inference_mode():
         expected = encode_tiles(teacher.model, pixels)
@@ -68,10 +75,10 @@ def test_a_student_shares_the_teachers_tokens_and_a_gradient_is_never_lost(tmp_p
 
 
 @pytest.mark.parametrize("change", ["weights", "dtype", "autocast", "pixel", "size"])
-def test_whatever_changes_the_tokens_is_another_entry(tmp_path, passed, change):
+def test_whatever_changes_the_tokens_is_another_entry(passed, change):
     pixels = tiles(1)
     with torch.no_grad():
-        encode_tiles(cached(tmp_path).model, pixels)
+        encode_tiles(cached().model, pixels)
         teacher = models.teacher().to(torch.bfloat16 if change == "dtype" else torch.float32)
         if change == "weights":
             teacher.model.vision_tower.encoder.layer[1].lambda_1[3] += 1e-3
@@ -79,7 +86,7 @@ def test_whatever_changes_the_tokens_is_another_entry(tmp_path, passed, change):
             pixels[0, 2, 5, 7] += 1e-3
         elif change == "size":
             pixels = pixels[..., : models.TILE // 2, :]
-        keep_visual_tokens(teacher, tmp_path, 1.0)
+        keep_visual_tokens(teacher, 1.0)
         with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
             found = encode_tiles(teacher.model, pixels)
             del teacher.model.vision_tower.cache
@@ -87,24 +94,25 @@ def test_whatever_changes_the_tokens_is_another_entry(tmp_path, passed, change):
     assert passed == [1, 1, 1]
 
 
-def test_a_damaged_entry_is_encoded_again_and_mended(tmp_path, passed):
+def test_a_damaged_entry_is_encoded_again_and_mended(folder, passed):
     pixels = tiles(2)
     with torch.no_grad():
-        expected = encode_tiles(cached(tmp_path).model, pixels)
-        with diskcache.Cache(str(tmp_path)) as store:
+        expected = encode_tiles(cached().model, pixels)
+        with diskcache.Cache(str(folder)) as store:
             for number, key in enumerate(store):
                 value, tag = store.get(key, tag=True)
                 store.set(key, value[:-1] if number else value[:9] + b"?" + value[10:], tag=tag)
         for _ in range(2):
-            assert torch.equal(encode_tiles(cached(tmp_path).model, pixels), expected)
+            assert torch.equal(encode_tiles(cached().model, pixels), expected)
     assert passed == [2, 2]
 
 
 @pytest.mark.parametrize("when", ["opened", "used"])
-def test_a_folder_that_cannot_be_used_costs_time_not_the_run(tmp_path, passed, caplog, monkeypatch, when):
+def test_a_folder_that_cannot_be_used_costs_time_not_the_run(folder, passed, caplog, monkeypatch, when):
     if when == "opened":
-        (tmp_path / "cache").write_text("not a folder")
-    teacher = cached(tmp_path / "cache")
+        folder.parent.mkdir()
+        folder.write_text("not a folder")
+    teacher = cached()
     if when == "used":
 
         def full(*_, **__):
@@ -119,19 +127,19 @@ def test_a_folder_that_cannot_be_used_costs_time_not_the_run(tmp_path, passed, c
     assert "every tile passes the ViT" in caplog.text
 
 
-def test_no_more_is_kept_than_there_is_room_for(tmp_path, passed):
+def test_no_more_is_kept_than_there_is_room_for(folder, passed):
     entry = models.TOKENS * 4 * 16 * 4  # bytes of a tile's tokens
     with torch.no_grad():
-        teacher = cached(tmp_path, gigabytes=100 * entry / 1e9)
+        teacher = cached(gigabytes=100 * entry / 1e9)
         for seed in range(40):
             encode_tiles(teacher.model, tiles(10, seed))
-    with diskcache.Cache(str(tmp_path)) as store:
+    with diskcache.Cache(str(folder)) as store:
         assert 0 < len(store) <= 100
     assert sum(passed) == 400
 
 
-def test_nothing_is_kept_where_no_room_is_given(tmp_path):
-    teacher = cached(tmp_path / "none", gigabytes=0.0)
+def test_nothing_is_kept_where_no_room_is_given(folder):
+    teacher = cached(gigabytes=0.0)
     with torch.no_grad():
         encode_tiles(teacher.model, tiles())
-    assert not (tmp_path / "none").exists()
+    assert not folder.exists()
