@@ -4,9 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from tests.support.imports import ROOT
 
@@ -118,6 +122,15 @@ def test_make_without_a_recent_python_is_one_line(unpacked, python):
     (line,) = stopped(unpacked, f"PYTHON={python}")
     assert line == f"{python} is not Python 3.11 or newer: name one, as in make repro PYTHON=python3.12"
     assert not (unpacked / ".venv").exists()
+
+
+def test_every_locked_package_runs_on_the_oldest_python_that_the_readme_names():
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = [Requirement(line).name for line in lines if line and not line.startswith("#")]
+    assert f"Python {oldest} or newer" in (ROOT / "README.md").read_text()
+    wanted = {name: metadata(name)["Requires-Python"] or "" for name in locked}
+    assert not {name: python for name, python in wanted.items() if oldest not in SpecifierSet(python)}
 
 
 def test_make_without_the_bundled_teacher_says_how_to_get_it(unpacked):
