@@ -29,8 +29,8 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's palette, safe for any colour vision; the page lightens it in dark mode."""
 MARKERS = "osD^vPX"
 """One more than colours, so that a seventh series differs from the first."""
-DASHES = ((), (5, 2), (1, 1.5), (6, 2, 1, 2), (9, 2), (3, 2, 1, 2, 1, 2))
-"""Of lines, in points on and off: colour is never the only difference."""
+DASHES = ((), (5, 2), (1, 1.5), (6, 2, 1, 2), (9, 2), (3, 2, 1, 2, 1, 2), (2, 5))
+"""Of lines, in points on and off: colour is never the only difference. One more than colours, too."""
 SMOOTH = 9
 """Points of a running mean."""
 

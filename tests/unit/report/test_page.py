@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fcotvl.compress.compressors import available
 from fcotvl.report.metrics import metrics, scores
 from fcotvl.report.page import render_page
-from fcotvl.report.plots import all_plots, compressors, score_by_ratio, shapley, side_by_side
+from fcotvl.report.plots import all_plots, compressors, curves, score_by_ratio, shapley, side_by_side
 from fcotvl.report.report_data import LABELS, TRAINING_FREE
 from fcotvl.report.scores import results
 from fcotvl.report.tables import all_tables
@@ -198,6 +199,13 @@ def test_a_legend_has_the_systems_that_ran_and_no_two_look_alike(report, plots):
     scores = pd.concat([report.scores, *(some.assign(system=row["system"]) for row in every)])
     plot = score_by_ratio(replace(report, systems=systems, scores=scores), "direct")
     assert len({picture for _, picture in plot.keys}) == len(plot.keys) == 3 + len(TRAINING_FREE)
+
+
+def test_lines_of_as_many_compressors_as_there_are_look_different():
+    loss = pd.Series([2.0, 1.0])
+    names = available()
+    plot = curves([(name, loss.index, loss) for name in names], "Distillation", "KL")
+    assert len({picture for _, picture in plot.keys}) == len(plot.keys) == len(names)
 
 
 def test_a_figure_is_also_a_file_that_needs_no_page(plots):
