@@ -69,6 +69,16 @@ def _shown(rate: float) -> str:
     return f"{float(digits):g}e{int(exponent)}"
 
 
+def longest() -> list[str]:
+    """What the students that are fine-tuned longest keep of the study's questions, of others, and of all."""
+    rows = []
+    for asked, found in pd.read_csv(ROOT / "docs/choices/long.csv").groupby("asked", sort=False):
+        row = found.set_index("prompt").loc[list(PROMPTS)]
+        cells = [f"{one.value:.1f} [{one.low:.1f}, {one.high:.1f}]" for one in row.itertuples()]
+        rows.append(f"| {' | '.join([str(asked), f'{row.questions.iloc[0]:,}', *cells])} |")
+    return rows
+
+
 def positions() -> list[str]:
     """What students keep with consecutive and with spread positions."""
     rows = []
@@ -91,6 +101,7 @@ def positions() -> list[str]:
         ("headline", headline, "README.md"),
         ("study", retention, "README.md"),
         ("rates", rates, "docs/choices.md"),
+        ("long", longest, "docs/choices.md"),
         ("positions", positions, "docs/choices.md"),
     ],
 )
@@ -115,6 +126,19 @@ def test_what_the_student_keeps_is_that_of_the_committed_files():
         table = pd.read_csv(RESULTS / f"tables/retention-{prompt}.csv")
         row = table[(table.system == "merged") & (table.benchmark == "mean")].iloc[0]
         assert f"{row.retention:.1f} [{row.low:.1f}, {row.high:.1f}] %" in text
+
+
+def test_what_is_kept_of_all_questions_is_that_of_the_committed_files():
+    found = pd.read_csv(ROOT / "docs/choices/long.csv").set_index(["asked", "prompt"])
+    cot, direct = (found.loc[("all", prompt)] for prompt in PROMPTS)
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"Of {cot.questions:,.0f} questions, these and as many others, " in text
+    assert f"keeps [{cot.value:.1f} and {direct.value:.1f} %]" in text
+    for prompt in PROMPTS:
+        table = pd.read_csv(RESULTS / f"study/tables/retention-{prompt}.csv")
+        (row,) = table.query("kind == 'cnn' and stage == 'sft-long' and benchmark == 'mean'").itertuples()
+        own = found.loc[("the study's own", prompt)]
+        assert [own.value, own.low, own.high] == pytest.approx([row.value, row.low, row.high])
 
 
 def test_verdicts_are_counted_as_the_study_has_them():
