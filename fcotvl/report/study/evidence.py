@@ -12,17 +12,15 @@ ALIKE = 2.0
 def kept(study: StudyData, system: System, prompt: str, criterion: float) -> Evidence:
     """What ``system`` keeps of the teacher's score, which should be at least ``criterion`` percent."""
     found = study.retention(system, prompt)
+    judged = verdict(found.low, found.high, criterion)
     result = f"{interval(found.value, found.low, found.high)} % kept{_asked_of(found)}"
-    return Evidence(system.label, result, verdict(found.low, found.high, criterion))
+    return Evidence(system.label, result + _seen(found, judged, f" from {criterion:g}"), judged)
 
 
 def gain(subject: str, found: Effect) -> Evidence:
     """A difference that should be above 0."""
     judged = verdict(found.low, found.high, 0.0)
-    result = f"{_points(found)}{_asked_of(found)}"
-    if judged == UNDECIDED:
-        result += f"; {found.detectable:.1f} points could have been seen"
-    return Evidence(subject, result, judged)
+    return Evidence(subject, f"{_points(found)}{_asked_of(found)}{_seen(found, judged)}", judged)
 
 
 def alike(subject: str, found: Effect) -> Evidence:
@@ -32,7 +30,7 @@ def alike(subject: str, found: Effect) -> Evidence:
         judged = HOLDS
     elif found.low > ALIKE or found.high < -ALIKE:
         judged = FAILS
-    return Evidence(subject, f"{_points(found)}{_asked_of(found)}", judged)
+    return Evidence(subject, f"{_points(found)}{_asked_of(found)}{_seen(found, judged, f' beyond {ALIKE:g}')}", judged)
 
 
 def _points(found: Effect) -> str:
@@ -42,3 +40,8 @@ def _points(found: Effect) -> str:
 def _asked_of(found: Effect) -> str:
     seeds = f", {found.seeds} seeds" if found.seeds > 1 else ", one seed"
     return f", n = {found.questions:,}{seeds}"
+
+
+def _seen(found: Effect, judged: str, beyond: str = "") -> str:
+    """Where undecided, how far from the criterion an effect would have been seen with a chance of 80 %."""
+    return f"; {found.detectable:.1f} points{beyond} could have been seen" if judged == UNDECIDED else ""

@@ -181,9 +181,12 @@ def test_every_claim_is_untested_without_students():
 
 
 def test_what_is_undecided_says_what_could_have_been_seen():
-    claim = judged.resampling_beats_static(invented(skills={FULL: 0.8, System("cnn", 0.5, "sft-cot"): 0.8}), "direct")
-    assert claim.verdict == UNDECIDED
-    assert re.search(r"points, n = 1,200, 3 seeds; \d\.\d points could have been seen", claim.evidence[0].result)
+    skills = {FULL: 0.8, System("cnn", 0.5, "sft-cot"): 0.8, System("cnn", 0.5, LONG): 0.88, HALF: 0.87}
+    cases = {judged.resampling_beats_static: "", judged.half_keeps_all: " from 98", judged.cnn_equals_pooling: " beyond 2"}
+    for judge, beyond in cases.items():
+        item = judge(invented(skills=skills), "direct").evidence[0]
+        assert item.verdict == UNDECIDED
+        assert re.search(rf", n = 1,200, 3 seeds; \d\.\d points{beyond} could have been seen$", item.result)
 
 
 def test_fastv_is_judged_at_the_students_cost_and_left_out_where_there_is_none(study):
@@ -205,12 +208,9 @@ def test_speed_is_judged_for_the_llm_and_for_whole_answers_apart(study):
 
 
 def test_alike_is_decided_by_the_whole_interval():
-    margin = {0.0: HOLDS, 0.2: FAILS, -0.2: FAILS}
-    for shift, expected in margin.items():
-        claim = judged.cnn_equals_pooling(
-            invented(skills={System("pool", 0.5, DISTILLED): 0.75 + shift, HALF: 0.75}), "cot"
-        )
-        assert claim.verdict == expected
+    for shift, expected in {0.0: HOLDS, 0.2: FAILS, -0.2: FAILS}.items():
+        study = invented(skills={System("pool", 0.5, DISTILLED): 0.75 + shift, HALF: 0.75})
+        assert judged.cnn_equals_pooling(study, "cot").verdict == expected
 
 
 def test_differences_are_paired_by_seed_and_question(study):
