@@ -182,9 +182,9 @@ def test_every_claim_is_untested_without_students():
 
 def test_what_is_undecided_says_what_could_have_been_seen():
     skills = {FULL: 0.8, System("cnn", 0.5, "sft-cot"): 0.8, System("cnn", 0.5, LONG): 0.88, HALF: 0.87}
-    cases = {judged.resampling_beats_static: "", judged.half_keeps_all: " from 98", judged.cnn_equals_pooling: " beyond 2"}
+    cases = {"resampling_beats_static": "", "half_keeps_all": " from 98", "cnn_equals_pooling": " beyond 2"}
     for judge, beyond in cases.items():
-        item = judge(invented(skills=skills), "direct").evidence[0]
+        item = getattr(judged, judge)(invented(skills=skills), "direct").evidence[0]
         assert item.verdict == UNDECIDED
         assert re.search(rf", n = 1,200, 3 seeds; \d\.\d points{beyond} could have been seen$", item.result)
 
