@@ -184,6 +184,7 @@ for name, grid in PARAMS.grids.items():
                 directory(pooled(name, "sft")),
             log:
                 pooled(name, "sft", place="logs/snakemake", suffix=".log"),
+            priority: PRIORITIES["merge"]
             localrule: True
             conda:
                 "envs/fcotvl.yaml"

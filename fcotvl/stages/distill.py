@@ -15,11 +15,12 @@ from fcotvl.compress.vision_cache import keep_visual_tokens
 from fcotvl.core.config import Params
 from fcotvl.core.io import atomic
 from fcotvl.core.processes import is_main
-from fcotvl.core.resume import resumable
+from fcotvl.core.resume import resumable, scratch_folder
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import DistillObjective, DistillTask
 from fcotvl.train.loop import train
 from fcotvl.train.packing import BatchBuilder
+from fcotvl.train.teacher_cache import TeacherCache
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,10 @@ def _task(params: Params, corpus: Path, teacher: Path) -> DistillTask:
     )
     student_model.model.compressor.float()
     student_model.model.multi_modal_projector.float()
+    kept = scale_config.launch.teacher_cache_gb
+    cache = TeacherCache(teacher_model, scratch_folder() / "teacher", kept) if kept else None
     return DistillTask(
-        objective=DistillObjective(teacher_model, student_model, params.distill),
+        objective=DistillObjective(teacher_model, student_model, params.distill, cache),
         builder=builder.for_student(student_model.config),
         batch_size=scale_config.distill.batch_size,
         seed=params.seed,

@@ -6,7 +6,7 @@ student differs from the teacher only in the visual tokens that the LLM reads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from random import Random
 from typing import Any
 
@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
 
-from fcotvl.compress.student import FcotvlForConditionalGeneration, encode_tiles, project_visual_tokens
+from fcotvl.compress.student import FcotvlForConditionalGeneration, Features, encode_tiles, project_visual_tokens
 from fcotvl.core.config import DistillParams
 from fcotvl.core.prompts import MODES, Prompts, reply
 from fcotvl.core.records import Turn
 from fcotvl.train.dataset import RowRef, ShuffledEpochs
 from fcotvl.train.losses import cross_entropy, distillation_kl, in_chunks, item_sums, turn_weights
-from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat, add_hidden, answer_states
+from fcotvl.train.packing import MAX_TURNS, Answers, Batch, BatchBuilder, Chat, add_hidden, answer_states
 from fcotvl.train.state import Log
+from fcotvl.train.teacher_cache import TeacherCache
 
 AHEAD = 100
 """Steps that are planned at a time."""
@@ -30,13 +31,19 @@ AHEAD = 100
 class DistillObjective(nn.Module):
     """(1 - ce_weight) * KL(teacher || student) + ce_weight * cross-entropy, summed per item.
 
-    With ``hidden_weight``, the distance of hidden states is added, ``hidden_weight`` times.
+    With ``hidden_weight``, the distance of hidden states is added, ``hidden_weight`` times. Batches that ``cache`` has
+    do not pass the teacher's LLM.
     """
 
     def __init__(
-        self, teacher: InternVLForConditionalGeneration, student: FcotvlForConditionalGeneration, params: DistillParams
+        self,
+        teacher: InternVLForConditionalGeneration,
+        student: FcotvlForConditionalGeneration,
+        params: DistillParams,
+        cache: TeacherCache | None = None,
     ) -> None:
         super().__init__()
+        self.cache = cache
         self.teacher = teacher.eval().requires_grad_(False)
         self.student = student.eval().requires_grad_(False)
         self.params = params
@@ -48,8 +55,8 @@ class DistillObjective(nn.Module):
         hidden = self.params.hidden_weight > 0
         with torch.no_grad():
             tokens = encode_tiles(self.teacher.model, batch.pixel_values)
-            visual = project_visual_tokens(self.teacher.model, tokens)
-            teacher = answer_states(self.teacher, batch, visual, hidden=hidden)
+            ask = partial(self._ask_teacher, batch, tokens, hidden=hidden)
+            teacher = self.cache.answers(batch, ask, hidden=hidden) if self.cache else ask()
         compressed = project_visual_tokens(self.student.model, tokens, batch.tile_tokens)
         student = answer_states(self.student, batch, compressed, hidden=hidden)
         weight, share = turn_weights(student.turns), self.params.ce_weight
@@ -59,6 +66,10 @@ class DistillObjective(nn.Module):
         terms = {"loss": (1 - share) * kl + share * ce, "kl": kl, "ce": ce, "weight": weight}
         sums = item_sums(terms, student.items, len(batch)) | {"cut": batch.cut_tokens()}
         return add_hidden(sums, student, teacher, self.params.hidden_weight)
+
+    def _ask_teacher(self, batch: Batch, tokens: Features, *, hidden: bool) -> Answers:
+        visual = project_visual_tokens(self.teacher.model, tokens)
+        return answer_states(self.teacher, batch, visual, hidden=hidden)
 
     def _losses(self, student: Tensor, teacher: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """KL and cross-entropy of each answer token, from hidden states."""

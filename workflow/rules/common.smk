@@ -81,6 +81,15 @@ THREADS = {
     for name, stage in STAGES.items()
     if any(key == "model" for _, key in stage.params)
 }
+# What begins first among jobs that are ready: a long one that others wait for, or it is left alone at the end.
+PRIORITIES = {
+    "rscot": 2,
+    "merge": 2,
+    "predict_merged": 2,
+    "distill": 1,
+    "sft": 1,
+    "predict_baselines": 1,
+}
 # Jobs that run here side by side each take free accelerators. A scheduler gives each job its own.
 os.environ.pop(launcher.CLAIM, None)
 if not workflow.remote_exec:

@@ -14,6 +14,7 @@ for stage in STAGES:
             beside(stage, "logs/benchmarks", ".tsv")
         wildcard_constraints:
             recipe=recipes(stage),
+        priority: PRIORITIES.get(STAGES[stage].name, 0)
         retries: limits.retries(STAGES[stage].name, PARAMS)
         conda:
             ENVIRONMENT

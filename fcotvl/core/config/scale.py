@@ -162,17 +162,20 @@ class LaunchParams(Section):
     vision_cache_gb: Annotated[float, Field(ge=0, le=100_000)] = 0.0
     """Space on disk, in GB, for the visual tokens of the frozen ViT: a tile then passes it once for all students, not
     in each stage of each. InternVL2-2B's tile takes 2 MB in bfloat16, the tiny model's 131 kB."""
+    teacher_cache_gb: Annotated[float, Field(ge=0, le=100_000)] = 0.0
+    """Space on disk, in GB, for what the teacher's head reads in distill. Students of one seed see the same batches; a
+    batch then passes the teacher's LLM once for all of them. InternVL2-2B's answer token takes 4 kB in bfloat16, the
+    tiny model's 0.6 kB; with ``distill.hidden_weight``, every token of a turn takes that for each layer."""
     distill: ComputeParams = ComputeParams()
     sft: ComputeParams = ComputeParams()
     job_hours: Annotated[float, Field(gt=0, le=10_000)] = 24
     """The longest job that a cluster takes: what takes longer goes on in the next one."""
 
     @model_validator(mode="after")
-    def _cached_vit_is_whole(self) -> "LaunchParams":
-        if self.vision_cache_gb and self.strategy == "fsdp":
-            raise ValueError(
-                "vision_cache_gb needs strategy ddp: with fsdp, processes gather the ViT's layers together"
-            )
+    def _cached_models_are_whole(self) -> "LaunchParams":
+        for key in ("vision_cache_gb", "teacher_cache_gb"):
+            if getattr(self, key) and self.strategy == "fsdp":
+                raise ValueError(f"{key} needs strategy ddp: with fsdp, processes gather the frozen layers together")
         return self
 
 

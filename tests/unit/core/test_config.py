@@ -261,9 +261,10 @@ def test_a_rate_is_finite_and_bounded(study, tmp_path, lr):
         study()
 
 
-def test_a_vit_that_is_sharded_is_not_cached(study, edit):
-    edit("scales/tiny.yaml", launch={"vision_cache_gb": 1.5, "strategy": "fsdp"})
-    with pytest.raises(ParamsError, match="vision_cache_gb needs strategy ddp"):
+@pytest.mark.parametrize("key", ["vision_cache_gb", "teacher_cache_gb"])
+def test_what_a_sharded_model_computes_is_not_cached(study, edit, key):
+    edit("scales/tiny.yaml", launch={key: 1.5, "strategy": "fsdp"})
+    with pytest.raises(ParamsError, match=f"{key} needs strategy ddp"):
         study(scale="tiny")
 
 
