@@ -82,8 +82,8 @@ def main() -> None:
     if args.data_seed == params.data_seed:
         parser.error(f"--data-seed {args.data_seed} is the study's own; name another one")
     grid = params.grids.get(args.grid)
-    if grid is None or any(len(axis) != 1 for axis in (grid.compressor, grid.ratio, grid.recipe)):
-        parser.error(f"{args.params} has no grid {args.grid} of one compressor, one ratio and one recipe")
+    if grid is None or grid.scale or any(len(axis) != 1 for axis in (grid.compressor, grid.ratio, grid.recipe)):
+        parser.error(f"{args.params} has no grid {args.grid} of one compressor, ratio and recipe at its own scale")
     home, system = Path("data", params.scale), f"sft-{grid.recipe[0]}"
     folder = home / f"questions-{args.data_seed}"
     folder.mkdir(parents=True, exist_ok=True)
