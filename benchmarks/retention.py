@@ -21,9 +21,9 @@ import pandas as pd
 import yaml
 
 from fcotvl.core import config
-from fcotvl.evaluate import benchmarks
 from fcotvl.evaluate.effects import Effect, effect, retained
 from fcotvl.report.inputs import read_scores
+from fcotvl.stages.study import headline
 
 QUESTION = ["benchmark", "image_id", "question_id"]
 
@@ -44,12 +44,10 @@ def ask(folder: Path, name: str, arguments: Sequence[object]) -> Path:
     return scores
 
 
-def headline(file: Path, system: str) -> pd.Series:
+def scores_of(file: Path, system: str) -> pd.Series:
     """The score of each question under each prompt, by the headline metric of its benchmark."""
-    table = read_scores(file)
-    metric = {name: benchmarks.get(name).headline for name in table["benchmark"].unique()}
-    chosen = table[(table["system"] == system) & (table["metric"] == table["benchmark"].map(metric))]
-    return chosen.set_index(["prompt", *QUESTION])["score"]
+    table = headline(read_scores(file))
+    return table[table["system"] == system].set_index(["prompt", *QUESTION])["score"]
 
 
 def kept(teachers: Sequence[pd.Series], students: Sequence[Sequence[pd.Series]], prompt: str) -> Effect:
@@ -102,8 +100,8 @@ def main() -> None:
         student = ("--student", variant / point["recipe"] / "checkpoints", "--system", system)
         own.append(variant / f"sft-scores/{point['recipe']}.parquet")
         others.append(ask(folder, f"{variant.name}-{point['recipe']}", (*common, *student)))
-    whole = [headline(file, "teacher") for file in teachers]
-    found = [[headline(file, system) for file in files] for files in (own, others)]
+    whole = [scores_of(file, "teacher") for file in teachers]
+    found = [[scores_of(file, system) for file in files] for files in (own, others)]
     rows = [
         {"asked": name, "prompt": prompt}
         | {key: getattr(result, key) for key in ("value", "low", "high", "questions", "seeds")}

@@ -67,7 +67,7 @@ def run(params: Params, *, data: Path, output: Path, cost: Path | None = None) -
 
 
 def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
-    baselines = _headline(read_scores(data / params.scale / "scores.parquet"))
+    baselines = headline(read_scores(data / params.scale / "scores.parquet"))
     teacher = baselines[baselines["system"] == "teacher"]
     questions = {
         str(prompt): part[["benchmark", "kind", "image_id", "question_id"]].reset_index(drop=True)
@@ -77,7 +77,7 @@ def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
     _add(rows, baselines, {"teacher": TEACHER} | _training_free(params), -1, questions)
     students = list({file: (systems, seed) for file, systems, seed in _students(params)}.items())
     for file, (systems, seed) in students:
-        _add(rows, _headline(read_scores(data / file)), systems, seed, questions)
+        _add(rows, headline(read_scores(data / file)), systems, seed, questions)
     whole = _pictures(params.scale)
     shares = {scale: _pictures(scale) / whole for scale in params.scales[1:]}
     return StudyData(
@@ -194,7 +194,7 @@ def _training_free(params: Params) -> dict[str, System]:
     return {f"{name}-r{ratio}": System(name, ratio) for name, ratio in product(chosen.methods, chosen.ratios)}
 
 
-def _headline(scores: pd.DataFrame) -> pd.DataFrame:
+def headline(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows of each benchmark's headline metric."""
     metric = {name: benchmarks.get(name).headline for name in scores["benchmark"].unique()}
     return scores[scores["metric"] == scores["benchmark"].map(metric)]
