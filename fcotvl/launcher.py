@@ -85,7 +85,9 @@ def launch(arguments: Sequence[str], number: int) -> tuple[int, str]:
     Raises:
         ParamsError: there are accelerators, but fewer than ``number``.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number)))
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(given) if given.isdigit() else os.cpu_count() or 1
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads // number))
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException  # noqa: PLC0415 - slow
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415

@@ -62,7 +62,9 @@ rule study:
 rule cost:
     """What compression saves at a true shape; in CPU time, so that a busy machine does not matter."""
     input:
+        code_of("speed"),
         "benchmarks/cost.py",
+        "fcotvl/internvl/architectures.py",
     output:
         f"data/{PARAMS.scale}/cost-{{architecture}}.json",
     log:
@@ -106,9 +108,9 @@ for step, written in (
             "envs/fcotvl.yaml"
         container:
             CONTAINER
-        threads: THREADS[f"{STUDY}predict_distilled"]
+        threads: THREADS.get(f"{STUDY}{step}_distilled", 1)
         resources:
-            **ACCELERATORS[f"{STUDY}predict_distilled"],
+            **ACCELERATORS.get(f"{STUDY}{step}_distilled", {}),
         params:
             *RULES[f"{STUDY}predict_distilled"].params,
             command=served_command(step),

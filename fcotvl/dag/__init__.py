@@ -6,7 +6,7 @@ DVC what Snakemake built.
 Nothing heavy is imported: this runs whenever Snakemake starts.
 """
 
-from fcotvl.dag.exchange import begin, commit, end, sync
+from fcotvl.dag.exchange import begin, commit, end, refuse_beside_dvc, sync
 from fcotvl.dag.pipeline import Pipeline
 
-__all__ = ["Pipeline", "begin", "commit", "end", "sync"]
+__all__ = ["Pipeline", "begin", "commit", "end", "refuse_beside_dvc", "sync"]

@@ -24,6 +24,8 @@ LOCK = Path("dvc.lock")
 DVC_AT_WORK = Path(".dvc/tmp/rwlock")
 SNAKEMAKE_AT_WORK = Path(".snakemake/locks")
 RECORDS = Path(".snakemake/metadata")
+SNAKEMAKE = "snakemake"
+"""How it is called in DVC's notes of who is at work."""
 STAMP = ".snakemake_timestamp"
 ADOPTING = "FCOTVL_ADOPTING"
 """Set for the Snakemake run that only adopts outputs: it must not start another."""
@@ -37,7 +39,7 @@ def sync(pipeline: Pipeline) -> None:
     """
     if ADOPTING in os.environ or any(SNAKEMAKE_AT_WORK.glob("*")):
         return  # outputs that a running Snakemake has not recorded yet are not foreign
-    _refuse_beside_dvc()
+    refuse_beside_dvc()
     jobs = pipeline.jobs()
     variants = [job for point in pipeline.grid() for job in pipeline.jobs(**point).values()]
     _unlink_files([*jobs.values(), *variants])
@@ -195,17 +197,20 @@ def _changed() -> set[str]:
 
 
 def begin() -> None:
-    """Note for DVC that this Snakemake is at work: until it ends, DVC refuses to run a stage."""
+    """Note for DVC that this Snakemake is at work: until it ends, DVC refuses to run a stage.
+
+    As a reader of the whole folder, since there may be several: the experiment and the study.
+    """
     notes = _notes()
-    notes["write"][str(Path("data").resolve())] = {"pid": os.getpid(), "cmd": "snakemake"}
+    notes["read"].setdefault(str(Path.cwd()), []).append({"pid": os.getpid(), "cmd": SNAKEMAKE})
     write_json(DVC_AT_WORK, notes)
 
 
 def end() -> None:
     """Withdraw the note of ``begin``; DVC itself withdraws that of a killed Snakemake."""
     notes = _notes()
-    others = {path: note for path, note in notes["write"].items() if note["pid"] != os.getpid()}
-    write_json(DVC_AT_WORK, notes | {"write": others})
+    others = {path: [note for note in several if note["pid"] != os.getpid()] for path, several in notes["read"].items()}
+    write_json(DVC_AT_WORK, notes | {"read": {path: several for path, several in others.items() if several}})
 
 
 def _notes() -> dict[str, Any]:
@@ -214,11 +219,12 @@ def _notes() -> dict[str, Any]:
     return {"read": {}, "write": {}} | json.loads(text or "{}")
 
 
-def _refuse_beside_dvc() -> None:
+def refuse_beside_dvc() -> None:
+    """Raise an ``EngineError`` if DVC is at work in this folder. Snakemake itself sees to those of its own kind."""
     notes = _notes()
     readers = [note for several in notes["read"].values() for note in several]
     for note in [*notes["write"].values(), *readers]:
-        if _is_alive(int(note["pid"])):
+        if note["cmd"] != SNAKEMAKE and _is_alive(int(note["pid"])):
             raise EngineError(f"{note['cmd']!r} (process {note['pid']}) is at work here: wait for it")
 
 

@@ -207,7 +207,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 @cache
 def _files_below(folder: Path, root: Path) -> list[str]:
-    files = (path.relative_to(root) for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path.relative_to(root) if path.is_relative_to(root) else path for path in files)
     return sorted(str(path) for path in files if "__pycache__" not in path.parts)
 
 

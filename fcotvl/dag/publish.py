@@ -55,7 +55,8 @@ def _worktree(name: str, values: dict[str, Any], jobs: Iterable[Job]) -> Iterato
     """Yield a checkout of the last commit with our params, ``jobs``'s outputs and DVC's cache."""
     tree = Path(".dvc/tmp/variants", name).resolve()
     cache = run("dvc", "cache", "dir").strip()
-    run("git", "worktree", "add", "--force", "--detach", str(tree), "HEAD")
+    shutil.rmtree(tree, ignore_errors=True)  # of a run that was killed; Git takes the second --force for that
+    run("git", "worktree", "add", "--force", "--force", "--detach", str(tree), "HEAD")
     try:
         write_text(tree / ".dvc/config.local", f"[cache]\n    dir = {cache}\n")
         shutil.copy2("params.yaml", tree / "params.yaml")

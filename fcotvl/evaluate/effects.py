@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import nct, norm
 from scipy.stats import t as student_t
 
 from fcotvl.core.bootstrap import BOOTSTRAP, Bootstrap, Interval
@@ -24,6 +26,8 @@ from fcotvl.core.bootstrap import BOOTSTRAP, Bootstrap, Interval
 LEVEL = 0.95
 POWER = 0.8
 """Chance of seeing an effect that is called detectable."""
+_MANY = 1000
+"""Degrees of freedom from which on Student's t is taken for normal where power is concerned."""
 
 KNEE_POINTS = 5
 """Least number of points of a curve whose knee is sought: one more than two joined lines have parameters."""
@@ -97,9 +101,19 @@ def effect(rows: Rows, images: Sequence[Any], families: Sequence[Any]) -> Effect
     error = math.sqrt(sum(part for part, _ in parts))
     known = [(part, degrees) for part, degrees in parts if part and degrees]
     freedom = sum(p for p, _ in known) ** 2 / sum(p**2 / degrees for p, degrees in known) if known else math.inf
-    value, reach = float(by_seed.mean()), float(student_t.ppf((1 + LEVEL) / 2, freedom)) * error
-    detectable = reach + float(student_t.ppf(POWER, freedom)) * error
+    value, critical = float(by_seed.mean()), float(student_t.ppf((1 + LEVEL) / 2, freedom))
+    reach, detectable = critical * error, _detectable(critical, freedom) * error
     return Effect(value, value - reach, value + reach, detectable, questions, seeds)
+
+
+def _detectable(critical: float, freedom: float) -> float:
+    """The true effect, in standard errors, whose estimate lies beyond ``critical`` of these with a chance of ``POWER``.
+
+    An estimate over its estimated error has a noncentral t distribution, for many degrees of freedom a normal one.
+    """
+    if not freedom <= _MANY:  # or there is none
+        return critical + float(norm.ppf(POWER))
+    return float(brentq(lambda true: nct.sf(critical, freedom, true) - POWER, critical, 10 * critical, xtol=1e-3))
 
 
 def retained(student: Rows, teacher: Float[NDArray[np.float64], " question"], families: Sequence[Any]) -> Rows:

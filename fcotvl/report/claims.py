@@ -36,6 +36,8 @@ class Evidence:
     subject: str
     result: str
     verdict: str
+    counts: bool = True
+    """False where it stands beside the others and is no part of the claim's verdict."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """Of all evidence together."""
-        found = {item.verdict for item in self.evidence}
+        """Of all evidence that counts together."""
+        found = {item.verdict for item in self.evidence if item.counts}
         return next((v for v in (FAILS, UNDECIDED, HOLDS) if v in found), UNTESTED)
 
 

@@ -154,6 +154,7 @@ class Measured(_Checked):
     tiles: str
     dtype: str
     device: str
+    pairs: str
     rows: list[_Part]
 
 

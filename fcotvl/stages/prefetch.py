@@ -54,7 +54,8 @@ def run(params: Params, *, raw: Path | None = None, part: str, summary: Path) ->
     folder = summary.parent / key
     folder.mkdir(parents=True, exist_ok=True)
     for other in summary.parent.iterdir():
-        if other.is_dir() and other != folder:
+        # What begins with a dot is a summary that another part is about to write.
+        if other.is_dir() and other != folder and not other.name.startswith("."):
             shutil.rmtree(other, ignore_errors=True)  # of other code, params or files
     corpus = params.mix_config.corpus
     with open_pool(corpus.align + corpus.instruct) as pool:

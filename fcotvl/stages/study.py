@@ -101,7 +101,8 @@ def _speed(file: Path) -> dict[str, Any]:
     """What ``benchmarks/cost.py`` measured, and on what."""
     found = read_json(file, Measured, "the benchmark cost", "a measurement of cost")
     shape = f"{found['architecture']} with random weights, {found['tiles']} tiles, {found['dtype']}, {found['device']}"
-    return {"speed": pd.DataFrame(found["rows"]).astype({"predicted": float}), "shape": shape}
+    speed = pd.DataFrame(found["rows"]).astype({"predicted": float})
+    return {"speed": speed, "shape": f"{shape}, in {found['pairs']} rounds"}
 
 
 def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
@@ -160,6 +161,7 @@ def _pools(params: Params, data: Path) -> Iterator[Pool]:
                 {method: System(compressor, ratio, f"{place}{method}") for method in params.merge.methods},
                 {member: System(compressor, ratio, f"{home}/{member}") for member in _members(params, grid, home)},
                 pd.concat(tables, ignore_index=True),
+                control=not grid.pool and any(other.pool for other in params.grids.values()),
             )
 
 

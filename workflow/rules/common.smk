@@ -30,8 +30,11 @@ try:
         if OVERLAY
     } or {"": dag.Pipeline()}
     PIPELINE = next(iter(PIPELINES.values()))
-    if workflow.is_main_process and not OVERLAY:
-        dag.sync(PIPELINE)
+    if workflow.is_main_process:
+        if OVERLAY:  # of an experiment that DVC does not know
+            dag.refuse_beside_dvc()
+        else:
+            dag.sync(PIPELINE)
 except FcotvlError as error:
     raise WorkflowError(str(error))
 
@@ -58,12 +61,12 @@ def processes(stage):
 
 
 def threads(stage):
-    """One for each process of a stage and for each worker that feeds it; or those of the scale.
+    """For each process of a stage those of the scale, or one, and one for each worker that feeds it.
 
-    Stages set the scale's themselves, so that results do not depend on the engine.
+    Processes set the scale's themselves, so that results do not depend on the engine.
     """
     feeding = getattr(getattr(SCALE.launch, stage.name, None), "workers", 0)
-    return SCALE.model.threads or max(1, processes(stage) * (1 + feeding))
+    return max(1, processes(stage)) * ((SCALE.model.threads or 1) + feeding)
 
 
 ACCELERATORS = {
@@ -90,6 +93,7 @@ PRIORITIES = {
     "sft": 1,
     "predict_baselines": 1,
 }
+assert PRIORITIES.keys() <= {stage.name for stage in STAGES.values()}
 # Jobs that run here side by side each take free accelerators. A scheduler gives each job its own.
 os.environ.pop(launcher.CLAIM, None)
 if not workflow.remote_exec:

@@ -71,4 +71,4 @@ rule prefetch_part:
         # DVC does not know it
         f"python -m fcotvl prefetch --mix {PIPELINE.values['mix']}"
         " --part {wildcards.scatteritem} --summary {output}"
-        " --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1"
+        " --log logs/prefetch/{wildcards.scatteritem}.log > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"

@@ -3,6 +3,7 @@
 The stage reads it from files; everything in this package is pure. Scores are in percent, differences in points.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -68,6 +69,8 @@ class Pool:
     """The checkpoints alone, by name."""
     coalitions: pd.DataFrame
     """Validation questions: seed, coalition, source, image_id, question_id, utility."""
+    control: bool = False
+    """Is it a negative control: points of one run, which differ too little for weights to matter?"""
 
 
 class Cost(NamedTuple):
@@ -253,6 +256,24 @@ class StudyData:
         weight = (share - below.ratio) / (above.ratio - below.ratio) if above else 0.0
         weights = {system: 1.0, below: weight - 1} | ({above: -weight} if above and weight else {})
         return self.contrast(weights, prompt, dict.fromkeys(benchmarks, 1 / len(benchmarks)))
+
+    def at_equal_cost(self, system: System, kind: str, prompt: str) -> Effect | None:
+        """Points above the training-free ``kind`` whose prefill costs as much as that of ``system``.
+
+        Its score lies on a straight line between its ratios whose costs are on either side, the teacher's being 0:
+        what it scores where each question draws one of the two. None where all cost more, or none was asked.
+        """
+        cost = self.costs[system].prefill
+        asked = [s for s in self.systems(stage="") if s.kind == kind]
+        below = max((s for s in asked if self.costs[s].prefill <= cost), key=lambda s: self.costs[s], default=None)
+        dearer = [s for s in [*asked, TEACHER] if self.costs[s].prefill > cost]
+        above = min(dearer, key=lambda s: self.costs[s], default=None)
+        if below is None:
+            return None
+        ends = self.costs[below].prefill, self.costs[above].prefill if above else math.inf
+        weight = (cost - ends[0]) / (ends[1] - ends[0])
+        weights = {system: 1.0, below: weight - 1} | ({above: -weight} if above and weight else {})
+        return self.contrast(weights, prompt, dict.fromkeys(self.benchmarks, 1 / len(self.benchmarks)))
 
     def _over(
         self,

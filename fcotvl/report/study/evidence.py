@@ -1,5 +1,7 @@
 """Effects as evidence: a verdict, and the effect in words."""
 
+from dataclasses import replace
+
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, Evidence, verdict
 from fcotvl.report.study.data import StudyData, System
@@ -31,6 +33,11 @@ def alike(subject: str, found: Effect) -> Evidence:
     elif found.low > ALIKE or found.high < -ALIKE:
         judged = FAILS
     return Evidence(subject, f"{_points(found)}{_asked_of(found)}{_seen(found, judged, f' beyond {ALIKE:g}')}", judged)
+
+
+def beside(item: Evidence) -> Evidence:
+    """The same, no part of the verdict."""
+    return replace(item, counts=False)
 
 
 def _points(found: Effect) -> str:

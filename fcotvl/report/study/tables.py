@@ -46,7 +46,10 @@ def verdicts(study: StudyData) -> Table | None:
         for claim in own
         for item in claim.evidence
     ]
-    note = f"Each verdict follows from the numbers in the file of this table: effects with {INTERVALS}."
+    note = (
+        f"Each verdict follows from the numbers that count in the file of this table: effects with {INTERVALS}; of "
+        "speed, the range of all rounds."
+    )
     return make_table("claims", "Claims of the paper", note, rows, pd.DataFrame(data))
 
 

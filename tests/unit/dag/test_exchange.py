@@ -122,12 +122,12 @@ def test_what_is_disowned_is_older_than_any_input_and_still_there(job):
 def test_a_dvc_at_work_here_is_refused(job):
     _note(os.getpid())
     with pytest.raises(EngineError, match=r"'dvc repro' .* is at work here"):
-        exchange._refuse_beside_dvc()
+        exchange.refuse_beside_dvc()
 
 
 def test_a_dvc_that_was_killed_is_not_in_the_way(job):
     _note(2**22 + 1)  # above the largest process id of Linux
-    exchange._refuse_beside_dvc()
+    exchange.refuse_beside_dvc()
 
 
 def test_a_failing_program_is_one_line(tmp_path):
@@ -143,6 +143,22 @@ def test_dvc_is_refused_while_snakemake_works(job):
     with pytest.raises(LockError, match="snakemake"), _as_dvc(out):
         pass
     exchange.end()
+    with _as_dvc(out):
+        pass
+
+
+def test_dvc_is_refused_until_the_last_snakemake_has_ended(job, monkeypatch):
+    out = str(Path("data/tiny/student.safetensors").resolve())
+    exchange.begin()
+    with monkeypatch.context() as other:
+        other.setattr(os, "getpid", os.getppid)  # of a process that lives too
+        exchange.begin()
+        exchange.refuse_beside_dvc()
+        exchange.end()
+    with pytest.raises(LockError, match="snakemake"), _as_dvc(out):
+        pass
+    exchange.end()
+    assert json.loads(exchange.DVC_AT_WORK.read_text()) == {"read": {}, "write": {}}
     with _as_dvc(out):
         pass
 

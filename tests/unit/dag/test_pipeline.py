@@ -81,6 +81,16 @@ def test_a_folder_of_sources_is_its_files_without_bytecode(pipeline):
     assert pipeline.rule("distill").input == ["code/a.py", "code/below/b.py"]
 
 
+def test_a_folder_elsewhere_is_its_files_by_their_full_paths(tmp_path, monkeypatch):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.json").touch()
+    monkeypatch.chdir(tmp_path / "project")
+    Path("dvc.yaml").write_text("stages: {curate: {cmd: touch out, deps: ['${data.raw}'], outs: [out]}}")
+    Path("params.yaml").write_text(f"data: {{raw: {tmp_path / 'raw'}}}")
+    assert Pipeline().rule("curate").input == [str(tmp_path / "raw/a.json")]
+
+
 def test_a_name_that_snakemake_would_misread_is_one_line(pipeline):
     """It cannot be escaped, not even by a function of the wildcards."""
     (pipeline.root / "code/a}{b.py").touch()

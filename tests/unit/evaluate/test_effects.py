@@ -85,6 +85,16 @@ def test_a_detectable_effect_is_seen_in_8_of_10_cases():
     assert np.mean([one.low > 0 for one in found]) == pytest.approx(0.8, abs=0.06)
 
 
+def test_a_detectable_effect_of_few_seeds_has_the_power_of_a_t_test():
+    rng = np.random.default_rng(7)
+    for seeds in (3, 4, 8):
+        rows = np.tile(np.arange(seeds, dtype=float)[:, None], (1, 30))
+        size = effect(rows, range(30), ["doc"] * 30).detectable / np.arange(seeds).std(ddof=1)
+        drawn = rng.normal(size, 1, (100_000, seeds))
+        ratios = drawn.mean(axis=1) / stats.sem(drawn, axis=1)
+        assert np.mean(ratios > stats.t.ppf(0.975, seeds - 1)) == pytest.approx(0.8, abs=0.005)
+
+
 def test_retention_is_the_ratio_of_the_macro_means():
     student, teacher = np.array([[1.0, 0.0, 1.0]]), np.array([1.0, 1.0, 0.5])
     rows = retained(student, teacher, ["a", "a", "b"])
