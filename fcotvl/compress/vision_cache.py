@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from fcotvl.core.resume import scratch_folder
@@ -17,16 +17,20 @@ Tokens = Float[Tensor, "tile n width"]
 
 
 class VisionCache:
-    """The tokens of tiles by content: of the pixels, of the ViT's weights, and of how it computes.
+    """The tokens of tiles by content: of the pixels, of the ViT's weights, of our code, and of how it computes.
+
+    A tile's last bits may depend on which others are encoded with it, as they do without a cache.
 
     Args:
-        tower: the ViT, whose weights do not change any more.
+        model: the weights of its ViT do not change any more.
         folder: where the tokens are kept.
         gigabytes: most space on disk.
     """
 
-    def __init__(self, tower: nn.Module, folder: Path, gigabytes: float) -> None:
-        self._tower = weights_digest(tower, tower.config)
+    def __init__(self, model: InternVLForConditionalGeneration, folder: Path, gigabytes: float) -> None:
+        tower = model.model.vision_tower
+        kind = f"{tower.config} {model.config.downsample_ratio}"
+        self._tower = weights_digest(tower, kind, [Path(__file__).with_name("student.py")])
         self._kept = TensorCache("visual tokens", folder, gigabytes)
 
     def encode(self, compute: Callable[[Tiles], Tokens], pixel_values: Tiles) -> Tokens:
@@ -54,5 +58,4 @@ def keep_visual_tokens(model: InternVLForConditionalGeneration, gigabytes: float
         gigabytes: most space in the project's scratch folder, as ``launch.vision_cache_gb`` of the scale; 0 for none.
     """
     if gigabytes:
-        tower = model.model.vision_tower
-        tower.cache = VisionCache(tower, scratch_folder() / "vision", gigabytes)
+        model.model.vision_tower.cache = VisionCache(model, scratch_folder() / "vision", gigabytes)

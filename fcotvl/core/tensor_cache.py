@@ -4,7 +4,7 @@ import hashlib
 import logging
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import diskcache
@@ -12,6 +12,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from fcotvl.core.resume import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -79,19 +81,29 @@ class TensorCache:
         self._store = None
 
 
-def weights_digest(module: nn.Module, kind: object) -> bytes:
-    """A digest of all that ``module``, of this ``kind``, computes with: its weights, and PyTorch's version."""
-    digest = hashlib.sha256(f"{torch.__version__} {kind}".encode())
+def weights_digest(module: nn.Module, kind: object, code: Iterable[Path]) -> bytes:
+    """A digest of all that ``module``, of this ``kind``, computes with: its weights, PyTorch's version and our code.
+
+    Args:
+        module: its weights do not change any more.
+        kind: its config, and what else decides how it computes.
+        code: files and folders whose functions compute what is kept.
+    """
+    digest = hashlib.sha256(f"{torch.__version__} {kind} {fingerprint(code, None)}".encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + raw_bytes(tensor))
     return digest.digest()
 
 
 def arithmetic(device: torch.device) -> str:
-    """How results are computed there: the kind of device, and the precision that autocast asks for."""
+    """How results are computed there: on what device, by how many threads, in what precision by autocast."""
     kind = device.type
+    if kind == "cpu":
+        name = f"{torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+    else:
+        name = torch.get_device_module(device).get_device_name(device)
     mixed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    return f"{kind} {mixed}"
+    return f"{kind} {name} {mixed}"
 
 
 def raw_bytes(tensor: Tensor) -> bytes:

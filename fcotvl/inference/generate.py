@@ -151,9 +151,10 @@ def choose(logits: Logits, decoding: Decoding, uniforms: Float[Tensor, " row"]) 
     if torch.are_deterministic_algorithms_enabled():  # CUDA has no deterministic cumulative sum of floats
         probabilities = probabilities.cpu()
     cumulative = probabilities.cumsum(dim=-1)
-    targets = uniforms.to(cumulative)[:, None] * cumulative[:, -1:]
-    found = torch.searchsorted(cumulative, targets, right=True)
-    return found[:, 0].clamp(max=logits.shape[-1] - 1).to(logits.device)
+    whole = cumulative[:, -1:].contiguous()
+    found = torch.searchsorted(cumulative, uniforms.to(cumulative)[:, None] * whole, right=True)
+    last = torch.searchsorted(cumulative, whole)  # that can be chosen: in float32, a number may be rounded to 1
+    return found.minimum(last)[:, 0].to(logits.device)
 
 
 def compact(rows: Sequence[int]) -> list[int]:

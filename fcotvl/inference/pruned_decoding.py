@@ -15,6 +15,7 @@ from transformers import Cache, InternVLConfig, InternVLForConditionalGeneration
 
 from fcotvl.compress.config import visual_tokens
 from fcotvl.compress.student import Visual
+from fcotvl.core.errors import ParamsError
 from fcotvl.inference.decoding import Decoder, Ids, KeyMask, Logits, Mask, Visible, embed, left_padded
 from fcotvl.inference.early_pruning import EarlyPruning
 
@@ -90,7 +91,7 @@ class PrunedDecoder(Decoder):
         names: one per row.
 
     Raises:
-        ValueError: the model does not have layers before and from K on.
+        ParamsError: the model does not have layers before and from K on.
     """
 
     short_mask: KeyMask
@@ -102,7 +103,7 @@ class PrunedDecoder(Decoder):
         super().__init__(model)
         if not 1 <= pruning.layer < len(self.llm.layers):
             last = len(self.llm.layers) - 1
-            raise ValueError(f"cannot prune before layer {pruning.layer}; expected 1 to {last}")
+            raise ParamsError(f"baselines.fastv_layer: cannot prune before layer {pruning.layer}; choose 1 to {last}")
         self.pruning = pruning
         self.names = names
 

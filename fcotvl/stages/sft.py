@@ -89,7 +89,7 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
     teacher_model = load_teacher(teacher, dtype=getattr(torch, dtype))
     teacher_model.to(make_accelerator(dtype).device)
     keep_visual_tokens(teacher_model, scale_config.launch.vision_cache_gb)
-    reference = teacher_reference(teacher_model, datasets, builder)
+    reference = teacher_reference(teacher_model, datasets, builder, scale_config.launch.sft.micro_batch_tokens)
     if scale_config.launch.strategy == "fsdp":
         teacher_model.cpu()  # from where both models are sharded: whole, they do not fit an accelerator
     # Its weights are not copied where no loss asks the teacher again.
@@ -112,5 +112,6 @@ def _task(params: Params, corpus: Path, rationales: Path, teacher: Path, student
 
 def _cache_key(params: Params) -> list[object]:
     scale_config, recipe = params.scale_config, params.recipes[params.recipe]
-    sections = (params.resampling, scale_config.sft, scale_config.model, scale_config.prompts)
-    return [params.seed, recipe.model_dump(), *(s.model_dump() for s in sections)]
+    budget = params.sft_budget(params.recipe)
+    sections = (recipe, params.resampling, budget, scale_config.model, scale_config.prompts)
+    return [params.seed, *(section.model_dump() for section in sections)]

@@ -151,16 +151,31 @@ class SftTask:
 
 
 def teacher_reference(
-    teacher: InternVLForConditionalGeneration, datasets: SftDatasets, builder: BatchBuilder
+    teacher: InternVLForConditionalGeneration, datasets: SftDatasets, builder: BatchBuilder, micro_batch_tokens: int
 ) -> dict[str, float]:
-    """The teacher's loss on the first items of each data set, nats per answer token."""
+    """The teacher's loss on the first items of each data set, nats per answer token.
+
+    Args:
+        teacher: the teacher.
+        datasets: what is trained on.
+        builder: makes batches of it.
+        micro_batch_tokens: tokens before compression that are computed at a time.
+    """
+
+    def losses(states: Tensor, targets: Tensor) -> tuple[Tensor]:
+        return (cross_entropy(teacher.lm_head(states), targets),)
+
     reference = {}
     for dataset in datasets.initial_weights:
-        items = [datasets.item(dataset, i) for i in range(REFERENCE_ITEMS)]
-        batch = datasets.batch(items, builder).to(teacher.device)
-        with torch.inference_mode():
-            output = _read(teacher, batch, encode_tiles(teacher.model, batch.pixel_values))
-            weight = turn_weights(output.turns)
-            ce = weight * cross_entropy(teacher.lm_head(output.states), output.targets)
-        reference[dataset] = round(float(ce.sum() / weight.sum()), 6)
+        whole = datasets.batch([datasets.item(dataset, i) for i in range(REFERENCE_ITEMS)], builder)
+        lost = counted = 0.0
+        for part in whole.micro_batches(micro_batch_tokens):
+            batch = whole.select(part).to(teacher.device)
+            with torch.inference_mode():
+                output = _read(teacher, batch, encode_tiles(teacher.model, batch.pixel_values))
+                (ce,) = in_chunks(losses, output.states, output.targets, vocabulary=teacher.lm_head.out_features)
+                weight = turn_weights(output.turns)
+            lost += float((weight * ce).sum())
+            counted += float(weight.sum())
+        reference[dataset] = round(lost / counted, 6)
     return reference

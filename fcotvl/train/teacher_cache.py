@@ -6,12 +6,13 @@ from pathlib import Path
 
 from transformers import InternVLForConditionalGeneration
 
+from fcotvl.core.resume import code_of
 from fcotvl.core.tensor_cache import TensorCache, arithmetic, raw_bytes, weights_digest
 from fcotvl.train.packing import Answers, Batch, HiddenStates
 
 
 class TeacherCache:
-    """The teacher's answers by content: of the batch, of its weights, and of how it computes.
+    """The teacher's answers by content: of the batch, of its weights, of our code, and of how it computes.
 
     Whole batches are kept, not pictures: what a kernel rounds depends on what else is in the batch. Students that are
     trained with one seed see the same batches, whatever their compressor, ratio and learning rate.
@@ -23,7 +24,7 @@ class TeacherCache:
     """
 
     def __init__(self, teacher: InternVLForConditionalGeneration, folder: Path, gigabytes: float) -> None:
-        self._teacher = weights_digest(teacher, teacher.config)
+        self._teacher = weights_digest(teacher, teacher.config, code_of("distill"))
         self._kept = TensorCache("the teacher's hidden states", folder, gigabytes)
 
     def answers(self, batch: Batch, compute: Callable[[], Answers], *, hidden: bool) -> Answers:

@@ -94,9 +94,9 @@ class ResamplingParams(Section):
     alpha: Annotated[float, Field(gt=0, le=100)]
     """Exponent of the ``power`` rule."""
     floor: Share
-    """Least sampling weight of a data set, as a share of uniform."""
+    """Least sampling weight of a data set, as a share of its initial one."""
     cap: Annotated[float, Field(ge=1, le=1e6)]
-    """Largest sampling weight, as a multiple of uniform."""
+    """Largest sampling weight, as a multiple of the initial one."""
 
 
 class MergeParams(Section):

@@ -43,6 +43,8 @@ Window = Mapping[str, MeanLoss]
 """Mean losses of the data sets that were sampled between two updates."""
 Rule = Callable[[Weights, Sequence[Window], ResamplingParams], Weights]
 """From the initial weights, the windows so far and the limits to the weights now."""
+Bounds = tuple[float, float]
+"""The least and the largest weight of a data set."""
 
 REGISTRY = Registry(__name__, "weigh", noun="resampling rule")
 available, get = REGISTRY.available, REGISTRY.get
@@ -62,28 +64,28 @@ def _mean(rows: list[LossRow]) -> MeanLoss:
     return MeanLoss(sum(row.loss * row.n for row in rows) / count, rows[-1].reference)
 
 
-def bounded(weights: Weights, limits: ResamplingParams) -> Weights:
-    """The weights scaled by one factor and clipped between floor and cap, so that they sum to 1.
+def bounded(weights: Weights, initial: Weights, limits: ResamplingParams) -> Weights:
+    """The weights scaled by one factor and clipped, so that they sum to 1.
 
-    Their order is kept. All-zero weights become uniform.
+    Each lies between ``floor`` and ``cap`` times its initial weight. All-zero weights become the initial ones.
     """
-    count = len(weights)
-    low, high = limits.floor / count, limits.cap / count
     values = list(weights.values())
     if not any(values):
-        return dict.fromkeys(weights, 1 / count)
-    factor = _factor(values, low, high)
-    clipped = [_clip(factor * value, low, high) for value in values]
-    return dict(zip(weights, _sum_to_one(clipped, low, high), strict=True))
+        return dict(initial)
+    bounds = [(limits.floor * initial[name], limits.cap * initial[name]) for name in weights]
+    factor = _factor(values, bounds)
+    clipped = [_clip(factor * value, *ends) for value, ends in zip(values, bounds, strict=True)]
+    return dict(zip(weights, _sum_to_one(clipped, bounds), strict=True))
 
 
-def _factor(values: list[float], low: float, high: float) -> float:
+def _factor(values: list[float], bounds: list[Bounds]) -> float:
     """The factor at which the clipped values sum to 1.
 
     The sum is piecewise linear in the factor; pieces end where a value meets a bound.
     """
-    ends = sorted({bound / value for value in values if value for bound in (low, high)})
-    sums = [math.fsum(_clip(end * value, low, high) for value in values) for end in ends]
+    pairs = list(zip(values, bounds, strict=True))
+    ends = sorted({bound / value for value, both in pairs if value for bound in both})
+    sums = [math.fsum(_clip(end * value, *both) for value, both in pairs) for end in ends]
     after = next((i for i, total in enumerate(sums) if total >= 1), len(ends) - 1)
     if not after or sums[after] <= sums[after - 1]:
         return ends[after]
@@ -91,16 +93,16 @@ def _factor(values: list[float], low: float, high: float) -> float:
     return ends[after - 1] + min(share, 1.0) * (ends[after] - ends[after - 1])
 
 
-def _sum_to_one(values: list[float], low: float, high: float) -> list[float]:
+def _sum_to_one(values: list[float], bounds: list[Bounds]) -> list[float]:
     """Correct the rounding error of the sum at the value that is farthest from its bound."""
     values = list(values)
     for _ in range(len(values)):
         rest = 1 - math.fsum(values)
         if not rest:
             break
-        slack = [(high - value) if rest > 0 else (value - low) for value in values]
+        slack = [(high - v) if rest > 0 else (v - low) for v, (low, high) in zip(values, bounds, strict=True)]
         widest = max(range(len(values)), key=lambda i: (slack[i], values[i]))
-        values[widest] = _clip(values[widest] + rest, low, high)
+        values[widest] = _clip(values[widest] + rest, *bounds[widest])
     return values
 
 

@@ -15,10 +15,10 @@ def weigh(initial: Weights, windows: Sequence[Window], limits: ResamplingParams)
 
     A data set that was not sampled in a window keeps its excess, which is zero at first.
     """
-    weights, excess = bounded(initial, limits), dict.fromkeys(initial, 0.0)
+    weights, excess = bounded(initial, initial, limits), dict.fromkeys(initial, 0.0)
     for window in windows:
         excess |= {name: max(mean.loss - mean.reference, 0.0) for name, mean in window.items()}
         most = max(excess.values())  # a common factor, which bounded() takes out again
         factor = {name: math.exp(limits.eta * (excess[name] - most)) for name in weights}
-        weights = bounded({name: w * factor[name] for name, w in weights.items()}, limits)
+        weights = bounded({name: w * factor[name] for name, w in weights.items()}, initial, limits)
     return weights

@@ -16,6 +16,6 @@ def weigh(initial: Weights, windows: Sequence[Window], limits: ResamplingParams)
         losses |= {name: mean.loss for name, mean in window.items()}
     average = sum(losses.values()) / len(losses) if losses else 0.0
     if not average:
-        return bounded(initial, limits)
+        return bounded(initial, initial, limits)
     factor = {name: (losses.get(name, average) / average) ** limits.alpha for name in initial}
-    return bounded({name: w * factor[name] for name, w in initial.items()}, limits)
+    return bounded({name: w * factor[name] for name, w in initial.items()}, initial, limits)

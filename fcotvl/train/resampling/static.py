@@ -7,5 +7,5 @@ from fcotvl.train.resampling import Weights, Window
 
 
 def weigh(initial: Weights, windows: Sequence[Window], limits: ResamplingParams) -> Weights:  # noqa: ARG001
-    """The initial weights, whatever the losses; floor and cap only bound what losses do."""
+    """The initial weights, whatever the losses."""
     return dict(initial)

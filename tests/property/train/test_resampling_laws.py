@@ -29,14 +29,14 @@ def normalised(values):
 driven = [name for name in resampling.available() if name != "static"]
 
 
-@pytest.mark.parametrize("name", driven)
+@pytest.mark.parametrize("rule", driven)
 @given(initial=positive.map(normalised), record=records, bounds=limits)
-def test_weights_sum_to_one_and_keep_their_bounds(name, initial, record, bounds):
-    weights = resampling.get(name)(initial, record, bounds)
+def test_weights_sum_to_one_and_keep_their_bounds(rule, initial, record, bounds):
+    weights = resampling.get(rule)(initial, record, bounds)
     assert list(weights) == list(initial)
-    assert math.fsum(weights.values()) == 1
-    for weight in weights.values():
-        assert bounds.floor / 4 - 1e-12 <= weight <= bounds.cap / 4 + 1e-12
+    assert math.fsum(weights.values()) == pytest.approx(1, abs=1e-15)
+    for name, weight in weights.items():
+        assert bounds.floor * initial[name] - 1e-12 <= weight <= bounds.cap * initial[name] + 1e-12
 
 
 @pytest.mark.parametrize("name", resampling.available())
@@ -56,15 +56,24 @@ def test_the_data_set_with_the_higher_loss_gets_no_less(name, low, more, bounds)
     assert weights["b"] >= weights["a"] - 1e-12
 
 
-@given(positive, limits)
-def test_bounding_keeps_the_order(values, bounds):
-    weights = bounded(dict(zip(NAMES, values, strict=True)), bounds)
-    ranked = sorted(NAMES, key=dict(zip(NAMES, values, strict=True)).__getitem__)
-    for one, other in pairwise(ranked):
-        assert weights[one] <= weights[other] + 1e-12
+@pytest.mark.parametrize("name", resampling.available())
+@given(initial=positive.map(normalised), loss=losses, bounds=limits)
+def test_losses_that_are_all_alike_leave_the_mix_as_it_is(name, initial, loss, bounds):
+    windows = [dict.fromkeys(NAMES, MeanLoss(loss, 1.0))] * 2
+    assert resampling.get(name)(initial, [], bounds) == pytest.approx(initial)
+    assert resampling.get(name)(initial, windows, bounds) == pytest.approx(initial)
 
 
-@given(positive.map(normalised))
-def test_weights_within_their_bounds_stay(initial):
-    wide = ResamplingParams(eta=1.0, alpha=1.0, floor=0.0, cap=4.0)
-    assert bounded(initial, wide) == pytest.approx(initial)
+@given(positive, positive.map(normalised), limits)
+def test_bounding_keeps_the_order_of_shares_of_the_initial_weights(values, initial, bounds):
+    weights = bounded(dict(zip(NAMES, values, strict=True)), initial, bounds)
+    wanted = {name: value / initial[name] for name, value in zip(NAMES, values, strict=True)}
+    for one, other in pairwise(sorted(NAMES, key=wanted.__getitem__)):
+        assert weights[one] / initial[one] <= weights[other] / initial[other] + 1e-9
+
+
+@given(positive.map(normalised), positive.map(normalised))
+def test_weights_within_their_bounds_stay(weights, initial):
+    wide = ResamplingParams(eta=1.0, alpha=1.0, floor=0.0, cap=1e6)
+    within = {name: min(weight, 1e6 * initial[name]) for name, weight in weights.items()}
+    assert bounded(weights, initial, wide) == pytest.approx(weights) or within != weights

@@ -199,6 +199,12 @@ def test_top_k_leaves_out_the_rest_and_keeps_the_proportions():
     assert chosen.bincount().tolist() == pytest.approx([0, 0, 3000, 4000], abs=1)
 
 
+def test_a_number_that_is_rounded_to_1_chooses_no_token_that_is_left_out():
+    logits = torch.tensor([[0.3, 0.4, 0.2, 0.1]]).log()
+    nearly = torch.tensor([1 - 2.0**-40], dtype=torch.float64)
+    assert choose(logits, Decoding(1, temperature=1.0, top_k=2), nearly).tolist() == [1]
+
+
 def test_each_picture_is_opened_once(teacher):
     opened = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fcotvl.core.errors import ParamsError
 from fcotvl.inference.decoding import Decoder, positions
 from fcotvl.inference.generate import generate
 from fcotvl.inference.pruned_decoding import PrunedDecoder
@@ -123,5 +124,5 @@ def test_random_keeps_other_tokens_under_another_seed(teacher, inputs):
 
 
 def test_a_layer_that_the_model_does_not_have_is_refused(teacher):
-    with pytest.raises(ValueError, match="cannot prune before layer 4; expected 1 to 3"):
+    with pytest.raises(ParamsError, match=r"baselines\.fastv_layer: cannot prune before layer 4; choose 1 to 3"):
         PrunedDecoder(teacher, FastV(0.5, layer=4), [])
