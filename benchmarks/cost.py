@@ -7,9 +7,9 @@ their turn. All systems share the teacher's ViT, so each picture passes through 
 together, as in a batch. On a CPU, time is CPU time of this process, so that a busy machine does not change the ratio.
 ``kv`` is the cache after prefill, ``peak`` the most memory that the pictures with their replies take beside the
 weights; on a CPU it is left out where it does not rise above what the process already holds. ``--extrapolate`` is for
-models that are too large or too slow: models of one and of two layers are measured, and each further layer is taken to
-add what the second did (after FastV's cut, what a layer with the kept tokens adds). The prediction is still that of the
-whole model.
+models that are too large or too slow: models of one and of two layers of ViT and LLM are measured, and each further
+layer is taken to add what the second did (after FastV's cut, what a layer with the kept tokens adds). The prediction is
+still that of the whole model.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ PARTS = ("connector", "prefill", "decode")
 NEW_TOKENS = 8
 CUT = 2
 """FastV's K: the first layer without the removed tokens."""
+RATIOS = (0.25, 0.5, 0.75, 0.875)
+"""Shares of visual tokens that students remove."""
+PRUNED = (0.5, 0.75)
+"""Those that FastV removes."""
 
 
 def build_systems(
@@ -60,12 +64,11 @@ def build_systems(
         shorten(config, layers)
     teacher = InternVLForConditionalGeneration(config).to(device, dtype).eval()
     systems = {"teacher": System(teacher)}
-    for ratio in (0.5, 0.75):
+    for ratio in RATIOS:
         student = make_student(teacher, compressor="cnn", ratio=ratio, share_frozen=True)
         systems[f"cnn {ratio}"] = System(student)
-        if cut < config.text_config.num_hidden_layers:
-            fastv = pruning.build("fastv", teacher, ratio=ratio, layer=cut)
-            systems[f"fastv {ratio}"] = fastv
+    for ratio in PRUNED if cut < config.text_config.num_hidden_layers else ():
+        systems[f"fastv {ratio}"] = pruning.build("fastv", teacher, ratio=ratio, layer=cut)
     return systems
 
 
@@ -229,17 +232,18 @@ def main() -> None:
     torch.manual_seed(0)
     dtype, layers = (getattr(torch, args.dtype), teacher_config(args.architecture).text_config.num_hidden_layers)
     if args.extrapolate:
-        one = measure_rounds(build_systems(args.architecture, dtype, args.device, layers=1, cut=1), args)[0]
+        one, vit_of_one = measure_rounds(build_systems(args.architecture, dtype, args.device, layers=1, cut=1), args)
         systems = build_systems(args.architecture, dtype, args.device, layers=2, cut=1)
-        two = measure_rounds(systems, args)[0]
+        two, vit_of_two = measure_rounds(systems, args)
         rounds = [extrapolate(*pair, layers) for pair in zip(one, two, strict=True)]
+        further = teacher_config(args.architecture).vision_config.num_hidden_layers - 2
+        vit_seconds = [both + further * (both - first) for first, both in zip(vit_of_one, vit_of_two, strict=True)]
         print(f"Extrapolated to {layers} layers from measured models of one and of two.\n")
-        rows: list[dict[str, Any]] = []
     else:
         systems = build_systems(args.architecture, dtype, args.device)
         rounds, vit_seconds = measure_rounds(systems, args)
-        same = {"measured": 1.0, "low": 1.0, "high": 1.0, "predicted": 1.0}
-        rows = [{"system": "all", "part": "vit", **same, "teacher": statistics.median(vit_seconds)}]
+    same = {"measured": 1.0, "low": 1.0, "high": 1.0, "predicted": 1.0}
+    rows: list[dict[str, Any]] = [{"system": "all", "part": "vit", **same, "teacher": statistics.median(vit_seconds)}]
     rows += table(systems, rounds, args.tiles, args.text, layers)
     print("| system | part | measured | range | predicted | teacher |\n|---|---|---|---|---|---|")
     for row in rows:

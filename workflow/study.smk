@@ -13,7 +13,7 @@ include: "rules/stages.smk"
 
 
 STUDY = next(iter(PIPELINES))
-COST = [f"data/{PARAMS.scale}/cost-{PARAMS.shape}.json"] if PARAMS.shape else []
+COST = [f"data/{PARAMS.scale}/cost-{shape}.json" for shape in PARAMS.shapes]
 
 
 rule study:
@@ -55,12 +55,12 @@ rule study:
         "{rule}, log in {log}"
     shell:
         f"python -m fcotvl study --params {OVERLAY} --data data --output reports/study"
-        f"{''.join(f' --cost {file}' for file in COST)} > {{log}} 2>&1"
+        f"{' --cost ' * bool(COST)}{' '.join(COST)} > {{log}} 2>&1"
         " || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
 rule cost:
-    """What compression saves at a true shape; in CPU time, so that a busy machine does not matter."""
+    """What compression saves at a true shape; in CPU time, so that a busy machine matters little."""
     input:
         code_of("speed"),
         "benchmarks/cost.py",
@@ -75,11 +75,13 @@ rule cost:
         "envs/fcotvl.yaml"
     container:
         CONTAINER
+    params:
+        how=lambda wildcards: PARAMS.shapes[wildcards.architecture],
     message:
         "{rule}, log in {log}"
     shell:
-        "OMP_NUM_THREADS=1 python benchmarks/cost.py --architecture {wildcards.architecture} --tiles 4 --pairs 3"
-        " --output {output}"
+        "OMP_NUM_THREADS=1 python benchmarks/cost.py --architecture {wildcards.architecture} --tiles 4 --pairs 5"
+        " $(test {params.how} = measured || echo --extrapolate) --output {output}"
         " > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
 
 

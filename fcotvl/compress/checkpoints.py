@@ -57,12 +57,7 @@ def load_teacher(folder: str | Path, *, dtype: torch.dtype | None = None) -> Int
         model, report = InternVLForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    for problem in ("missing", "mismatched", "unexpected"):
-        if keys := sorted(map(str, report[f"{problem}_keys"])):
-            raise CheckpointError(
-                f"{folder}: {len(keys)} {problem} keys, the first is {keys[0]}; its weights are not those of its "
-                "config.json, run teacher again"
-            )
+    _check_keys(folder, report, "run teacher again")
     loaded: InternVLForConditionalGeneration = model.eval()
     return loaded
 
@@ -71,14 +66,26 @@ def load_model(folder: Path, *, dtype: torch.dtype | None = None) -> InternVLFor
     """Load the whole model in ``folder``, a teacher or an exported student, in evaluation mode.
 
     Raises:
-        CheckpointError: it is not a model.
+        CheckpointError: it is not a model, or its weights are not those of its config.
     """
     _check_folder(folder)
     with _loading(f"{folder} is not a model"):
         if AutoConfig.from_pretrained(folder).model_type != FcotvlConfig.model_type:
             return load_teacher(folder, dtype=dtype)
-        student: FcotvlForConditionalGeneration = FcotvlForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-    return student.eval()
+        student, report = FcotvlForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    _check_keys(folder, report, "export the student again")
+    loaded: InternVLForConditionalGeneration = student.eval()
+    return loaded
+
+
+def _check_keys(folder: str | Path, report: Mapping[str, Any], remedy: str) -> None:
+    """Refuse what transformers would only warn of: weights that the model lacks or the folder does."""
+    for problem in ("missing", "mismatched", "unexpected"):
+        if keys := sorted(map(str, report[f"{problem}_keys"])):
+            raise CheckpointError(
+                f"{folder}: {len(keys)} {problem} keys, the first is {keys[0]}; its weights are not those of its "
+                f"config.json, {remedy}"
+            )
 
 
 def load_processor(folder: str | Path) -> FcotvlProcessor:
@@ -263,6 +270,10 @@ def load_student(
                 f"{path} is of {_describe(header)}, but {files[0]} is of {_describe(first)}; give files of one student"
             )
         load_tensors(student, tensors, source=str(path))
+    trained = ("model.compressor.", "model.multi_modal_projector.")
+    own = {name for name, _ in student.named_parameters() if name.startswith(trained)}
+    if missing := sorted(own.difference(*(tensors for _, tensors, _ in parts))):
+        raise CheckpointError(f"{files[0]} has no {missing[0]}, which no teacher has either; distil the student again")
     return student
 
 

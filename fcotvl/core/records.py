@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable
@@ -23,6 +24,19 @@ Naming = Callable[[Item], tuple[str, str]]
 
 KINDS: tuple[str, ...] = ("transcribe", "extractive", "reason")
 """What a question asks for: the whole text, a value that is written there, or one to work out."""
+
+
+_COPY = re.compile(r"#\d+$")
+
+
+def copy_id(name: str, epoch: int) -> str:
+    """The id of a record or question that is used again, for the ``epoch``-th time."""
+    return f"{name}#{epoch}"
+
+
+def first_id(name: str) -> str:
+    """The id that a record or question had when it was first used."""
+    return _COPY.sub("", name)
 
 
 @dataclass(frozen=True)

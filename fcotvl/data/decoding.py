@@ -57,7 +57,7 @@ class Decoder:
         except DataError as error:
             return Quarantined(entry.file, entry.reader, str(error))
         if self.split != "test":
-            turns = tuple(turn for turn in record.turns if turn.answers)
+            turns = tuple(turn for turn in record.turns if any(turn.answers))
             if not turns:
                 reason = "no question has an answer to train on"
                 return Quarantined(entry.file, entry.reader, reason)

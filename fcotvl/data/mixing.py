@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import Record
+from fcotvl.core.records import Record, copy_id
 from fcotvl.data.decoding import Item
 from fcotvl.data.dedup import ContaminationFilter, DedupIndex, Match
 from fcotvl.data.lazy_records import Quarantined
@@ -91,8 +91,8 @@ class Stream:
                 turns = [turn for turn in item.record.turns if left is None or turn.id in left]
                 yield replace(
                     item.record,
-                    id=f"{item.record.id}#{epoch}",
-                    turns=tuple(replace(turn, id=f"{turn.id}#{epoch}") for turn in turns),
+                    id=copy_id(item.record.id, epoch),
+                    turns=tuple(replace(turn, id=copy_id(turn.id, epoch)) for turn in turns),
                 )
 
     @property

@@ -22,12 +22,13 @@ def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator
 def votes(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """TextVQA, VQAv2: in column ``answer`` what each person said, as text or as {"answer": ..., ...}.
 
-    Equal answers and empty ones stay: they are counted.
+    Equal answers and empty ones stay: they are counted. What most people said comes first: it is trained on.
     """
     given = fields.items(row, answer) if row.get(answer) is not None else ()
     said = [one if isinstance(one, dict) else {"answer": one} for one in given]
-    answers = tuple(fields.text_or_empty(one, "answer") for one in said)
-    yield Turn(name, fields.text(row, question), answers, kind)
+    answers = [fields.text_or_empty(one, "answer") for one in said]
+    most = max(filter(None, answers), key=answers.count, default="")
+    yield Turn(name, fields.text(row, question), tuple(sorted(answers, key=lambda one: one != most)), kind)
 
 
 def ocrbench(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:

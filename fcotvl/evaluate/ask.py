@@ -104,7 +104,9 @@ def _in_folders(params: Params, folders: tuple[Path, ...]) -> dict[str, Asked]:
 def _trained(params: Params, *, compare: bool) -> dict[str, Asked]:
     """The merged student that params.yaml describes; and, to compare, its teacher and FastV."""
     home = Path("data") / params.scale
-    file = home / f"{params.compressor}-r{params.ratio}-s{params.seed}/{params.recipe}/merged/merged.safetensors"
+    place = f"s{params.seed}/{params.recipe}/merged/merged.safetensors"
+    files = [home / f"{params.compressor}-r{ratio}-{place}" for ratio in (f"{params.ratio:g}", params.ratio)]
+    file = next((file for file in files if file.is_file()), files[-1])  # a ratio of 0 may be written 0 or 0.0
     if not file.is_file():
         raise CheckpointError(f"{file} is missing; run make repro first, or name a folder with --model")
     processor = load_processor(home / "teacher")

@@ -101,15 +101,19 @@ def shapley_values(utility: Mapping[Coalition, float]) -> dict[str, float]:
     }
 
 
-def values_by_question(scores: Mapping[Coalition, Scores]) -> dict[str, NDArray[np.float64]]:
+def values_by_question(scores: Mapping[Coalition, Scores], *, pairs: int = 1) -> dict[str, NDArray[np.float64]]:
     """Each player's value for every question: their mean is the value of the mean score, since values are linear.
+
+    Args:
+        scores: the score of each question, for every coalition that values are made of.
+        pairs: pairs of permutations, for more than ``EXACT_PLAYERS`` players.
 
     Raises:
         DataError: a coalition has no scores.
     """
-    players, order, matrix = _exact_coefficients(scores)
+    order, draws = _coefficients(scores, pairs)
     table = np.array([scores[members] for members in order], dtype=np.float64)
-    return dict(zip(players, matrix @ table, strict=True))
+    return dict(zip(players_of(scores), draws.mean(axis=0) @ table, strict=True))
 
 
 def sampled_values(
@@ -148,11 +152,7 @@ def bootstrap_values(
         ValueError: a coalition does not have one score for each question, or there are none.
     """
     players = players_of(scores)
-    if len(players) <= EXACT_PLAYERS:
-        _, order, matrix = _exact_coefficients(scores)
-        draws = matrix[None]
-    else:
-        order, draws = _sampled_coefficients(players, pairs)
+    order, draws = _coefficients(scores, pairs)
     if not images or any(len(scores[members]) != len(images) for members in order):
         raise ValueError(f"every coalition needs one score for each of {len(images)} questions")
     table = np.array([scores[members] for members in order], dtype=np.float64)
@@ -164,12 +164,27 @@ def bootstrap_values(
     return (values, dict(zip(gaps, found[len(players) :], strict=True)), dict(zip(players, errors, strict=False)))
 
 
+def _coefficients(table: Mapping[Coalition, Any], pairs: int) -> tuple[list[Coalition], NDArray[np.float64]]:
+    """Coalitions, and their weights in each draw, of which exact values have one: [draw, player, coalition]."""
+    players = players_of(table)
+    if len(players) <= EXACT_PLAYERS:
+        _, order, matrix = _exact_coefficients(table)
+        return order, matrix[None]
+    order, draws = _sampled_coefficients(players, pairs)
+    _check_scored(order, table)
+    return order, draws
+
+
+def _check_scored(order: Iterable[Coalition], table: Mapping[Coalition, Any]) -> None:
+    if missing := [sorted(members) for members in order if members not in table]:
+        raise DataError(f"{len(missing)} coalitions have no score, the first is {missing[0]}")
+
+
 def _exact_coefficients(table: Mapping[Coalition, Any]) -> tuple[list[str], list[Coalition], NDArray[np.float64]]:
     """Players, coalitions, and the weight of a utility in a value: [player, coalition]."""
     players = players_of(table)
     order = list(coalitions(players))
-    if missing := [sorted(members) for members in order if members not in table]:
-        raise DataError(f"{len(missing)} coalitions have no score, the first is {missing[0]}")
+    _check_scored(order, table)
     n = len(players)
     matrix = np.empty((n, len(order)))
     for row, player in zip(matrix, players, strict=True):

@@ -151,6 +151,7 @@ class Measured(_Checked):
     """What the study reads of the JSON of ``benchmarks/cost.py``."""
 
     architecture: str
+    extrapolate: str
     tiles: str
     dtype: str
     device: str

@@ -14,6 +14,7 @@ from fcotvl.compress.processor import FcotvlProcessor
 from fcotvl.core.answers import final_answer
 from fcotvl.core.bootstrap import Questions, mean_interval
 from fcotvl.core.config import Params
+from fcotvl.core.errors import ParamsError
 from fcotvl.core.geometry import RATIOS
 from fcotvl.core.io import write_text
 from fcotvl.core.records import Turn
@@ -56,7 +57,7 @@ def settings(pictures: int) -> tuple[Setting, ...]:
     )
 
 
-def run(params: Params, *, teacher: Path, card: Path, pictures: str = "1000") -> None:
+def run(params: Params, *, teacher: Path, card: Path, pictures: int = 1000) -> None:
     """Write a table of scores with 95 % intervals to ``card``.
 
     Args:
@@ -65,11 +66,13 @@ def run(params: Params, *, teacher: Path, card: Path, pictures: str = "1000") ->
         card: the Markdown file to write.
         pictures: number of pictures per family.
     """
+    if pictures < 1:
+        raise ParamsError(f"--pictures is {pictures}; expected 1 or more")
     checkpoint = load_teacher(teacher), load_processor(teacher)
     rows = []
     for family in FAMILIES:
-        rendered = [render(family, "test", index, SEED) for index in range(int(pictures))]
-        for setting in settings(int(pictures)):
+        rendered = [render(family, "test", index, SEED) for index in range(pictures)]
+        for setting in settings(pictures):
             row = evaluate(params, setting, family, rendered[: setting.pictures], checkpoint)
             log.info("%s, %s: %s", family, setting.title, row)
             rows.append(row)

@@ -104,16 +104,27 @@ def _validate_grids(params: Params) -> None:
 
 
 def validate_mix(name: str, mix: Mix) -> None:
-    """Check that the readers and benchmarks which the mix names exist.
+    """Check that the readers and benchmarks which the mix names exist, and that no two sources share ids.
 
     Raises:
-        ParamsError: one is unknown.
+        ParamsError: one is unknown, or two data sets go by one name.
     """
     readers = [source.reader for source in mix.sources]
     for reader in readers + [benchmark.reader for benchmark in mix.benchmarks.values()]:
         _require(f"{name}.yaml", reader, READERS)
     for benchmark in mix.benchmarks:
         _require(f"{name}.yaml", benchmark, BENCHMARKS)
+    read = [
+        (source.reader, source.options["source"], source.options.get("split"))
+        for source in mix.sources
+        if "source" in source.options
+    ]
+    for one in read:
+        if read.count(one) > 1:
+            raise ParamsError(
+                f"{name}.yaml: several sources of reader {one[0]} are called {one[1]!r}, which their records are "
+                "numbered by; give each a name of its own under options.source, as synthdog/en and synthdog/zh"
+            )
 
 
 def variants(params: Params) -> Iterator[tuple[str, float]]:

@@ -1,7 +1,7 @@
 """Judge every claim of the paper by the grids of a study."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,14 @@ Rows = dict[tuple[System, str], dict[int, NDArray[np.float64]]]
 """Percent of each question, by system and prompt, and by seed; what is not trained has seed -1."""
 
 
-def run(params: Params, *, data: Path, output: Path, cost: Path | None = None) -> None:
+def run(params: Params, *, data: Path, output: Path, cost: tuple[Path, ...] = ()) -> None:
     """Write the page of claims with its tables and figures.
 
     Args:
         params: the study, whose grids are compared.
         data: folder of what the stages made.
         output: gets ``index.html``, ``tables/`` and ``figures/``.
-        cost: JSON of ``benchmarks/cost.py`` (default: speed is not judged).
+        cost: JSON files of ``benchmarks/cost.py``, one for each shape (default: speed is not judged).
     """
     if not params.grids:
         raise ParamsError("there are no grids; name a file that has some: --params workflow/study.yaml")
@@ -66,7 +66,7 @@ def run(params: Params, *, data: Path, output: Path, cost: Path | None = None) -
     log.info("%d systems compared", len({system for system, _ in study.scores}))
 
 
-def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
+def _read(params: Params, data: Path, measured: Sequence[Path] = ()) -> StudyData:
     baselines = headline(read_scores(data / params.scale / "scores.parquet"))
     teacher = baselines[baselines["system"] == "teacher"]
     questions = {
@@ -97,12 +97,17 @@ def _read(params: Params, data: Path, measured: Path | None) -> StudyData:
     )
 
 
-def _speed(file: Path) -> dict[str, Any]:
+def _speed(files: Sequence[Path]) -> dict[str, Any]:
     """What ``benchmarks/cost.py`` measured, and on what."""
-    found = read_json(file, Measured, "the benchmark cost", "a measurement of cost")
-    shape = f"{found['architecture']} with random weights, {found['tiles']} tiles, {found['dtype']}, {found['device']}"
-    speed = pd.DataFrame(found["rows"]).astype({"predicted": float})
-    return {"speed": speed, "shape": f"{shape}, in {found['pairs']} rounds"}
+    tables, words = [], []
+    for file in files:
+        found = read_json(file, Measured, "the benchmark cost", "a measurement of cost")
+        rows = pd.DataFrame(found["rows"]).astype({"predicted": float})
+        tables.append(rows.assign(shape=found["architecture"]))
+        how = "extrapolated from models of one and of two layers, " * (found["extrapolate"] == "True")
+        made = f"{found['tiles']} tiles, {found['dtype']}, {found['device']}, {how}in {found['pairs']} rounds"
+        words.append(f"{found['architecture']} with random weights, {made}")
+    return {"speed": pd.concat(tables, ignore_index=True), "shape": "; ".join(words)}
 
 
 def _students(params: Params) -> Iterator[tuple[Path, dict[str, System], int]]:
@@ -161,6 +166,7 @@ def _pools(params: Params, data: Path) -> Iterator[Pool]:
                 {method: System(compressor, ratio, f"{place}{method}") for method in params.merge.methods},
                 {member: System(compressor, ratio, f"{home}/{member}") for member in _members(params, grid, home)},
                 pd.concat(tables, ignore_index=True),
+                permutations=params.merge.permutations,
                 control=not grid.pool and any(other.pool for other in params.grids.values()),
             )
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from math import prod
 from typing import cast
 
@@ -41,7 +42,9 @@ def _bfloat16_is_fast(device: torch.device) -> bool:
     if device.type == "cpu":
         found = torch.cpu.get_capabilities()
         return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    return bool(getattr(torch.get_device_module(device), "is_bf16_supported", bool)())
+    supports = getattr(torch.get_device_module(device), "is_bf16_supported", lambda: False)
+    asks = "including_emulation" in signature(supports).parameters
+    return bool(supports(including_emulation=False) if asks else supports())
 
 
 class Muon(torch.optim.Optimizer):

@@ -16,7 +16,7 @@ from fcotvl.core.answers import final_answer, is_correct
 from fcotvl.core.config import RscotParams
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import MARKER
-from fcotvl.core.records import Turn, balanced
+from fcotvl.core.records import Turn, balanced, first_id
 from fcotvl.train.dataset import Corpus, RowRef
 
 KINDS = ("extractive", "reason")
@@ -61,12 +61,15 @@ class SamplingResult:
 
 
 def choose_questions(corpus: Corpus, count: int, seed: int) -> list[Question]:
-    """Up to ``count`` questions at random, as many of each source if it has them, in the order of their pictures."""
+    """Up to ``count`` questions at random, as many of each source if it has them, in the order of their pictures.
+
+    Of pictures that the mix repeats, the first copy is asked; its rationales are those of all copies.
+    """
     questions = (
         Question(header.ref, header.id, header.source, turn)
         for header in corpus.headers()
         for turn in header.turns
-        if turn.kind in KINDS and turn.answers
+        if turn.kind in KINDS and turn.answers and turn.id == first_id(turn.id)
     )
     chosen = balanced(questions, count, seed, lambda question: (question.source, question.turn.id))
     return sorted(chosen, key=lambda question: question.ref)

@@ -14,7 +14,7 @@ from random import Random
 
 from fcotvl.core.errors import DataError
 from fcotvl.core.prompts import Prompts, reply
-from fcotvl.core.records import Turn
+from fcotvl.core.records import Turn, first_id
 from fcotvl.train.dataset import CACHE, Corpus, RowRef, ShuffledEpochs
 from fcotvl.train.packing import MAX_TURNS, Batch, BatchBuilder, Chat
 from fcotvl.train.resampling import Weights
@@ -82,7 +82,7 @@ class SftDatasets:
             asked = questions(header.turns)
             if asked:
                 refs[f"{header.source}/direct"][header.ref[0]].append(header.ref)
-            if cot and any(turn.id in rationales for turn in asked):
+            if cot and any(first_id(turn.id) in rationales for turn in asked):
                 refs[f"{header.source}/cot"][header.ref[0]].append(header.ref)
         if unknown := sorted(set(sources) - known):
             raise DataError(f"no picture of corpus/instruct is from {unknown[0]}; it has {', '.join(sorted(known))}")
@@ -123,10 +123,10 @@ class SftDatasets:
         mode = _mode(item.dataset)
         asked = questions(turns)
         if mode == "cot":
-            asked = [turn for turn in asked if turn.id in self.rationales]
+            asked = [turn for turn in asked if first_id(turn.id) in self.rationales]
         chats = []
         for turn in rng.sample(asked, min(MAX_TURNS, len(asked))):
-            rationale = rng.choice(self.rationales[turn.id]) if mode == "cot" else None
+            rationale = rng.choice(self.rationales[first_id(turn.id)]) if mode == "cot" else None
             chats.append(Chat(prompts.ask(turn, mode), reply(turn, mode, rationale)))
         return chats
 

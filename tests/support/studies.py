@@ -97,7 +97,8 @@ def invented(**changes):
         "decode": (0.9, 0.8, 1.0),
     }
     speed = pd.DataFrame(
-        {"system": "all" if part == "vit" else "cnn 0.5", "part": part, "predicted": 0.5, "teacher": 2.0}
+        {"shape": "internvl2-1b", "system": "all" if part == "vit" else "cnn 0.5"}
+        | {"part": part, "predicted": 0.5, "teacher": 2.0}
         | dict(zip(("measured", "low", "high"), ratios, strict=True))
         for part, ratios in parts.items()
     )

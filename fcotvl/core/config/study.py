@@ -203,8 +203,8 @@ class Study(Section):
     ablation: AblationParams
     grids: dict[Name, Grid] = {}
     """What ``workflow/study.yaml`` compares."""
-    shape: Architecture | None = None
-    """At whose true shape the study measures speed; none: at no shape."""
+    shapes: dict[Architecture, Literal["measured", "extrapolated"]] = {}
+    """At whose true shapes the study times what compression saves, as they are or from models of few layers."""
 
     @model_validator(mode="after")
     def _names_and_ratios_are_known(self) -> Study:

@@ -69,6 +69,8 @@ class Pool:
     """The checkpoints alone, by name."""
     coalitions: pd.DataFrame
     """Validation questions: seed, coalition, source, image_id, question_id, utility."""
+    permutations: int = 1
+    """Pairs of them behind Shapley values, where there are too many checkpoints for all coalitions."""
     control: bool = False
     """Is it a negative control: points of one run, which differ too little for weights to matter?"""
 
@@ -109,7 +111,7 @@ class StudyData:
     """Distillation: scale (empty: the study's own), compressor, ratio, seed, step, pictures, kl."""
     costs: Mapping[System, Cost] = field(default_factory=dict)
     speed: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """Of a true shape: system (``cnn 0.5``), part (``connector``, ``prefill``, ``decode``; ``vit`` of all), time
+    """Of true shapes: shape, system (``cnn 0.5``), part (``connector``, ``prefill``, ``decode``; ``vit`` of all), time
     as a ratio to the teacher (measured, low, high, predicted), and the teacher's seconds."""
     shape: str = ""
     """What ``speed`` was measured on, in words."""

@@ -55,15 +55,17 @@ def regret_effect(study: StudyData, found: Regret, prompt: str, other: Regret | 
     return effect(rows, table["image_id"].tolist(), table["benchmark"].tolist())
 
 
-def values_by_source(coalitions: pd.DataFrame) -> dict[tuple[str, str | None], Effect]:
+def values_by_source(coalitions: pd.DataFrame, pairs: int = 1) -> dict[tuple[str, str | None], Effect]:
     """Shapley values in points of each checkpoint: of the mean over sources (None), and of each source's questions.
 
     A value is linear in the utility of single questions, so each question has its own, and their mean is the value.
 
     Args:
-        coalitions: seed, coalition, image_id, source, question_id, utility; every coalition of each seed.
+        coalitions: seed, coalition, image_id, source, question_id, utility; of each seed, every coalition that values
+            are made of.
+        pairs: pairs of permutations, where there are too many checkpoints for all coalitions.
     """
-    by_seed = [_values_by_question(part) for _, part in coalitions.groupby("seed", sort=True)]
+    by_seed = [_values_by_question(part, pairs) for _, part in coalitions.groupby("seed", sort=True)]
     questions = by_seed[0].index.to_frame(index=False)
     found: dict[tuple[str, str | None], Effect] = {}
     for player in by_seed[0].columns:
@@ -75,8 +77,8 @@ def values_by_source(coalitions: pd.DataFrame) -> dict[tuple[str, str | None], E
     return found
 
 
-def _values_by_question(coalitions: pd.DataFrame) -> pd.DataFrame:
+def _values_by_question(coalitions: pd.DataFrame, pairs: int) -> pd.DataFrame:
     """A row for each question, a column for each checkpoint."""
     table = coalitions.pivot_table(index=["source", "image_id", "question_id"], columns="coalition", values="utility")
     utilities = {frozenset(filter(None, str(name).split("+"))): table[name].to_numpy() for name in table.columns}
-    return pd.DataFrame(values_by_question(utilities), index=table.index)
+    return pd.DataFrame(values_by_question(utilities, pairs=pairs), index=table.index)

@@ -138,7 +138,11 @@ def recipes(study: StudyData) -> Plot | None:
 def values(study: StudyData) -> Plot | None:
     """Shapley values of the checkpoints of each pool, for each source."""
     panels = {
-        pool.title: [(source, player, e) for (player, source), e in values_by_source(pool.coalitions).items() if source]
+        pool.title: [
+            (source, player, e)
+            for (player, source), e in values_by_source(pool.coalitions, pool.permutations).items()
+            if source
+        ]
         for pool in study.pools
     }
     title, axis = "What each checkpoint contributes, by source", "Shapley value, points of right answers"

@@ -273,7 +273,7 @@ def values(study: StudyData) -> Table | None:
     """What each checkpoint contributes, to all questions and to those of each source."""
     rows, data = [], []
     for pool in study.pools:
-        found = values_by_source(pool.coalitions)
+        found = values_by_source(pool.coalitions, pool.permutations)
         for player in dict.fromkeys(player for player, _ in found):
             own = {source: value for (name, source), value in found.items() if name == player}
             cells = {MEAN if source is None else source: _cell(value, "+") for source, value in own.items()}
@@ -290,19 +290,28 @@ def speed(study: StudyData) -> Table | None:
     """Measured time of each part, and what counting operations predicts."""
     rows = [
         {
+            "Shape": str(row["shape"]),
             "System": str(row["system"]),
             "Part": str(row["part"]),
             "Time": interval(row["measured"], row["low"], row["high"], digits=3),
             "Predicted": shown(row["predicted"], 3),
+            "Teacher": _absolute(str(row["part"]), row["teacher"]),
         }
         for row in study.speed.to_dict("records")
         if row["part"] in ("vit", "connector", "prefill", "decode", "kv")
     ]
     note = (
         "As a ratio to the teacher in the same round: the median, the least and the greatest. Measured on "
-        f"{study.shape}. kv: bytes of the cache after prefill."
+        f"{study.shape}. kv: bytes of the cache after prefill. The teacher's own figures hold for this machine only."
     )
-    return make_table("speed", "Speed at a true shape", note, rows, study.speed)
+    return make_table("speed", "Speed at true shapes", note, rows, study.speed)
+
+
+def _absolute(part: str, figure: float) -> str:
+    """The teacher's own figure: seconds, of ``decode`` for eight tokens, or bytes."""
+    if part == "kv":
+        return f"{figure / 2**20:.0f} MiB"
+    return f"{figure / 8 * 1000:.3g} ms a token" if part == "decode" else f"{figure:.3g} s"
 
 
 def _scores(study: StudyData, prompt: str) -> Number:

@@ -72,9 +72,10 @@ def data(tmp_path):
 def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     row = {"system": "cnn 0.5", "part": "prefill", "measured": 0.5, "low": 0.4, "high": 0.6, "predicted": None}
     cost = {"architecture": "internvl2-1b", "tiles": "4", "dtype": "float32", "device": "cpu"}
+    cost |= {"extrapolate": "False", "pairs": "3"}
     rows = [row | {"part": part, "teacher": 1.0} for part in ("vit", "connector", "prefill", "decode")]
-    (tmp_path / "cost.json").write_text(json.dumps(cost | {"pairs": "3", "rows": rows}))
-    study.run(STUDY, data=data, output=tmp_path / "page", cost=tmp_path / "cost.json")
+    (tmp_path / "cost.json").write_text(json.dumps(cost | {"rows": rows}))
+    study.run(STUDY, data=data, output=tmp_path / "page", cost=(tmp_path / "cost.json",))
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
     assert "Compressors: compressor cnn, qformer; ratio 0.5; seed 0, 1." in page
     scores = pd.read_csv(tmp_path / "page/tables/scores-direct.csv")
@@ -87,7 +88,7 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert regret[["shapley", "runs/best"]].tolist() == [0, 0]
     values = pd.read_csv(tmp_path / "page/tables/values.csv").set_index(["pool", "checkpoint"])
     assert values.loc[("Runs, 50 % removed", "cot"), "value"].tolist() == pytest.approx([100 / 3] * 2, abs=1e-3)
-    assert "internvl2-1b with random weights, 4 tiles, float32, cpu" in page
+    assert "internvl2-1b with random weights, 4 tiles, float32, cpu, in 3 rounds" in page
     nested = scores[(scores["kind"] == "nested") & (scores["benchmark"] == "docvqa")].set_index("ratio")["value"]
     assert nested.to_dict() == {0.5: 100 * 5 / 8, 0.75: 100 * 2 / 8}
     chains = pd.read_csv(tmp_path / "page/tables/chains.csv").set_index(["kind", "ratio", "slip"])["value"]
@@ -101,7 +102,7 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
 
 
 def test_chains_that_go_wrong_are_counted_among_those_of_the_teacher(data):
-    found = study._read(STUDY, data, None)
+    found = study._read(STUDY, data)
     # Of the eight that the teacher answers, the mean of two seeds.
     lost = {("cnn", "distilled"): 1.5, ("qformer", "distilled"): 4.5, ("cnn", "sft-full"): 3, ("fastv", ""): 0}
     for (kind, stage), count in lost.items():
@@ -110,11 +111,11 @@ def test_chains_that_go_wrong_are_counted_among_those_of_the_teacher(data):
     assert found.slipped(System("nested", 0.75, "distilled"), SLIPS).value == pytest.approx(100 * 6 / 8)
     (data / "smoke/cnn-r0.5-s1/full/predictions.parquet").unlink()
     with pytest.raises(DataError, match=r"full/predictions\.parquet .*run predict again"):
-        study._read(STUDY, data, None)
+        study._read(STUDY, data)
 
 
 def test_a_student_costs_what_its_tokens_do(data):
-    found = study._read(STUDY, data, None).costs
+    found = study._read(STUDY, data).costs
     by_kind = {(system.kind, system.stage): cost for system, cost in found.items()}
     assert by_kind["teacher", ""] == (1, 1)
     # A third of the sequence is text; FastV's first two of four layers read everything.
