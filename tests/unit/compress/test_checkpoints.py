@@ -14,6 +14,7 @@ from transformers import InternVLForConditionalGeneration
 from fcotvl.compress.checkpoints import (
     HEADER,
     StudentHeader,
+    load_model,
     load_processor,
     load_student,
     load_teacher,
@@ -214,6 +215,23 @@ def test_a_teacher_that_lacks_a_tensor_is_refused(tmp_path):
     teacher.save_pretrained(tmp_path, state_dict=state)
     with pytest.raises(CheckpointError, match=r"1 missing keys, the first is .*cls_token"):
         load_teacher(tmp_path)
+
+
+def test_an_exported_student_that_lacks_a_tensor_is_refused(tmp_path):
+    student = trained_student(models.teacher())
+    state = student.state_dict()
+    del state[next(name for name in state if "compressor" in name)]
+    student.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(CheckpointError, match=r"1 missing keys, the first is model\.compressor.*export the student"):
+        load_model(tmp_path)
+
+
+def test_a_file_without_the_compressor_is_refused(tmp_path):
+    teacher, path = models.teacher(), tmp_path / "part.safetensors"
+    tensors = {name: p.data for name, p in trained_student(teacher).named_parameters() if "projector" in name}
+    write_student_tensors(path, tensors, StudentHeader("distill", "cnn", 0.5))
+    with pytest.raises(CheckpointError, match=r"part\.safetensors has no model\.compressor"):
+        load_student(teacher, [path])
 
 
 def test_a_teacher_of_other_shapes_is_refused(tmp_path):

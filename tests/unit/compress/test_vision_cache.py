@@ -11,6 +11,7 @@ import diskcache
 import pytest
 import torch
 
+from fcotvl.compress import vision_cache
 from fcotvl.compress.checkpoints import make_student
 from fcotvl.compress.student import encode_tiles
 from fcotvl.compress.vision_cache import keep_visual_tokens
@@ -75,8 +76,16 @@ def test_a_student_shares_the_teachers_tokens_and_a_gradient_is_never_lost(passe
     assert passed == [2, 2]
 
 
-@pytest.mark.parametrize("change", ["weights", "dtype", "autocast", "pixel", "size"])
-def test_whatever_changes_the_tokens_is_another_entry(passed, change):
+@pytest.fixture
+def threads():
+    """Sets their number, until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("change", ["weights", "dtype", "autocast", "pixel", "size", "code", "threads"])
+def test_whatever_changes_the_tokens_is_another_entry(passed, tmp_path, monkeypatch, threads, change):
     pixels = tiles(1)
     with torch.no_grad():
         encode_tiles(cached().model, pixels)
@@ -87,6 +96,11 @@ def test_whatever_changes_the_tokens_is_another_entry(passed, change):
             pixels[0, 2, 5, 7] += 1e-3
         elif change == "size":
             pixels = pixels[..., : models.TILE // 2, :]
+        elif change == "code":
+            (tmp_path / "student.py").write_text("# of another version")
+            monkeypatch.setattr(vision_cache, "__file__", str(tmp_path / "vision_cache.py"))
+        elif change == "threads":
+            threads(torch.get_num_threads() + 1)
         keep_visual_tokens(teacher, 1.0)
         with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
             found = encode_tiles(teacher.model, pixels)

@@ -68,8 +68,10 @@ def test_training_needs_an_answer_and_a_benchmark_does_not():
     (both,) = decode_all([lazy_record(data, ANSWERED, HIDDEN)])
     assert isinstance(both, Decoded)
     assert both.record.turns == (ANSWERED,)
-    (none,) = decode_all([lazy_record(data, HIDDEN)])
-    assert none == Quarantined("a.png", "test", "no question has an answer to train on")
+    blank = Turn("b", "Where?", ("", ""), "extractive")
+    for hidden in (HIDDEN, blank):
+        (none,) = decode_all([lazy_record(data, hidden)])
+        assert none == Quarantined("a.png", "test", "no question has an answer to train on")
     (test,) = decode_all([lazy_record(data, HIDDEN)], split="test")
     assert isinstance(test, Decoded)
     assert test.record.turns == (HIDDEN,)

@@ -16,6 +16,7 @@ from fcotvl.merge.shapley import (
     estimate_values,
     sampled_values,
     shapley_values,
+    values_by_question,
 )
 
 PLANES = {"a": 2.0, "b": 5.0, "c": 9.0}
@@ -193,6 +194,19 @@ def test_values_of_more_players_come_from_permutations_with_standard_errors():
     assert len(gaps) == 45
     assert max(errors.values()) > 0
     assert len(table.known) < 2**10 / 4
+
+
+def test_values_of_questions_are_those_of_their_mean_however_many_players_there_are():
+    luck = np.random.default_rng(9).random(50)
+    for players in ("abc", "abcdefghij"):
+        table = LazyTable(players, lambda members: (luck < worth_of_many(members)).tolist())
+        utility = LazyTable(players, lambda members, table=table: float(np.mean(table[members])))
+        found = values_by_question(table, pairs=6)
+        assert {player: own.mean() for player, own in found.items()} == pytest.approx(estimate_values(utility, pairs=6))
+    sampled = {members: table[members] for members in table.known}
+    assert values_by_question(sampled, pairs=6)["a"].tolist() == found["a"].tolist()
+    with pytest.raises(DataError, match="coalitions have no score"):
+        values_by_question(sampled, pairs=7)
 
 
 def test_up_to_eight_players_are_valued_exactly():

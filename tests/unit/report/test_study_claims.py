@@ -130,11 +130,19 @@ def test_a_control_stands_beside_the_pool_that_is_judged(judge):
 def test_speed_is_judged_for_the_llm_and_for_whole_answers_apart(study):
     claim = judged.is_faster(study, "direct")
     assert [item.verdict for item in claim.evidence] == [HOLDS, UNDECIDED, FAILS]
+    assert claim.evidence[0].subject == "internvl2-1b: LLM up to the first token, 50 % removed"
     assert claim.evidence[0].result == "2.50 [1.67, 3.33] times as fast"
     # 2 + 2 + 2 s become 2 + 1 + 0.8, and with four times eight tokens 14 s become 11.
     assert claim.evidence[1].result.startswith(f"{6 / 3.8:.2f} [")
     assert claim.evidence[2].result.startswith(f"{14 / 11:.2f} [")
     assert (claim.prompt, claim.table) == ("", "speed")
+
+
+def test_speed_is_judged_at_each_shape(study):
+    slower = study.speed.assign(shape="internvl2-2b", measured=1.0, low=1.0, high=1.0)
+    claim = judged.is_faster(replace(study, speed=pd.concat([study.speed, slower])), "direct")
+    assert [item.verdict for item in claim.evidence] == [HOLDS, UNDECIDED, FAILS, FAILS, FAILS, FAILS]
+    assert claim.evidence[3].subject.startswith("internvl2-2b: ")
 
 
 def test_alike_is_decided_by_the_whole_interval():

@@ -48,6 +48,16 @@ def test_the_reply_is_that_of_the_student(workspace, params, capsys, cot):
     assert capsys.readouterr().out == f"{reply}\n"
 
 
+@pytest.mark.parametrize("written", ["0", "0.0"])
+def test_a_student_that_removes_nothing_is_found_however_its_ratio_is_written(workspace, params, capsys, written):
+    student = make_student(models.teacher(), compressor="identity", ratio=0.0)
+    path = workspace / f"data/smoke/identity-r{written}-s0/full/merged/merged.safetensors"
+    save_student_tensors(student, path, stage="merge")
+    asked = params.model_copy(update={"compressor": "identity", "ratio": 0.0})
+    ask.run(asked, workspace / "page.png", QUESTION)
+    assert capsys.readouterr().out == f"{expected(models.teacher(), 'direct', params.scale_config.prompts)}\n"
+
+
 def test_systems_are_compared_with_the_tokens_that_each_reads(workspace, params, capsys):
     ask.run(params, workspace / "page.png", QUESTION, compare=True)
     rows = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]

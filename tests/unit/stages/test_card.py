@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
+
 from fcotvl.core import config as params
 from fcotvl.core.config import TeacherBudget
+from fcotvl.core.errors import ParamsError
 from fcotvl.stages import card
 from fcotvl.toy.teacher.recipe import save_teacher, train_teacher
 
@@ -13,7 +16,7 @@ UNTRAINED = TeacherBudget(vision_steps=0, text_steps=0, joint_steps=0, sample_pi
 def test_the_card_has_a_row_for_every_family_and_setting(tmp_path):
     teacher, table = tmp_path / "teacher", tmp_path / "card.md"
     save_teacher(*train_teacher(UNTRAINED, seed=0, scratch=tmp_path / "scratch"), teacher)
-    card.run(params.load(scale="tiny"), teacher=teacher, card=table, pictures="2")
+    card.run(params.load(scale="tiny"), teacher=teacher, card=table, pictures=2)
     lines = table.read_text().splitlines()[2:]
     assert len(lines) == 3 * len(card.settings(2))
     assert all(re.search(r"\| \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\] \|", line) for line in lines)
@@ -24,3 +27,8 @@ def test_controls_use_fewer_pictures_and_cover_every_ratio():
     assert [setting.ratio for setting in settings if setting.ratio] == [0.25, 0.5, 0.75, 0.875]
     assert sum(setting.blind for setting in settings) == 1
     assert {setting.pictures for setting in settings} == {1000, 250}
+
+
+def test_a_card_of_no_picture_is_one_line(tmp_path):
+    with pytest.raises(ParamsError, match="--pictures is 0; expected 1 or more"):
+        card.run(params.load(scale="tiny"), teacher=tmp_path, card=tmp_path / "card.md", pictures=0)

@@ -52,6 +52,14 @@ def curated(mix, out, study=ROOT / "params.yaml"):
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
+def test_what_other_params_left_goes_and_what_another_part_is_about_to_write_stays(tmp_path):
+    left, written = (tmp_path / "prefetch" / name for name in ("0123456789abcdef", ".2-of-3.json.x"))
+    left.mkdir(parents=True)
+    written.mkdir()
+    prefetch_part("smoke", 1, tmp_path)
+    assert (left.exists(), written.exists()) == (False, True)
+
+
 def test_all_parts_together_leave_nothing_to_decode(tmp_path, decoded):
     wanted = curated("smoke", tmp_path / "alone")
     needed = sorted(set(decoded))

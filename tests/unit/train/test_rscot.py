@@ -1,10 +1,12 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from fcotvl.core.config import RscotParams
 from fcotvl.core.errors import DataError
-from fcotvl.core.records import Turn
+from fcotvl.core.records import Turn, copy_id
+from fcotvl.core.shards import write_shards
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.rscot import (
     Question,
@@ -70,6 +72,19 @@ def test_questions_are_balanced_over_sources_and_the_same_each_time(tmp_path):
     assert len(fewer) == 4
     assert [question for question in chosen if question in fewer] == fewer
     assert len(choose_questions(corpus, 999, seed=0)) == 24
+
+
+def test_of_a_picture_that_is_repeated_the_first_copy_is_asked(tmp_path):
+    first = [corpora.record(number, "instruct") for number in range(3)]
+    copies = [
+        replace(one, id=copy_id(one.id, epoch), turns=tuple(replace(t, id=copy_id(t.id, epoch)) for t in one.turns))
+        for epoch in (2, 3)
+        for one in first
+    ]
+    write_shards(tmp_path / "instruct", [*first, *copies], shard_size=5)
+    chosen = choose_questions(Corpus(tmp_path / "instruct"), 100, seed=0)
+    asked = [turn.id for one in first for turn in one.turns if turn.kind != "transcribe"]
+    assert sorted(question.turn.id for question in chosen) == sorted(asked)
 
 
 def test_rationales_come_back_by_question(tmp_path):

@@ -77,6 +77,19 @@ def test_reasoning_replies_are_the_rationales(corpus):
     assert {chat.prompt for asked in chats for chat in asked} == {"Twice the value? Reason."}
 
 
+def test_the_rationales_of_a_picture_are_those_of_its_copies(tmp_path):
+    first = [corpora.record(number, "instruct") for number in range(2)]
+    copy = replace(first[0], id="instruct-0#2", turns=tuple(replace(t, id=f"{t.id}#2") for t in first[0].turns))
+    write_shards(tmp_path / "copied", [*first, copy], shard_size=5)
+    corpus = Corpus(tmp_path / "copied")
+    datasets = SftDatasets.from_corpus(corpus, KEPT, cot=0.5, seed=0)
+    items = [datasets.item("noise/a/cot", number) for number in range(3)]
+    assert {corpus[item.ref].id for item in items} == {"instruct-0", "instruct-1", "instruct-0#2"}
+    for item in items:
+        (chat,) = datasets.chats(item, corpus[item.ref].turns, PROMPTS)
+        assert chat.reply in KEPT[f"{corpus[item.ref].id.removesuffix('#2')}-r"]
+
+
 def test_direct_replies_are_the_answers_and_leave_transcription_out(corpus):
     datasets = SftDatasets.from_corpus(corpus, KEPT, cot=0.5, seed=0)
     item = datasets.item("noise/a/direct", 0)

@@ -8,9 +8,10 @@ import torch
 from fcotvl.compress.checkpoints import make_student, processor_for
 from fcotvl.core.config import LossParams
 from fcotvl.core.prompts import Prompts
+from fcotvl.train import losses as all_losses
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.packing import BatchBuilder
-from fcotvl.train.sft import SftObjective
+from fcotvl.train.sft import SftObjective, teacher_reference
 from fcotvl.train.sft_datasets import SftDatasets
 from tests.support import corpora, models
 
@@ -67,3 +68,13 @@ def test_the_distance_of_hidden_states_is_added(tmp_path, share):
 def test_a_student_that_compresses_nothing_has_the_teachers_hidden_states(tmp_path):
     sums, _ = losses(tmp_path, 1.0, ratio=0.0, hidden_weight=1.0)
     assert (sums["hidden"] / sums["weight"]).abs().max() < 1e-9
+
+
+def test_the_teachers_loss_is_the_same_however_its_pictures_are_cut(tmp_path, monkeypatch):
+    teacher, corpus = models.teacher(), Corpus(corpora.write(tmp_path) / "instruct")
+    builder = BatchBuilder(corpus, models.processor(), Prompts(), max_tiles=4)
+    datasets = SftDatasets.from_corpus(corpus, {}, cot=0.0, seed=0)
+    whole = teacher_reference(teacher, datasets, builder, 2**20)
+    assert len(set(whole.values())) > 1
+    monkeypatch.setattr(all_losses, "MAX_LOGITS", 2 * teacher.lm_head.out_features)
+    assert teacher_reference(teacher, datasets, builder, 1) == pytest.approx(whole, abs=2e-6)

@@ -10,7 +10,7 @@ import torch
 from fcotvl.compress.checkpoints import make_student
 from fcotvl.core.config import DistillParams, OptimParams
 from fcotvl.core.prompts import Prompts
-from fcotvl.train import distill
+from fcotvl.train import distill, teacher_cache
 from fcotvl.train.dataset import Corpus
 from fcotvl.train.distill import DistillObjective, DistillTask
 from fcotvl.train.loop import train
@@ -97,8 +97,8 @@ def test_a_student_learns_the_same_bits(make, asked, tmp_path):
         assert_same(state, trained[0][1])
 
 
-@pytest.mark.parametrize("change", ["weights", "autocast", "pixel", "question", "part", "hidden"])
-def test_whatever_changes_what_the_teacher_reads_is_another_entry(make, asked, change):
+@pytest.mark.parametrize("change", ["weights", "autocast", "pixel", "question", "part", "hidden", "code"])
+def test_whatever_changes_what_the_teacher_reads_is_another_entry(make, asked, tmp_path, monkeypatch, change):
     batch = first_batch(make())
     losses(make(), batch)
     teacher, hidden = models.teacher(), 3.0 if change == "hidden" else 0.0
@@ -113,6 +113,9 @@ def test_whatever_changes_what_the_teacher_reads_is_another_entry(make, asked, c
         batch = replace(batch, turns=[batch.turns[0], [changed, *batch.turns[1][1:]], *batch.turns[2:]])
     elif change == "part":
         batch = batch.select([0, 2])
+    elif change == "code":
+        (tmp_path / "packing.py").write_text("# of another version")
+        monkeypatch.setattr(teacher_cache, "code_of", lambda _: [tmp_path / "packing.py"])
     with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
         found = losses(make(teacher=teacher, hidden_weight=hidden), batch)
         assert len(asked) == 2

@@ -38,9 +38,15 @@ def test_flat_rows_are_mapped_by_column(tmp_path):
     assert record.source == "hub/human"
 
 
-def test_equal_answers_of_several_people_all_count(tmp_path):
-    votes = [["red", "red ", ""], [{"answer": "red", "answer_id": 1}, {"answer": "red", "answer_id": 2}], None]
-    for number, (given, expected) in enumerate(zip(votes, [("red", "red", ""), ("red", "red"), ()], strict=True)):
+def test_equal_answers_of_several_people_all_count_and_what_most_said_comes_first(tmp_path):
+    cases = [
+        (["red", "red ", ""], ("red", "red", "")),
+        ([{"answer": "red", "answer_id": 1}, {"answer": "red", "answer_id": 2}], ("red", "red")),
+        (["", "blue", "", "", "red", "red"], ("red", "red", "", "blue", "", "")),
+        (["", ""], ("", "")),
+        (None, ()),
+    ]
+    for number, (given, expected) in enumerate(cases):
         folder = tmp_path / str(number)
         folder.mkdir()
         (record,) = found(folder, [{"image": IMAGE, "question": "Which?", "answers": given}], **VOTES)
