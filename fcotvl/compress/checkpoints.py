@@ -243,7 +243,8 @@ def load_student(
         share_frozen: as for ``make_student``.
 
     Raises:
-        CheckpointError: the files belong to different students, do not fit the teacher or do not serve that ratio.
+        CheckpointError: the files belong to different students, lack a part of the compressor, do not fit the teacher
+            or do not serve that ratio.
     """
     if not files:
         raise ValueError("no files; a student needs at least the tensors that distill trained")
@@ -270,8 +271,7 @@ def load_student(
                 f"{path} is of {_describe(header)}, but {files[0]} is of {_describe(first)}; give files of one student"
             )
         load_tensors(student, tensors, source=str(path))
-    trained = ("model.compressor.", "model.multi_modal_projector.")
-    own = {name for name, _ in student.named_parameters() if name.startswith(trained)}
+    own = {name for name, _ in student.named_parameters() if name.startswith("model.compressor.")}
     if missing := sorted(own.difference(*(tensors for _, tensors, _ in parts))):
         raise CheckpointError(f"{files[0]} has no {missing[0]}, which no teacher has either; distil the student again")
     return student

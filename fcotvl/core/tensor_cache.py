@@ -101,7 +101,7 @@ def arithmetic(device: torch.device) -> str:
     if kind == "cpu":
         name = f"{torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
     else:
-        name = torch.get_device_module(device).get_device_name(device)
+        name = getattr(torch.get_device_module(device), "get_device_name", str)(device)
     mixed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     return f"{kind} {name} {mixed}"
 

@@ -1,5 +1,6 @@
 """Questions for data sets that have none: transcription, key information, tables."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from fcotvl.core.errors import DataError
@@ -12,6 +13,7 @@ TABLE_MARKDOWN = "Write the table as Markdown."
 ROW, CELL = "<tr>", "</td>"
 """Where a row begins, and where a cell ends."""
 KEY_INFORMATION = "What is the {key}?"
+_TAG = re.compile(r"</?(b|i|sup|sub|u|strike|overline|underline)>")
 FORMULAS = "HME100k"
 """The data set in OCRBench whose answers are formulas in LaTeX."""
 
@@ -65,16 +67,17 @@ def table(name: str, structure: Sequence[str], cells: Sequence[str]) -> Turn:
     Args:
         name: of the turn.
         structure: HTML tokens as PubTabNet has them, one ``</td>`` for each cell.
-        cells: the text of each cell in the order of the structure.
+        cells: the text of each cell in the order of the structure; tags of fonts in it are left out.
 
     Raises:
         ValueError: structure and cells do not match.
     """
     if structure.count(CELL) != len(cells):
         raise ValueError(f"{len(cells)} cells do not match a structure of {structure.count(CELL)}")
+    plain = [_TAG.sub("", cell).strip() for cell in cells]
     if any("span=" in part for part in structure):
-        return Turn(name, TABLE_HTML, (_html(structure, cells),), "transcribe")
-    return Turn(name, TABLE_MARKDOWN, (_markdown(structure, cells),), "transcribe")
+        return Turn(name, TABLE_HTML, (_html(structure, plain),), "transcribe")
+    return Turn(name, TABLE_MARKDOWN, (_markdown(structure, plain),), "transcribe")
 
 
 def _html(structure: Sequence[str], cells: Sequence[str]) -> str:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_ratios, tile_tokens
-from fcotvl.compress.student import FcotvlForConditionalGeneration
+from fcotvl.compress.config import FcotvlConfig, full_tokens, tile_ratios, tile_tokens, token_width
+from fcotvl.compress.student import FcotvlForConditionalGeneration, build_compressor
 from fcotvl.core.geometry import compressed, tile_shares
-from fcotvl.inference import flops
 from fcotvl.inference.early_pruning import EarlyPruning
-from fcotvl.inference.flops import attention_widths, llm_layer
+from fcotvl.inference.flops import attention_widths, llm_layer, projector
 from fcotvl.inference.pruned_decoding import Pruning
 
 
@@ -63,7 +64,7 @@ def cost(
     counts = _tile_counts(config, tiles)
     visual = int(sum(tokens * number for tokens, number in counts.items()))
     number, layers = int(sum(counts.values())), config.text_config.num_hidden_layers
-    compressor = int(sum(each * flops.compressor(config, n) for n, each in counts.items()))
+    compressor = int(sum(each * _compressor(config, n) for n, each in counts.items()))
     tile_size, projected, read, scoring = config.vision_config.image_size, visual, visual, 0
     if isinstance(pruning, EarlyPruning):
         tile_size, projected, read = pruning.tile_size(config), pruning.projected(visual), pruning.kept(visual)
@@ -79,7 +80,7 @@ def cost(
     return Cost(
         vit=number * _vit(config, tile_size),
         compressor=compressor,
-        projector=flops.projector(config, projected),
+        projector=projector(config, projected),
         prefill=sum(llm_layer(config, length, length) for length in lengths) + head + scoring,
         decode=sum(llm_layer(config, 1, length + 1) for length in lengths) + head,
         kv_bytes=sum(lengths) * 2 * key_value_width * bytes_per_number,
@@ -158,3 +159,16 @@ def _vit(config: InternVLConfig, tile_size: Sequence[int]) -> int:
     embedding = patches * vision.num_channels * patch_rows * patch_columns * width
     layer = seq * (4 * width**2 + 2 * width * vision.intermediate_size) + 2 * seq**2 * width
     return int(2 * (embedding + vision.num_hidden_layers * layer))
+
+
+def _compressor(config: InternVLConfig, tokens: int) -> int:
+    """FLOPs of compressing one tile to ``tokens``, counted on the meta device."""
+    if not isinstance(config, FcotvlConfig):
+        return 0
+    # Plain attention, since fused kernels are not counted on every device.
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with torch.device("meta"), plain, FlopCounterMode(display=False) as counter:
+        tile = torch.empty(1, full_tokens(config), token_width(config))
+        counts = ([tokens],) if len(tile_tokens(config)) > 1 else ()
+        build_compressor(config)(tile, *counts)
+    return int(counter.get_total_flops())

@@ -84,7 +84,7 @@ def predict(
     rows = {
         "kind": [turn.kind for _, turn in questions],
         "source": [record.source for record, _ in questions],
-        "image_id": [record.id for record, _ in questions],
+        "image_id": [record.sha256 for record, _ in questions],  # rows of a hub's table may share a picture
         "question_id": [turn.id for _, turn in questions],
     }
     references = [list(turn.answers) for _, turn in questions]

@@ -51,7 +51,10 @@ class QuestionTask(ConfigurableTask):
             config |= {"generation_kwargs": config["generation_kwargs"] | limits}
             if not about.get("own_prompt"):
                 config |= {"doc_to_text": "<image>{{prompt}}"}
-        self.questions = Questions(_records(config), prompts, prompt, max_tiles)
+        records = _records(config)
+        if not records:  # an optional benchmark of the mix that is nowhere
+            raise DataError(f"task {config['task']}: the mix has no question of {about['benchmark']}; curate it first")
+        self.questions = Questions(records, prompts, prompt, max_tiles)
         names = benchmarks.get(about["benchmark"]).metrics
         config |= {
             "doc_to_image": self.questions.pictures,
@@ -77,7 +80,7 @@ def scores(document: Document, replies: Sequence[str], *, names: Sequence[str], 
 def study_metadata(
     prompts: Prompts, mix: str, settings: Mapping[str, BenchmarkParams], curated: Path
 ) -> dict[str, dict[str, Any]]:
-    """The metadata with which tasks are those of a study.
+    """The metadata with which tasks are those of a study; benchmarks that curation left empty are none of them.
 
     Args:
         prompts: of its scale.
@@ -85,7 +88,11 @@ def study_metadata(
         settings: of the benchmarks of the mix.
         curated: folder of the curated ones.
     """
-    tiles = {name: benchmark.max_tiles for name, benchmark in settings.items()}
+    tiles = {
+        name: benchmark.max_tiles
+        for name, benchmark in settings.items()
+        if not (curated / name).is_dir() or any(read_records(curated / name))
+    }
     study = {"prompts": prompts.model_dump(), "mix": mix, "max_tiles": tiles, "curated": str(curated)}
     return {"study": study}
 
@@ -93,15 +100,18 @@ def study_metadata(
 def _records(config: Config) -> list[Record]:
     """The pictures of a task: as curated, else from the source of the study's mix, else from the hub."""
     about = config["metadata"]
-    study, benchmark = about.get("study"), about["benchmark"]
+    study, benchmark, count = about.get("study"), about["benchmark"], about.get("count")
+    if count is not None and not (isinstance(count, int) and count > 0):
+        raise ParamsError(f"count in --metadata is {count!r}, expected how many questions to read, from 1 on")
+    if count and study and benchmark in study["max_tiles"]:
+        raise ParamsError(
+            f"count in --metadata is of tasks that read from the hub; for {benchmark} use --limit {count}"
+        )
     if study and (folder := Path(study["curated"]) / benchmark).is_dir():
         records = list(read_records(folder))
     elif study and benchmark in study["max_tiles"]:
         records = of_mix(params.load(mix=study["mix"]), benchmark)
     else:
-        count = about.get("count")
-        if count is not None and not (isinstance(count, int) and count > 0):
-            raise ParamsError(f"count in --metadata is {count!r}, expected how many questions to read, from 1 on")
         options = config.get("dataset_kwargs", {})
         place = {"config": config.get("dataset_name"), "split": config["test_split"], "licence": about["licence"]}
         records = of_hub(config["dataset_path"], **place, options=options, count=count)

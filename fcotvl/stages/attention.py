@@ -69,7 +69,7 @@ def run(
                 words = params.scale_config.prompts.ask(turn, prompt)
                 reply = str(replies[name, prompt, turn.id])
                 found = read(model, processor, record, words, reply, max_tiles=settings.max_tiles)
-                rows += [(name, prompt, turn.kind, record.id, turn.id, *reading) for reading in found]
+                rows += [(name, prompt, turn.kind, record.sha256, turn.id, *reading) for reading in found]
     table = pd.DataFrame(rows, columns=COLUMNS)
     log.info("%d questions", table["question_id"].nunique())
     with atomic(output) as scratch:

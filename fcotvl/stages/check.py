@@ -114,17 +114,13 @@ def validate_mix(name: str, mix: Mix) -> None:
         _require(f"{name}.yaml", reader, READERS)
     for benchmark in mix.benchmarks:
         _require(f"{name}.yaml", benchmark, BENCHMARKS)
-    read = [
-        (source.reader, source.options["source"], source.options.get("split"))
-        for source in mix.sources
-        if "source" in source.options
-    ]
-    for one in read:
-        if read.count(one) > 1:
-            raise ParamsError(
-                f"{name}.yaml: several sources of reader {one[0]} are called {one[1]!r}, which their records are "
-                "numbered by; give each a name of its own under options.source, as synthdog/en and synthdog/zh"
-            )
+    found = [source.options for source in mix.sources if source.reader == "huggingface"]
+    named = [(options.get("source"), options.get("split", "train")) for options in found]
+    if twice := [source for source, split in named if named.count((source, split)) > 1]:
+        raise ParamsError(
+            f"{name}.yaml: several data sets of the hub are called {twice[0]!r}, which their records are numbered by; "
+            "give each a name of its own under options.source, as synthdog/en and synthdog/zh"
+        )
 
 
 def variants(params: Params) -> Iterator[tuple[str, float]]:

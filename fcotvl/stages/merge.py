@@ -94,6 +94,7 @@ def run(
         reached = {name: utility.average(shares) for name, shares in found.items()}
         if not is_main():
             return
+        values = _values(params, table, [record.sha256 for record, _ in questions])  # scores what it still needs
         headline, metadata = params.merge.headline, _metadata(pool)
         singles = {name: {name: 1.0} for name in pool} if params.merge.singles else {}
         with atomic(merged) as path:
@@ -108,7 +109,7 @@ def run(
             "method": headline,
             "questions": len(questions),
             "empty_coalition": utility[frozenset()],
-            **_values(params, table, [record.id for record, _ in questions]),
+            **values,
             "methods": {n: {"utility": reached[n], "weights": found[n]} for n in found},
         }
         write_json(weights, content)
@@ -256,7 +257,7 @@ def coalition_table(
     names = ["coalition", "size", "image_id", "source", "kind", "question_id", "prompt", "utility"]
     modes = choose_modes(questions, prompts)
     rows = [
-        (coalition_name(m), len(m), record.id, record.source, turn.kind, turn.id, mode, value)
+        (coalition_name(m), len(m), record.sha256, record.source, turn.kind, turn.id, mode, value)
         for m in sorted(table, key=lambda members: (len(members), sorted(members)))
         for (record, turn), mode, value in zip(questions, modes, table[m], strict=True)
     ]

@@ -1,7 +1,7 @@
 """Muon for matrices and AdamW for other parameters, as one optimizer."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from math import prod
 from typing import cast
@@ -42,7 +42,7 @@ def _bfloat16_is_fast(device: torch.device) -> bool:
     if device.type == "cpu":
         found = torch.cpu.get_capabilities()
         return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-    supports = getattr(torch.get_device_module(device), "is_bf16_supported", lambda: False)
+    supports: Callable[..., bool] = getattr(torch.get_device_module(device), "is_bf16_supported", lambda: False)
     asks = "including_emulation" in signature(supports).parameters
     return bool(supports(including_emulation=False) if asks else supports())
 

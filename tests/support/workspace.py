@@ -115,6 +115,6 @@ class Workspace:
 def _environment(folder: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     mine = {"PATH": path, "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"), "COLUMNS": "1000"}
-    mine |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # that of libraries is there
-    dropped = {"PYTHONPATH", "PYTHONPYCACHEPREFIX", "DVC_STAGE", "DVC_ROOT"}
+    mine |= {"OMP_NUM_THREADS": "1"}
+    dropped = {"PYTHONPATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE", "DVC_STAGE", "DVC_ROOT"}
     return {k: v for k, v in os.environ.items() if k not in dropped} | mine

@@ -5,7 +5,6 @@ One of its lines, shortened: {"filename": "PMC4840965_004_00.png", "split": "tra
 4, 27, 13]}, {"tokens": []}, ...]}}. Its licence is CDLA-Permissive-1.0.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from fcotvl.data import fields
 from fcotvl.data.annotations import existing, first_existing, inside, parse_lines
 from fcotvl.data.lazy_records import FileEntries, FileRecord, Request
 from fcotvl.data.ocr_tasks import table
-
-_TAG = re.compile(r"</?(b|i|sup|sub|u|strike|overline|underline)>")
 
 
 def read(
@@ -47,6 +44,6 @@ def _turn(name: str, line: Any) -> Turn:
     try:
         structure = [str(token) for token in line["html"]["structure"]["tokens"]]
         cells = ["".join(cell["tokens"]) for cell in line["html"]["cells"]]
-        return table(name, structure, [_TAG.sub("", cell).strip() for cell in cells])
+        return table(name, structure, cells)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"malformed HTML: {error!r}") from error

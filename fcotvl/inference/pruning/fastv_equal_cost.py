@@ -1,7 +1,7 @@
 """FastV at the prefill cost of a student: as many visual tokens as let both cost the same.
 
-Layers before K read everything, so FastV at a student's ratio costs more than the student, whatever K. Here it keeps
-fewer. Of N visual tokens a student's compressor makes n = (1 - ratio) N for its projector and all L layers; FastV keeps
+Layers before K read everything, so FastV at a student's ratio mostly costs more than the student, whatever K. Here it
+keeps as many as cost the same. Of N visual tokens a student's compressor makes n = (1 - ratio) N for its projector and all L layers; FastV keeps
 the largest m for which
 
     projector of N + K layers of N + (L - K) layers of m  <=  compressor of N + projector of n + L layers of n
@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-from fcotvl.compress.config import FcotvlConfig, full_tokens
-from fcotvl.core.geometry import compressed
-from fcotvl.inference.flops import compressor, llm_layer, projector
+from fcotvl.compress.config import full_tokens, token_width
+from fcotvl.core.geometry import compressed, group
+from fcotvl.inference.flops import llm_layer, projector
 from fcotvl.inference.pruned_decoding import System
 from fcotvl.inference.pruning.fastv import FastV
 
@@ -48,8 +48,8 @@ class EqualCostFastV(FastV):
 def build(teacher: InternVLForConditionalGeneration, *, ratio: float, layer: int) -> System:
     """Prune the teacher by attention to a student's cost."""
     config, full = teacher.config, full_tokens(teacher.config)
-    student = FcotvlConfig.from_teacher(config, compressor="cnn" if ratio else "identity", ratio=ratio)
-    read = compressed(full, ratio)
-    beyond = compressor(student, read) + projector(student, read) - projector(config, full)
+    _, made = group(ratio)  # tokens of each window of the convolution, which reads every token once for each
+    convolution = 2 * full * made * token_width(config) ** 2 if ratio else 0
+    beyond = convolution + projector(config, compressed(full, ratio)) - projector(config, full)
     choices = [EqualCostFastV(ratio, k, config=config, connector=beyond) for k in range(layer, 0, -1)]
     return System(teacher, next((each for each in choices if each.kept(full)), choices[-1]))

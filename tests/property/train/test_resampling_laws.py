@@ -56,7 +56,7 @@ def test_the_data_set_with_the_higher_loss_gets_no_less(name, low, more, bounds)
     assert weights["b"] >= weights["a"] - 1e-12
 
 
-@pytest.mark.parametrize("name", resampling.available())
+@pytest.mark.parametrize("name", ["doremi", "power", "static"])
 @given(initial=positive.map(normalised), loss=losses, bounds=limits)
 def test_losses_that_are_all_alike_leave_the_mix_as_it_is(name, initial, loss, bounds):
     windows = [dict.fromkeys(NAMES, MeanLoss(loss, 1.0))] * 2
@@ -75,5 +75,5 @@ def test_bounding_keeps_the_order_of_shares_of_the_initial_weights(values, initi
 @given(positive.map(normalised), positive.map(normalised))
 def test_weights_within_their_bounds_stay(weights, initial):
     wide = ResamplingParams(eta=1.0, alpha=1.0, floor=0.0, cap=1e6)
-    within = {name: min(weight, 1e6 * initial[name]) for name, weight in weights.items()}
-    assert bounded(weights, initial, wide) == pytest.approx(weights) or within != weights
+    initial = {name: (initial[name] + 1) / 5 for name in initial}  # so that none is beyond the cap
+    assert bounded(weights, initial, wide) == pytest.approx(weights)

@@ -1,6 +1,7 @@
 """The tasks ask what the mixes and InternVL ask, and score by every metric of their benchmark."""
 
 import io
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -253,6 +254,25 @@ def test_a_count_of_questions_that_is_none_is_one_line():
     tasks = TaskManager(include_path=TASKS, include_defaults=False, metadata={"count": "few"})
     with pytest.raises(ParamsError, match="count in --metadata is 'few', expected how many questions"):
         tasks.load("fcotvl_vqav2_val")
+
+
+def test_a_count_is_refused_where_the_mix_has_the_questions(curated):
+    params = config.load(scale="smoke", mix="smoke")
+    study = study_metadata(params.scale_config.prompts, params.mix, params.mix_config.benchmarks, curated)
+    tasks = TaskManager(include_path=TASKS, include_defaults=False, metadata=study | {"count": 2})
+    with pytest.raises(ParamsError, match="count in --metadata is of tasks that read from the hub; .* --limit 2"):
+        tasks.load(whole("docvqa"))
+
+
+def test_a_benchmark_that_curation_left_empty_is_no_part_of_a_study(tmp_path, curated):
+    params = config.load(scale="smoke", mix="smoke")
+    folder = shutil.copytree(curated, tmp_path / "benchmarks")
+    shutil.rmtree(folder / "docvqa")
+    write_shards(folder / "docvqa", [], shard_size=5)
+    study = study_metadata(params.scale_config.prompts, params.mix, params.mix_config.benchmarks, folder)["study"]
+    assert set(study["max_tiles"]) == set(params.mix_config.benchmarks) - {"docvqa"}
+    with pytest.raises(DataError, match="the mix has no question of docvqa; curate it first"):
+        manager(params, folder).load(whole("docvqa"))
 
 
 def test_a_half_that_the_questions_do_not_have_is_one_line(curated):

@@ -223,10 +223,10 @@ def test_plots_take_the_colours_of_the_page(plots):
 
 def test_clip_paths_keep_their_size(plots):
     """Without it, browsers draw axes and no data."""
-    for panel in (panel for plot in plots.values() for panel in plot.panels):
-        for box in re.findall(r"<clipPath[^>]*>\s*<rect([^>]*)>", panel):
-            assert "width" in box
-            assert "height" in box
+    panels = [panel for plot in plots.values() for panel in plot.panels]
+    boxes = [box for panel in panels for box in re.findall(r"<clipPath[^>]*>\s*<rect([^>]*)>", panel)]
+    assert boxes
+    assert all("width" in box and "height" in box for box in boxes)
 
 
 def test_an_interval_that_rounding_puts_beside_its_value_can_be_drawn():

@@ -55,9 +55,7 @@ def test_every_mix_is_checked_whatever_the_current_one(study, tmp_path):
 def test_data_sets_whose_records_would_share_ids_are_one_line(study, tmp_path):
     mix = tmp_path / "workflow/mixes/public.yaml"
     mix.write_text(mix.read_text().replace("source: synthdog/zh", "source: synthdog/en"))
-    with pytest.raises(
-        ParamsError, match=r"public\.yaml: several sources of reader huggingface are called"
-    ):
+    with pytest.raises(ParamsError, match=r"public\.yaml: several data sets of the hub are called 'synthdog/en'"):
         check.run(params.load(), output=tmp_path / "check.txt")
 
 

@@ -134,7 +134,7 @@ def test_training_as_in_the_paper_is_not_said_to_be_beyond_it(data):
 
 
 def test_a_baseline_stands_with_its_true_number_of_tokens(data):
-    """The tiny teacher has 64 a tile; 50 % removed is a grid of 5 x 6, and 75 % is a student's cost nowhere."""
+    """The tiny teacher has 64 a tile; 50 % removed is a grid of 5 x 6."""
     baselines = STUDY.baselines.model_copy(update={"methods": ("downsample", "fastv-equal-cost")})
     names = [f"{name}-r{ratio}" for name in baselines.methods for ratio in baselines.ratios]
     write_scores(data / "scale/scores.parquet", "teacher", *names, predictions=data / "scale/predictions.parquet")
@@ -143,7 +143,7 @@ def test_a_baseline_stands_with_its_true_number_of_tokens(data):
     points = points[(points["benchmark"] == "DocVQA") & (points["prompt"] == "cot")]
     tokens = points.groupby("series")["tokens"].agg(list)
     assert tokens["Smaller tiles"] == [30, 16]
-    assert tokens["FastV at the student's cost"] == [20, 0]
+    assert tokens["FastV at the student's cost"] == [19, 11]
     assert "FastV" not in tokens
 
 

@@ -77,4 +77,4 @@ def test_the_teachers_loss_is_the_same_however_its_pictures_are_cut(tmp_path, mo
     whole = teacher_reference(teacher, datasets, builder, 2**20)
     assert len(set(whole.values())) > 1
     monkeypatch.setattr(all_losses, "MAX_LOGITS", 2 * teacher.lm_head.out_features)
-    assert teacher_reference(teacher, datasets, builder, 1) == pytest.approx(whole, abs=2e-6)
+    assert teacher_reference(teacher, datasets, builder, 1) == pytest.approx(whole, abs=1e-4)

@@ -104,7 +104,7 @@ def test_donut_texts_are_read_aloud(tmp_path):
 
 def test_tables_are_written_out(tmp_path):
     html = ["<tr>", "<td>", "</td>", "<td>", "</td>", "</tr>"]
-    rows = [{"image": IMAGE, "html": html, "cells": [[{"tokens": ["A"]}, {"tokens": ["B"]}]]}]
+    rows = [{"image": IMAGE, "html": html, "cells": [[{"tokens": ["<b>", "A", "</b>"]}, {"tokens": [" ", "B"]}]]}]
     (record,) = found(tmp_path, rows, format="tables", question="html", answer="cells")
     assert record.turns[0].answers == ("| A | B |\n| --- | --- |",)
 
