@@ -3,8 +3,8 @@
 Both are pandas data frames:
 
 * predictions, one row per reply: ``system``, ``benchmark``, ``prompt`` (``direct`` or ``cot``), ``kind``, ``image_id``
-  (of its pixels, so that equal pictures count as one), ``question_id``, ``prediction`` (the raw reply), ``references`` (a list of strings, empty where hidden), and,
-  optionally, ``source`` (the record's, as ``chartqa/human``).
+  (of its pixels, so that equal pictures count as one), ``question_id``, ``prediction`` (the raw reply), ``references``
+  (a list of strings, empty where hidden), and, optionally, ``source`` (the record's, as ``chartqa/human``).
 * scores, one row per reply and metric: the same without ``prediction`` and ``references``, with ``metric`` and
   ``score`` in [0, 1].
 """

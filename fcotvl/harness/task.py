@@ -104,9 +104,7 @@ def _records(config: Config) -> list[Record]:
     if count is not None and not (isinstance(count, int) and count > 0):
         raise ParamsError(f"count in --metadata is {count!r}, expected how many questions to read, from 1 on")
     if count and study and benchmark in study["max_tiles"]:
-        raise ParamsError(
-            f"count in --metadata is of tasks that read from the hub; for {benchmark} use --limit {count}"
-        )
+        raise ParamsError(f"count in --metadata is of tasks that read from the hub; for {benchmark}, --limit {count}")
     if study and (folder := Path(study["curated"]) / benchmark).is_dir():
         records = list(read_records(folder))
     elif study and benchmark in study["max_tiles"]:

@@ -153,8 +153,9 @@ def beats_training_free(report: ReportData, prompt: str = DIRECT) -> Claim:
     return Claim(
         "Learned compression beats training-free pruning",
         "The paper compares with FastV; its numbers for FastV are not known to us.",
-        "The post-trained student scores higher on every benchmark than FastV whose prefill costs as much as that of "
-        "a cnn student of the ratio. FastV of the same ratio costs more, since its first layers read every token; the tables have both.",
+        "The post-trained student scores higher on every benchmark than FastV whose prefill costs as much as that "
+        "of a cnn student of the ratio. FastV of the same ratio costs more, since its first layers read every "
+        "token; the tables have both.",
         _beats(report, [name for name in equal if _ratio(report, name) == _ratio(report, report.student)], prompt),
         "Add fastv-equal-cost to baselines.methods, and the student's ratio to baselines.ratios. Where the LLM has few "
         "layers and the ratio is high, FastV cannot be as cheap as the student.",

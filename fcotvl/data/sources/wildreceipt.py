@@ -1,4 +1,4 @@
-"""WildReceipt (arXiv 2103.14470), in MMOCR's layout: photographed receipts; Apache-2.0.
+"""WildReceipt (arXiv 2103.14470), in MMOCR's layout: photographed receipts; no licence is stated.
 
 One of its lines, shortened: {"file_name": "image_files/Image_16/11/1.jpeg", "height": 1200, "width": 1600,
 "annotations": [{"box": [550.0, 190.0, ...], "text": "SAFEWAY", "label": 1}, ...]}; ``class_list.txt`` names the labels:

@@ -1,8 +1,8 @@
 """FastV at the prefill cost of a student: as many visual tokens as let both cost the same.
 
 Layers before K read everything, so FastV at a student's ratio mostly costs more than the student, whatever K. Here it
-keeps as many as cost the same. Of N visual tokens a student's compressor makes n = (1 - ratio) N for its projector and all L layers; FastV keeps
-the largest m for which
+keeps as many as cost the same. Of N visual tokens a student's compressor makes n = (1 - ratio) N for its projector and
+all L layers; FastV keeps the largest m for which
 
     projector of N + K layers of N + (L - K) layers of m  <=  compressor of N + projector of n + L layers of n
 

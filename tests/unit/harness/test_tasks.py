@@ -260,7 +260,7 @@ def test_a_count_is_refused_where_the_mix_has_the_questions(curated):
     params = config.load(scale="smoke", mix="smoke")
     study = study_metadata(params.scale_config.prompts, params.mix, params.mix_config.benchmarks, curated)
     tasks = TaskManager(include_path=TASKS, include_defaults=False, metadata=study | {"count": 2})
-    with pytest.raises(ParamsError, match="count in --metadata is of tasks that read from the hub; .* --limit 2"):
+    with pytest.raises(ParamsError, match=r"count in --metadata is of tasks that read from the hub; .* --limit 2"):
         tasks.load(whole("docvqa"))
 
 
