@@ -1,9 +1,11 @@
 """The README's headline, and a table of docs/choices.md, say what the committed tables say."""
 
+import hashlib
 from collections import Counter
 
 import pandas as pd
 import pytest
+import yaml
 
 from fcotvl.core import config
 from tests.support.imports import ROOT
@@ -152,6 +154,13 @@ def test_verdicts_are_counted_as_the_study_has_them():
             f"{counts['undecided']} undecided, {counts['not tested']} not tested"
         )
         assert words in text
+
+
+def test_the_committed_page_is_that_of_the_committed_lock():
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    outs = {out["path"]: out.get("md5") for out in lock["stages"]["report"]["outs"]}
+    for name in ("index.html", "metrics.json", "scores.json"):
+        assert hashlib.md5((RESULTS / name).read_bytes()).hexdigest() == outs[f"reports/{name}"]  # noqa: S324
 
 
 def test_both_committed_pages_are_of_one_run():
