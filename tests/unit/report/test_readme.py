@@ -160,7 +160,7 @@ def test_the_committed_page_is_that_of_the_committed_lock():
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
     outs = {out["path"]: out.get("md5") for out in lock["stages"]["report"]["outs"]}
     for name in ("index.html", "metrics.json", "scores.json"):
-        assert hashlib.md5((RESULTS / name).read_bytes()).hexdigest() == outs[f"reports/{name}"]  # noqa: S324
+        assert hashlib.md5((RESULTS / name).read_bytes()).hexdigest() == outs[f"reports/{name}"]
 
 
 def test_both_committed_pages_are_of_one_run():
