@@ -256,7 +256,7 @@ class StudyData:
         if share > below.ratio and above is None:
             return None
         weight = (share - below.ratio) / (above.ratio - below.ratio) if above else 0.0
-        weights = {system: 1.0, below: weight - 1} | ({above: -weight} if above and weight else {})
+        weights = _above_mix(system, below, above, weight)
         return self.contrast(weights, prompt, dict.fromkeys(benchmarks, 1 / len(benchmarks)))
 
     def at_equal_cost(self, system: System, kind: str, prompt: str) -> Effect | None:
@@ -274,7 +274,7 @@ class StudyData:
             return None
         ends = self.costs[below].prefill, self.costs[above].prefill if above else math.inf
         weight = (cost - ends[0]) / (ends[1] - ends[0])
-        weights = {system: 1.0, below: weight - 1} | ({above: -weight} if above and weight else {})
+        weights = _above_mix(system, below, above, weight)
         return self.contrast(weights, prompt, dict.fromkeys(self.benchmarks, 1 / len(self.benchmarks)))
 
     def _over(
@@ -311,3 +311,8 @@ class StudyData:
     def _of_seeds(self, system: System, prompt: str, seeds: Sequence[int]) -> NDArray[np.float64]:
         own, rows = self._rows(system, prompt)
         return rows[[own.index(seed) for seed in seeds]] if own else rows
+
+
+def _above_mix(system: System, one: System, other: System | None, share: float) -> dict[System, float]:
+    """Weights of ``system`` above what lies between two others, with this ``share`` of the ``other``."""
+    return {system: 1.0, one: share - 1} | ({other: -share} if other and share else {})
