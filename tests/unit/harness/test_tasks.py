@@ -230,7 +230,7 @@ def test_ten_people_s_answers_count_as_votes(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     task = TaskManager(include_path=TASKS, include_defaults=False, metadata={"count": 2}).load(name)["tasks"][name]
     red, two = task.eval_docs
-    assert (red["references"], two["question"]) == (said[0], "1?")
+    assert (red["references"], two["question"]) == (sorted(said[0], key=lambda one: one != "blue"), "1?")
     assert task.process_results(red, ["red"])["vqa_accuracy"] == pytest.approx(0.9)
     assert task.process_results(red, ["Blue"])["vqa_accuracy"] == pytest.approx(1)
     assert task.process_results(two, ["two"]) == {"vqa_accuracy": 1, "exact_match": 0}

@@ -40,7 +40,7 @@ def test_it_loads_by_name_and_in_stock_transformers_with_the_same_logits():
 def scores(tmp_path_factory) -> dict[tuple[str, str], float]:
     """Exact match by family and setting, on the first of the card's pictures."""
     table = tmp_path_factory.mktemp("card") / "card.md"
-    card.run(params.load(scale="tiny"), teacher=TEACHER, card=table, pictures="60")
+    card.run(params.load(scale="tiny"), teacher=TEACHER, card=table, pictures=60)
     rows = [line.strip("| ").split("|") for line in table.read_text().splitlines()[2:]]
     return {(family.strip(), title.strip()): float(exact.split()[0]) for family, title, _, exact, _ in rows}
 
