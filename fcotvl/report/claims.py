@@ -6,8 +6,8 @@ with all of it. It is judged under one prompt at a time: the same claim can hold
 """
 
 import math
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -38,6 +38,8 @@ class Evidence:
     verdict: str
     counts: bool = True
     """False where it stands beside the others and is no part of the claim's verdict."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """What ``result`` says, by name."""
 
 
 @dataclass(frozen=True)

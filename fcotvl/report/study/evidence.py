@@ -1,6 +1,6 @@
 """Effects as evidence: a verdict, and the effect in words."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from fcotvl.evaluate.effects import Effect
 from fcotvl.report.claims import FAILS, HOLDS, UNDECIDED, Evidence, verdict
@@ -16,13 +16,14 @@ def kept(study: StudyData, system: System, prompt: str, criterion: float) -> Evi
     found = study.retention(system, prompt)
     judged = verdict(found.low, found.high, criterion)
     result = f"{interval(found.value, found.low, found.high)} % kept{_asked_of(found)}"
-    return Evidence(system.label, result + _seen(found, judged, f" from {criterion:g}"), judged)
+    result += _seen(found, judged, f" from {criterion:g}")
+    return Evidence(system.label, result, judged, numbers=asdict(found))
 
 
 def gain(subject: str, found: Effect) -> Evidence:
     """A difference that should be above 0."""
     judged = verdict(found.low, found.high, 0.0)
-    return Evidence(subject, f"{_points(found)}{_asked_of(found)}{_seen(found, judged)}", judged)
+    return _of_points(subject, found, judged)
 
 
 def alike(subject: str, found: Effect) -> Evidence:
@@ -32,7 +33,7 @@ def alike(subject: str, found: Effect) -> Evidence:
         judged = HOLDS
     elif found.low > ALIKE or found.high < -ALIKE:
         judged = FAILS
-    return Evidence(subject, f"{_points(found)}{_asked_of(found)}{_seen(found, judged, f' beyond {ALIKE:g}')}", judged)
+    return _of_points(subject, found, judged, f" beyond {ALIKE:g}")
 
 
 def beside(item: Evidence) -> Evidence:
@@ -40,8 +41,9 @@ def beside(item: Evidence) -> Evidence:
     return replace(item, counts=False)
 
 
-def _points(found: Effect) -> str:
-    return f"{interval(found.value, found.low, found.high, sign='+')} points"
+def _of_points(subject: str, found: Effect, judged: str, beyond: str = "") -> Evidence:
+    result = f"{interval(found.value, found.low, found.high, sign='+')} points{_asked_of(found)}"
+    return Evidence(subject, result + _seen(found, judged, beyond), judged, numbers=asdict(found))
 
 
 def _asked_of(found: Effect) -> str:

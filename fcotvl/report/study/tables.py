@@ -41,7 +41,8 @@ def verdicts(study: StudyData) -> Table | None:
         for group in zip(*judged.values(), strict=True)
     ]
     data = [
-        {"claim": claim.title, "prompt": prompt} | asdict(item)
+        {"claim": claim.title, "prompt": prompt, "subject": item.subject, "verdict": item.verdict}
+        | {"counts": item.counts, "result": item.result, **item.numbers}
         for prompt, own in judged.items()
         for claim in own
         for item in claim.evidence

@@ -98,6 +98,12 @@ def test_tables_have_a_row_for_each_system_and_files_of_numbers(study):
     }
     evidence = tables["claims"].data.query("prompt == 'direct'").groupby("claim").size()
     assert evidence.to_dict() == {title: len(claim.evidence) for title, claim in judged_direct.items()}
+    (row,) = tables["claims"].data.query("prompt == 'direct' and subject == 'distilled: 50 % above 75 %'").itertuples()
+    apart = study.difference(HALF, QUARTER, "direct")
+    assert (row.value, row.low, row.high, row.questions, row.seeds) == (
+        *(apart.value, apart.low, apart.high),
+        *(apart.questions, apart.seeds),
+    )
     assert tables["pictures-direct"].shown["Pictures"].tolist() == ["25 %", "25 %", "100 %", "100 %"]
     mean = tables["retention-cot"].data.query(
         "benchmark == 'mean' and kind == 'cnn' and stage == 'distilled' and ratio == 0.5"

@@ -90,7 +90,7 @@ def test_what_is_undecided_says_what_could_have_been_seen():
 def test_training_free_systems_are_judged_at_the_students_cost_and_left_out_where_there_is_none():
     claim = judged.beats_training_free(invented(skills={System("fastv", 0.5): 0.98}), "direct")
     assert [(item.subject, item.verdict, item.counts) for item in claim.evidence] == [
-        ("FastV at the student's cost, at the cost of 50 % removed", HOLDS, True),
+        ("FastV at the student's cost, at the cost of cnn, recipe full, 50 % removed", HOLDS, True),
         ("FastV, 50 % removed too, 1.48 times the student's prefill FLOPs", FAILS, False),
     ]
     assert claim.verdict == HOLDS
@@ -149,6 +149,15 @@ def test_alike_is_decided_by_the_whole_interval():
     for shift, expected in {0.0: HOLDS, 0.2: FAILS, -0.2: FAILS}.items():
         study = invented(skills={System("pool", 0.5, DISTILLED): 0.75 + shift, HALF: 0.75})
         assert judged.cnn_equals_pooling(study, "cot").verdict == expected
+
+
+def test_the_convolution_that_does_not_begin_as_pooling_stands_beside():
+    claim = judged.cnn_equals_pooling(invented(skills={System("cnn-default", 0.5, DISTILLED): 0.3}), "cot")
+    assert [(item.subject, item.verdict, item.counts) for item in claim.evidence] == [
+        ("cnn and pool, 50 % removed", HOLDS, True),
+        ("cnn-default and pool, 50 % removed", FAILS, False),
+    ]
+    assert claim.verdict == HOLDS
 
 
 def adapted(skill, *, share=0.4):
