@@ -4,7 +4,7 @@
 
 Random weights at true shapes. Every figure is a ratio to the teacher, the median over rounds in which all systems take
 their turn. All systems share the teacher's ViT, so each picture passes through it once. ``--pictures`` are answered
-together, as in a batch. On a CPU, time is CPU time of this process, so that a busy machine does not change the ratio.
+together, as in a batch. On a CPU, time is CPU time of this process, so that a busy machine matters little to the ratio.
 ``kv`` is the cache after prefill, ``peak`` the most memory that the pictures with their replies take beside the
 weights; on a CPU it is left out where it does not rise above what the process already holds. ``--extrapolate`` is for
 models that are too large or too slow: models of one and of two layers of ViT and LLM are measured, and each further
@@ -238,7 +238,8 @@ def main() -> None:
         rounds = [extrapolate(*pair, layers) for pair in zip(one, two, strict=True)]
         further = teacher_config(args.architecture).vision_config.num_hidden_layers - 2
         vit_seconds = [both + further * (both - first) for first, both in zip(vit_of_one, vit_of_two, strict=True)]
-        print(f"Extrapolated to {layers} layers from measured models of one and of two.\n")
+        depth = f"{further + 2} layers of ViT and {layers} of LLM"
+        print(f"Extrapolated to {depth} from measured models of one and of two.\n")
     else:
         systems = build_systems(args.architecture, dtype, args.device)
         rounds, vit_seconds = measure_rounds(systems, args)

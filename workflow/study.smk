@@ -76,7 +76,7 @@ rule cost:
     container:
         CONTAINER
     params:
-        how=lambda wildcards: PARAMS.shapes[wildcards.architecture],
+        how=lambda wildcards: PARAMS.shapes.get(wildcards.architecture, "measured"),
     message:
         "{rule}, log in {log}"
     shell:

@@ -22,7 +22,7 @@ def flat(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator
 def votes(row: Any, name: str, question: str, answer: str, kind: str) -> Iterator[Turn]:
     """TextVQA, VQAv2: in column ``answer`` what each person said, as text or as {"answer": ..., ...}.
 
-    Equal answers and empty ones stay: they are counted. What most people said comes first: it is trained on.
+    Equal answers and empty ones stay: they are counted. The answer that most gave comes first: it is trained on.
     """
     given = fields.items(row, answer) if row.get(answer) is not None else ()
     said = [one if isinstance(one, dict) else {"answer": one} for one in given]

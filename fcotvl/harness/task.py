@@ -52,8 +52,6 @@ class QuestionTask(ConfigurableTask):
             if not about.get("own_prompt"):
                 config |= {"doc_to_text": "<image>{{prompt}}"}
         records = _records(config)
-        if not records:  # an optional benchmark of the mix that is nowhere
-            raise DataError(f"task {config['task']}: the mix has no question of {about['benchmark']}; curate it first")
         self.questions = Questions(records, prompts, prompt, max_tiles)
         names = benchmarks.get(about["benchmark"]).metrics
         config |= {
@@ -113,6 +111,9 @@ def _records(config: Config) -> list[Record]:
         options = config.get("dataset_kwargs", {})
         place = {"config": config.get("dataset_name"), "split": config["test_split"], "licence": about["licence"]}
         records = of_hub(config["dataset_path"], **place, options=options, count=count)
+    if not records:
+        asked = f"the curated mix {study['mix']}" if study else config["dataset_path"]
+        raise DataError(f"task {config['task']}: {asked} has no question of {benchmark}")
     if part := about.get("source"):
         found = sorted({record.source for record in records})
         records = [record for record in records if record.source == part]

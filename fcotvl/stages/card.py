@@ -66,8 +66,9 @@ def run(params: Params, *, teacher: Path, card: Path, pictures: int = 1000) -> N
         card: the Markdown file to write.
         pictures: number of pictures per family.
     """
-    if pictures < 1:
-        raise ParamsError(f"--pictures is {pictures}; expected 1 or more")
+    least = 2  # the blind row shows another picture
+    if pictures < least:
+        raise ParamsError(f"--pictures is {pictures}; expected {least} or more")
     checkpoint = load_teacher(teacher), load_processor(teacher)
     rows = []
     for family in FAMILIES:

@@ -104,7 +104,7 @@ def _validate_grids(params: Params) -> None:
 
 
 def validate_mix(name: str, mix: Mix) -> None:
-    """Check that the readers and benchmarks which the mix names exist, and that no two sources share ids.
+    """Check that the readers and benchmarks which the mix names exist, and that no two of the hub's sources share ids.
 
     Raises:
         ParamsError: one is unknown, or two data sets go by one name.
@@ -114,9 +114,13 @@ def validate_mix(name: str, mix: Mix) -> None:
         _require(f"{name}.yaml", reader, READERS)
     for benchmark in mix.benchmarks:
         _require(f"{name}.yaml", benchmark, BENCHMARKS)
-    found = [source.options for source in mix.sources if source.reader == "huggingface"]
-    named = [(options.get("source"), options.get("split", "train")) for options in found]
-    if twice := [source for source, split in named if named.count((source, split)) > 1]:
+    found = [source for source in mix.sources if source.reader == "huggingface"]
+    named = [
+        (source.options.get("source"), source.options.get("split", "train"), split)
+        for source in found
+        for split in source.splits
+    ]
+    if twice := [each[0] for each in named if named.count(each) > 1]:
         raise ParamsError(
             f"{name}.yaml: several data sets of the hub are called {twice[0]!r}, which their records are numbered by; "
             "give each a name of its own under options.source, as synthdog/en and synthdog/zh"

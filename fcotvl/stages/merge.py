@@ -92,9 +92,10 @@ def run(
         utility = make_utility(pool, table, score, folder)
         found = {name: methods.get(name)(utility, params.merge) for name in params.merge.methods}
         reached = {name: utility.average(shares) for name, shares in found.items()}
+        # It may still score coalitions, in which every process takes part.
+        values = _values(params, table, [record.sha256 for record, _ in questions])
         if not is_main():
             return
-        values = _values(params, table, [record.sha256 for record, _ in questions])  # scores what it still needs
         headline, metadata = params.merge.headline, _metadata(pool)
         singles = {name: {name: 1.0} for name in pool} if params.merge.singles else {}
         with atomic(merged) as path:

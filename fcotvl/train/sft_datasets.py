@@ -45,7 +45,7 @@ class SftDatasets:
     """Pictures of each data set, by row group."""
     initial_weights: Weights
     rationales: Mapping[str, Sequence[str]]
-    """Rationales of each question, by its id."""
+    """Rationales of each question, by the id of its first copy."""
     seed: int
     _orders: dict[str, ShuffledEpochs[RowRef]] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ class SftDatasets:
 
         Args:
             corpus: the instruction split.
-            rationales: those of each question, by its id.
+            rationales: those of each question, by the id of its first copy.
             cot: share of rationales, from 0 to 1.
             seed: of the order of pictures.
             sources: those that are trained on; none: all.

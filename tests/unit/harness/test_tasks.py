@@ -271,7 +271,7 @@ def test_a_benchmark_that_curation_left_empty_is_no_part_of_a_study(tmp_path, cu
     write_shards(folder / "docvqa", [], shard_size=5)
     study = study_metadata(params.scale_config.prompts, params.mix, params.mix_config.benchmarks, folder)["study"]
     assert set(study["max_tiles"]) == set(params.mix_config.benchmarks) - {"docvqa"}
-    with pytest.raises(DataError, match="the mix has no question of docvqa; curate it first"):
+    with pytest.raises(DataError, match="the curated mix smoke has no question of docvqa"):
         manager(params, folder).load(whole("docvqa"))
 
 

@@ -29,6 +29,6 @@ def test_controls_use_fewer_pictures_and_cover_every_ratio():
     assert {setting.pictures for setting in settings} == {1000, 250}
 
 
-def test_a_card_of_no_picture_is_one_line(tmp_path):
-    with pytest.raises(ParamsError, match="--pictures is 0; expected 1 or more"):
-        card.run(params.load(scale="tiny"), teacher=tmp_path, card=tmp_path / "card.md", pictures=0)
+def test_a_card_of_one_picture_is_one_line(tmp_path):
+    with pytest.raises(ParamsError, match="--pictures is 1; expected 2 or more"):
+        card.run(params.load(scale="tiny"), teacher=tmp_path, card=tmp_path / "card.md", pictures=1)

@@ -59,6 +59,15 @@ def test_data_sets_whose_records_would_share_ids_are_one_line(study, tmp_path):
         check.run(params.load(), output=tmp_path / "check.txt")
 
 
+def test_one_name_in_two_splits_is_allowed():
+    options = {"id": "some/set", "source": "some"}
+    parts = [
+        {"reader": "huggingface", "options": options, "licence": "MIT", "splits": [split]} for split in ("align", "val")
+    ]
+    mix = params.load().mix_config
+    check.validate_mix("own", mix.model_validate(mix.model_dump() | {"sources": parts}))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

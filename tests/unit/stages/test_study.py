@@ -75,7 +75,9 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     cost |= {"extrapolate": "False", "pairs": "3"}
     rows = [row | {"part": part, "teacher": 1.0} for part in ("vit", "connector", "prefill", "decode")]
     (tmp_path / "cost.json").write_text(json.dumps(cost | {"rows": rows}))
-    study.run(STUDY, data=data, output=tmp_path / "page", cost=(tmp_path / "cost.json",))
+    more = cost | {"architecture": "internvl2-2b", "extrapolate": "True", "rows": rows}
+    (tmp_path / "more.json").write_text(json.dumps(more))
+    study.run(STUDY, data=data, output=tmp_path / "page", cost=(tmp_path / "cost.json", tmp_path / "more.json"))
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
     assert "Compressors: compressor cnn, qformer; ratio 0.5; seed 0, 1." in page
     scores = pd.read_csv(tmp_path / "page/tables/scores-direct.csv")
@@ -88,7 +90,9 @@ def test_the_grids_become_a_page_tables_and_figures(data, tmp_path):
     assert regret[["shapley", "runs/best"]].tolist() == [0, 0]
     values = pd.read_csv(tmp_path / "page/tables/values.csv").set_index(["pool", "checkpoint"])
     assert values.loc[("Runs, 50 % removed", "cot"), "value"].tolist() == pytest.approx([100 / 3] * 2, abs=1e-3)
-    assert "internvl2-1b with random weights, 4 tiles, float32, cpu, in 3 rounds" in page
+    assert "internvl2-1b with random weights, 4 tiles, float32, cpu, in 3 rounds; internvl2-2b with random" in page
+    assert "cpu, extrapolated from models of one and of two layers, in 3 rounds" in page
+    assert "internvl2-2b: LLM up to the first token, 50 % removed" in page
     nested = scores[(scores["kind"] == "nested") & (scores["benchmark"] == "docvqa")].set_index("ratio")["value"]
     assert nested.to_dict() == {0.5: 100 * 5 / 8, 0.75: 100 * 2 / 8}
     chains = pd.read_csv(tmp_path / "page/tables/chains.csv").set_index(["kind", "ratio", "slip"])["value"]
