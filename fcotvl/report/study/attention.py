@@ -137,6 +137,13 @@ def by_layer(study: StudyData) -> Plot | None:
     return _over_layers(study, "Attention to the picture by layer", "attention on visual tokens, %", looks, note)
 
 
+def entropy(study: StudyData) -> Plot | None:
+    """How evenly that attention is spread over the visual tokens, by layer, prompt and kind of question."""
+    note = f"0 is on one of the visual tokens, 1 on all alike. {BARS}"
+    looks = [Look("entropy", prompt, READING[prompt], kind) for prompt in study.prompts for kind in KINDS]
+    return _over_layers(study, "Spread of attention over the picture by layer", "entropy, of its greatest", looks, note)
+
+
 def lift(study: StudyData) -> Plot | None:
     """The attention on the answer's place over the layers, by prompt."""
     note = f"1 is chance; tokens that read more of the picture leave less room above it. {BARS}"
@@ -145,8 +152,8 @@ def lift(study: StudyData) -> Plot | None:
 
 
 def _over_layers(study: StudyData, title: str, axis: str, looks: Sequence[Look], note: str) -> Plot | None:
-    """A line for the teacher and each distilled student, a panel for each of ``looks``."""
-    systems = {"Teacher": TEACHER} | {f"{s.kind}, {percent(s.ratio)} removed": s for s in _distilled(study)}
+    """A line for the teacher and each student, distilled and fine-tuned, a panel for each of ``looks``."""
+    systems = {"Teacher": TEACHER} | {f"{s.label}, {percent(s.ratio)} removed": s for s in _students(study)}
     if not study.attention:
         return None
     layers = sorted(study.attention[TEACHER]["layer"].unique())
@@ -163,7 +170,7 @@ def _over_layers(study: StudyData, title: str, axis: str, looks: Sequence[Look],
         if look.what == "lift":
             axes.axhline(1, color=FAINT, lw=1)
         axes.set_xticks(layers)
-        axes.set_ylim(0, 100 if look.what == "mass" else None)
+        axes.set_ylim(0, {"mass": 100, "entropy": 1}.get(look.what))
         title = f"{PROMPTS.get(look.prompt, look.prompt)}, {KINDS[look.kind]}"
         axes.set(title=title, xlabel="layer of the LLM, from 0", ylabel=axis)
 
@@ -174,8 +181,8 @@ def _over_layers(study: StudyData, title: str, axis: str, looks: Sequence[Look],
     return make_plot(title, [partial(draw, look) for look in looks], note=note, keys=keys, size=(3.7, 2.9))
 
 
-def _distilled(study: StudyData) -> list[System]:
-    return sorted((s for s in study.attention if s.stage == DISTILLED), key=lambda s: (s.kind, s.ratio))
+def _students(study: StudyData) -> list[System]:
+    return sorted((s for s in study.attention if s.stage), key=lambda s: (s.kind, s.stage, s.ratio))
 
 
 def _asked(study: StudyData, prompt: str) -> Iterator[tuple[System, Look]]:

@@ -17,7 +17,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("pictures", "Amount of data", ("pictures", "distillation"), ("pictures",)),
     ("recipes", "Fine-tuning", ("recipes",), ("recipes", "kinds", "chains")),
     ("merging", "Merging", ("values",), ("merging", "regret", "values")),
-    ("attention", "Attention", ("attention", "lift"), ("attention",)),
+    ("attention", "Attention", ("attention", "entropy", "lift"), ("attention",)),
 )
 """Each section's id, title, names of its figures, stems of its tables."""
 _CLOSED = {"retention", "kinds"}

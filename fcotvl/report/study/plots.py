@@ -50,6 +50,7 @@ def all_plots(study: StudyData) -> dict[str, Plot]:
         "recipes": recipes(study),
         "values": values(study),
         "attention": attention.by_layer(study),
+        "entropy": attention.entropy(study),
         "lift": attention.lift(study),
     }
     return {name: plot for name, plot in made.items() if plot}

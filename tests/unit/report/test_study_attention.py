@@ -102,8 +102,14 @@ def test_figures_have_a_panel_for_each_prompt_and_kind():
     found = study(TEACHER, QUARTER, HALF, TUNED)
     plot = attention.by_layer(found)
     assert len(plot.panels) == 4
-    assert [label for label, _ in plot.keys] == ["Teacher", "cnn, 50 % removed", "cnn, 75 % removed"]
+    assert [label for label, _ in plot.keys] == [
+        "Teacher",
+        "cnn, distilled, 50 % removed",
+        "cnn, distilled, 75 % removed",
+        "cnn, recipe full, 50 % removed",
+    ]
     assert "With 75 % removed" in plot.note
+    assert len(attention.entropy(found).panels) == 4
     assert len(attention.lift(found).panels) == 2
 
 
@@ -111,6 +117,7 @@ def test_a_study_that_did_not_measure_it_shows_nothing():
     nothing = study()
     assert attention.table(nothing, "direct") is None
     assert attention.by_layer(nothing) is None
+    assert attention.entropy(nothing) is None
     assert attention.lift(nothing) is None
     assert attention.findings(nothing, "direct") == []
 
