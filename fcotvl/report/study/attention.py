@@ -3,7 +3,7 @@
 Every system writes the teacher's replies, so that differences are paired by question and seed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
@@ -133,22 +133,26 @@ def table(study: StudyData, prompt: str) -> Table | None:
 def by_layer(study: StudyData) -> Plot | None:
     """The attention on visual tokens over the layers, by prompt and kind of question."""
     note = " ".join([BARS, *(text for prompt in study.prompts for text in findings(study, prompt))])
-    looks = [Look("mass", prompt, READING[prompt], kind) for prompt in study.prompts for kind in KINDS]
-    return _over_layers(study, "Attention to the picture by layer", "attention on visual tokens, %", looks, note)
+    axis = "attention on visual tokens, %"
+    return _over_layers(study, "Attention to the picture by layer", axis, _looks(study, "mass"), note)
 
 
 def entropy(study: StudyData) -> Plot | None:
     """How evenly that attention is spread over the visual tokens, by layer, prompt and kind of question."""
     note = f"0 is on one of the visual tokens, 1 on all alike. {BARS}"
-    looks = [Look("entropy", prompt, READING[prompt], kind) for prompt in study.prompts for kind in KINDS]
-    return _over_layers(study, "Spread of attention over the picture by layer", "entropy, of its greatest", looks, note)
+    title, axis = "Spread of attention over the picture by layer", "entropy, of its greatest"
+    return _over_layers(study, title, axis, _looks(study, "entropy"), note)
 
 
 def lift(study: StudyData) -> Plot | None:
     """The attention on the answer's place over the layers, by prompt."""
     note = f"1 is chance; tokens that read more of the picture leave less room above it. {BARS}"
-    looks = [Look("lift", prompt, READING[prompt], "extractive") for prompt in study.prompts]
+    looks = _looks(study, "lift", ["extractive"])
     return _over_layers(study, "Attention to the answer's place by layer", "times the share by chance", looks, note)
+
+
+def _looks(study: StudyData, what: str, kinds: Iterable[str] = KINDS) -> list[Look]:
+    return [Look(what, prompt, READING[prompt], kind) for prompt in study.prompts for kind in kinds]
 
 
 def _over_layers(study: StudyData, title: str, axis: str, looks: Sequence[Look], note: str) -> Plot | None:

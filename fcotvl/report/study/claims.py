@@ -116,13 +116,13 @@ def cnn_beats_qformer(study: StudyData, prompt: str) -> Claim:
 
 def cnn_equals_pooling(study: StudyData, prompt: str) -> Claim:
     """A convolution and pooling are alike."""
-    pairs = {
-        f"{kind} and pool, {percent(ratio)} removed": (System(kind, ratio, DISTILLED), System("pool", ratio, DISTILLED))
-        for kind in ("cnn", "cnn-default")
-        for ratio in (0.5, 0.75)
-    }
-    found = {words: alike(words, study.difference(*pair, prompt)) for words, pair in pairs.items() if study.has(*pair)}
-    evidence = [item if words.startswith("cnn and") else beside(item) for words, item in found.items()]
+    evidence = []
+    for kind in ("cnn", "cnn-default"):
+        for ratio in (0.5, 0.75):
+            if study.has(one := System(kind, ratio, DISTILLED), other := System("pool", ratio, DISTILLED)):
+                subject = f"{kind} and pool, {percent(ratio)} removed"
+                item = alike(subject, study.difference(one, other, prompt))
+                evidence.append(item if kind == "cnn" else beside(item))
     return Claim(
         "A CNN and pooling compress about equally well",
         "The two are close in the module ablation.",

@@ -264,15 +264,16 @@ def test_a_count_is_refused_where_the_mix_has_the_questions(curated):
         tasks.load(whole("docvqa"))
 
 
-def test_a_benchmark_that_curation_left_empty_is_no_part_of_a_study(tmp_path, curated):
+@pytest.mark.parametrize(("benchmark", "name"), [("docvqa", whole("docvqa")), ("chartqa", "fcotvl_chartqa_human")])
+def test_a_benchmark_that_curation_left_empty_is_no_part_of_a_study(benchmark, name, tmp_path, curated):
     params = config.load(scale="smoke", mix="smoke")
     folder = shutil.copytree(curated, tmp_path / "benchmarks")
-    shutil.rmtree(folder / "docvqa")
-    write_shards(folder / "docvqa", [], shard_size=5)
+    shutil.rmtree(folder / benchmark)
+    write_shards(folder / benchmark, [], shard_size=5)
     study = study_metadata(params.scale_config.prompts, params.mix, params.mix_config.benchmarks, folder)["study"]
-    assert set(study["max_tiles"]) == set(params.mix_config.benchmarks) - {"docvqa"}
-    with pytest.raises(DataError, match="the curated mix smoke has no question of docvqa"):
-        manager(params, folder).load(whole("docvqa"))
+    assert set(study["max_tiles"]) == set(params.mix_config.benchmarks) - {benchmark}
+    with pytest.raises(DataError, match=f"the curated mix smoke has no question of {benchmark}"):
+        manager(params, folder).load(name)
 
 
 def test_a_half_that_the_questions_do_not_have_is_one_line(curated):

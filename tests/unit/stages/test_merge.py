@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
     corpus = corpora.write(tmp_path / "corpus")
     study = config.load(ROOT / "params.yaml", scale="smoke")
 
-    def run(count, **changed):
+    def run(count, *, main=True, **changed):
         scored = []
         for index in range(count):
             tensors = {"x": torch.tensor([float(index)])}
@@ -37,6 +37,7 @@ def run(tmp_path, monkeypatch):
             return [float(value > count * question / QUESTIONS) for question in range(QUESTIONS)]
 
         monkeypatch.setattr(merge, "make_scorer", lambda *_: score)
+        monkeypatch.setattr(merge, "is_main", lambda: main)
         (tmp_path / "teacher").mkdir()
         (tmp_path / "student").touch()
         params = study.merge.model_copy(update=changed)
@@ -50,6 +51,8 @@ def run(tmp_path, monkeypatch):
             coalitions=tmp_path / "coalitions.csv",
             weights=tmp_path / "weights.json",
         )
+        if not main:
+            return SimpleNamespace(scored=scored)
         return SimpleNamespace(
             scored=scored,
             table=pd.read_csv(tmp_path / "coalitions.csv", keep_default_na=False),
@@ -86,6 +89,13 @@ def test_a_large_pool_is_valued_by_permutations_and_scores_few_coalitions(run):
     assert sum(one["value"] for one in values) == pytest.approx(gain)
     for method, row in found.weights["methods"].items():
         assert sum(row["weights"].values()) == pytest.approx(1), method
+
+
+def test_a_process_that_writes_nothing_takes_part_in_scoring_what_values_need(run, tmp_path):
+    count = EXACT_PLAYERS + 2
+    found = run(count, main=False, permutations=4, methods=("uniform",), headline="uniform")
+    assert len(found.scored) > 2 * count
+    assert not (tmp_path / "weights.json").exists()
 
 
 def test_merged_students_say_that_merge_made_them(run):
