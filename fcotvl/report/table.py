@@ -51,8 +51,10 @@ def titled(title: str, prompt: str) -> str:
 
 def render(table: Table) -> dict[str, str]:
     """The table as text by file suffix: ``md``, ``csv`` (tidy numbers) and ``tex`` (booktabs)."""
+    caption = f"**{_escape(table.title)}.** {_escape(table.note)}"
+    caption = textwrap.fill(caption, 120, break_long_words=False, break_on_hyphens=False)
     return {
-        "md": f"**{_escape(table.title)}.** {_escape(table.note)}\n\n{_markdown(table.shown)}\n",
+        "md": f"{caption}\n\n{_markdown(table.shown)}\n",
         "csv": table.data.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "tex": _latex(table),
     }

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from math import nan
 
 import pandas as pd
@@ -43,6 +44,14 @@ def test_markdown_has_title_note_and_one_line_per_row():
     assert len(lines) == 6
     assert "A\\|B" in lines[4]
     assert lines[4].count("|") - lines[4].count("\\|") == lines[3].count("|")
+
+
+def test_a_long_note_is_wrapped_in_markdown():
+    text = render(replace(TABLE, note="All of it is read. " * 20))["md"]
+    caption = text.split("\n\n")[0].splitlines()
+    assert " ".join(caption) == "**Speed & cost.** " + ("All of it is read. " * 20).strip()
+    assert len(caption) > 1
+    assert max(map(len, caption)) <= 120
 
 
 def test_csv_holds_numbers_and_not_their_text():
